@@ -1,0 +1,71 @@
+# Every target installs what it needs, runs on free ports and leaves nothing running.
+# Needs only python3 (3.11 or newer, with venv) and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python -W ignore::SyntaxWarning
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo up down test test-system check bench bench-gateway bench-recorder bench-agent clean
+
+help:            ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
+
+# ---- installing: one virtual environment, from locks with hashes ----------------------------
+
+.venv/run.stamp: requirements/run.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/run.lock
+	$(BIN)/python scripts/link_project.py
+	touch $@
+
+.venv/dev.stamp: .venv/run.stamp requirements/dev.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/dev.lock
+	touch $@
+
+venv: .venv/run.stamp          ## only install
+
+# ---- running ----------------------------------------------------------------------------------
+
+demo: .venv/run.stamp          ## the whole story on this machine; KEEP=1 leaves it running
+	$(RUN) -m cli demo $(if $(KEEP),--keep)
+
+up: .venv/run.stamp            ## start a stack and leave it running
+	$(RUN) -m cli up
+
+down: .venv/run.stamp          ## end the stack that `make up` started
+	$(RUN) -m cli down
+
+# ---- checking ---------------------------------------------------------------------------------
+
+test: .venv/dev.stamp          ## every test that needs only Python and make
+	$(RUN) -m pytest
+
+test-system: .venv/dev.stamp   ## tests that need Debian packages (installs them)
+	scripts/install_debian nginx wrk
+	$(RUN) -m pytest -m system
+
+check: .venv/dev.stamp         ## format, lint, types, architecture, budgets
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m mypy
+	$(BIN)/python -m importlinter.cli lint
+	$(BIN)/python scripts/budgets.py
+
+lock:                          ## make the locks again (needs uv)
+	uv pip compile pyproject.toml --extra local --universal --generate-hashes --no-header -q -o requirements/run.lock
+	uv pip compile pyproject.toml --extra local --extra dev -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/dev.lock
+
+# ---- measuring --------------------------------------------------------------------------------
+
+bench: bench-gateway bench-recorder bench-agent   ## every benchmark
+
+bench-gateway: .venv/dev.stamp ## CPU per proxied request beside nginx
+	scripts/install_debian nginx wrk
+	$(RUN) -m bench.gateway
+
+bench-recorder: .venv/dev.stamp ## cost of one offer to the spool; rows per second of the recorder
+	$(RUN) -m bench.recorder
+
+bench-agent: .venv/dev.stamp   ## CPU of one agent cycle with a million rows in the last hour
+	$(RUN) -m bench.agent

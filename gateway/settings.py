@@ -1,0 +1,103 @@
+"""The gateway's file as typed values. Unknown keys and unusable values stop it at start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlops.contracts.plan import Slot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchSettings:
+    """Which requests a route takes; the first route that matches wins."""
+
+    prefix: str = "/"
+    host: str | None = None
+    methods: frozenset[bytes] = frozenset()
+    """Empty: every method."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StickySettings:
+    """Where the key is found. All absent: a random key for each request."""
+
+    header: str | None = None
+    cookie: str | None = None
+    json: str | None = None
+    """A JSON pointer into the request's body. Costs a parse."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeoutSettings:
+    connect_s: float = 1.0
+    first_byte_s: float = 60.0
+    """From the request sent to the first byte of the answer."""
+    idle_s: float = 60.0
+    """Longest silence once bytes flow, in either direction; also of an idle client connection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrySettings:
+    attempts: int = 2
+    """In all, the first included."""
+    budget_percent: float = 20.0
+    """Retries allowed, as a share of recent requests."""
+    on: frozenset[str] = frozenset({"connect", "reset", "502", "503"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordSettings:
+    profile: str = "auto"
+    bodies_bytes: int = 64 * 1024
+    """Longest part of each body kept for the recorder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteSettings:
+    name: str
+    model: str
+    match: MatchSettings
+    stable: Slot
+    canary: Slot | None = None
+    canary_share_bp: int = 0
+    managed: bool = False
+    sticky: StickySettings = field(default_factory=StickySettings)
+    override: bool = False
+    timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
+    retry: RetrySettings = field(default_factory=RetrySettings)
+    record: RecordSettings = field(default_factory=RecordSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolSettings:
+    dir: Path
+    limit_bytes: int = 2 * 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSettings:
+    host: str = "127.0.0.1"
+    port: int = 8001
+    operator_token: str | None = field(default=None, repr=False)
+    viewer_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """`host` and `port`, or `path` of a Unix socket."""
+
+    host: str | None = None
+    port: int = 0
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    listen: tuple[Address, ...]
+    admin: AdminSettings
+    state_dir: Path
+    routes: tuple[RouteSettings, ...]
+    spool: SpoolSettings | None = None
+    """None: a plain proxy that records nothing."""
+    workers: int = 1

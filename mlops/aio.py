@@ -1,0 +1,26 @@
+"""Tasks that are named, kept and watched."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+
+log = logging.getLogger(__name__)
+
+_running: set[asyncio.Task[None]] = set()
+"""asyncio keeps only weak references to tasks; bounded by what callers spawn."""
+
+
+def spawn(coroutine: Coroutine[object, object, None], *, name: str) -> asyncio.Task[None]:
+    """Run `coroutine` in the background; a failure is logged with its name, never lost."""
+    task = asyncio.get_running_loop().create_task(coroutine, name=name)
+    _running.add(task)
+    task.add_done_callback(_ended)
+    return task
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    _running.discard(task)
+    if not task.cancelled() and (failure := task.exception()) is not None:
+        log.error("task %s failed: %s", task.get_name(), failure, exc_info=failure)

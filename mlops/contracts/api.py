@@ -1,0 +1,94 @@
+"""Bodies of the gateway's admin API, as its server writes them and its clients read them.
+
+Unknown fields are ignored here, so that a gateway works with an agent one version older or newer.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from mlops.contracts.plan import RoutePlan
+
+
+class Weights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`PUT /v1/routes/{route}/weights`: percent asked for; they must sum to 100."""
+
+    stable: float
+    canary: float
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.stable < 0 or self.canary < 0:
+            raise ValueError(f"weights stable {self.stable:g}, canary {self.canary:g}: below 0")
+        if abs(self.stable + self.canary - 100) > 1e-9:
+            raise ValueError(
+                f"weights stable {self.stable:g} + canary {self.canary:g} sum to "
+                f"{self.stable + self.canary:g}, expected 100"
+            )
+
+    @property
+    def canary_share_bp(self) -> int:
+        return round(self.canary * 100)
+
+
+class LeaseRenewal(msgspec.Struct, frozen=True, kw_only=True):
+    """`PUT /v1/routes/{route}/lease`: renews the live generation only."""
+
+    generation: int
+    lease_s: float
+
+
+class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /v1/routes/{route}/rollback`. `to: previous` undoes a promotion."""
+
+    to: str = ""
+    """Empty: drop the canary; where there is none, restore previous. `previous`: restore it."""
+    reason: str = ""
+    force: bool = False
+    """Restore previous even if its endpoints do not answer."""
+
+
+class ArmCounters(msgspec.Struct, frozen=True, kw_only=True):
+    """Since the gateway started."""
+
+    requests: int
+    errors: int
+    cancelled: int
+
+
+class UpstreamHealth(msgspec.Struct, frozen=True, kw_only=True):
+    endpoint: str
+    healthy: bool
+    open_connections: int
+    reason: str = ""
+
+
+class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):
+    lease_s: float
+    remaining_s: float
+    """0 once it has ended."""
+    lapsed: bool
+
+
+class RouteStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /v1/routes/{route}`: what is live, and what the split really is."""
+
+    plan: RoutePlan
+    share_bp: int
+    """In force away from stable; 0 once the lease has ended."""
+    lease: LeaseStatus | None = None
+    explanation: str = ""
+    """One sentence: where traffic goes and why."""
+    arms: dict[str, ArmCounters] = {}
+    upstreams: dict[str, list[UpstreamHealth]] = {}
+    """By slot: stable, canary, previous."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Every refusal of the admin API and of the agent's API."""
+
+    error: str
+    """A sentence: the thing, what was expected, what came."""
+    code: str
+    """`stale_generation`, `bad_request`, `unauthorized`, `forbidden`, `not_found`, `conflict`."""
+    live_generation: int | None = None
