@@ -22,7 +22,7 @@ def violations(path: Path) -> list[str]:
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             if length > MAX_FUNCTION_LINES:
                 found.append(
-                    f"{name}:{node.lineno} {node.name}: {length} lines, at most {MAX_FUNCTION_LINES}"
+                    f"{name}:{node.lineno} {node.name}: {length} lines, limit {MAX_FUNCTION_LINES}"
                 )
     return found
 
