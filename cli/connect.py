@@ -1,0 +1,76 @@
+"""Where the gateways and the agent are, and with which token: environment, then `up`'s stack."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from mlops.local.stack import StackFile, read_stack
+
+T = TypeVar("T")
+
+UP_DIRECTORY = Path("var/up")
+"""Where `rag-mlops up` keeps its stack, below the working directory."""
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How to print the answer.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    gateways: tuple[str, ...]
+    gateway_token: str = field(repr=False)
+    agent: str
+    agent_token: str = field(repr=False)
+
+
+def connection(environ: Mapping[str, str] | None = None) -> Connection:
+    """MLOPS_GATEWAY_ADMIN_URLS (comma separated), MLOPS_AGENT_URL and the operator tokens.
+
+    What the environment does not name is taken from the stack that `up` started, else from the
+    default ports on this machine.
+    """
+    environ = os.environ if environ is None else environ  # noqa: TID251  the CLI's only read
+    stack = read_stack(UP_DIRECTORY)
+    addresses = stack.addresses if stack else {}
+    tokens = stack.secrets if stack else {}
+    urls = environ.get("MLOPS_GATEWAY_ADMIN_URLS") or addresses.get(
+        "admin", "http://127.0.0.1:8001"
+    )
+    return Connection(
+        gateways=tuple(url.strip().rstrip("/") for url in urls.split(",") if url.strip()),
+        gateway_token=_token("GATEWAY_OPERATOR_TOKEN", environ, tokens),
+        agent=(
+            environ.get("MLOPS_AGENT_URL") or addresses.get("agent", "http://127.0.0.1:8002")
+        ).rstrip("/"),
+        agent_token=_token("AGENT_OPERATOR_TOKEN", environ, tokens),
+    )
+
+
+def _token(name: str, environ: Mapping[str, str], tokens: Mapping[str, str]) -> str:
+    return environ.get(name) or tokens.get(name, "")
+
+
+def running_stack() -> StackFile | None:
+    return read_stack(UP_DIRECTORY)
+
+
+def run(coroutine: Coroutine[object, object, T]) -> T:
+    return asyncio.run(coroutine)
+
+
+def print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, default=str))

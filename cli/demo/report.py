@@ -1,0 +1,110 @@
+"""What the demo proves, counted afterwards: every answer has one row, and the aggregates agree."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+
+import clickhouse_connect
+import msgspec
+from clickhouse_connect.driver.asyncclient import AsyncClient
+
+from mlops.feature_store.settings import ClickHouseSettings
+
+DRAIN_TIMEOUT_S = 30.0
+"""The recorder is at most a second or two behind; past this rows are missing."""
+
+POLL_S = 0.25
+
+
+class Promoted(msgspec.Struct, frozen=True, kw_only=True):
+    seconds: float
+    canary_requests: int
+
+
+class RolledBack(msgspec.Struct, frozen=True, kw_only=True):
+    seconds: float
+    canary_requests: int
+    reason: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """`var/demo/report.json`."""
+
+    requests: int
+    answered: int
+    rows: int
+    client_errors: int
+    promoted: Promoted | None
+    rolled_back: RolledBack | None
+    false: list[str]
+    """What is not as it must be, a sentence each; empty when the demo proved its point."""
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogCheck:
+    """What the log holds, beside what was answered."""
+
+    rows: int
+    missing: int
+    """Answered ids without a row."""
+    repeated: int
+    """Ids with more than one row."""
+    aggregates_agree: bool
+
+
+async def check_log(settings: ClickHouseSettings, answered: AbstractSet[str]) -> LogCheck:
+    """Wait until every answered id has a row (bounded), then compare rows and aggregates."""
+    client = await clickhouse_connect.get_async_client(
+        host=settings.host,
+        port=settings.port,
+        username=settings.user,
+        password=settings.password,
+        database=settings.database,
+    )
+    try:
+        rows_by_id = await _wait_for_rows(client, answered)
+        return LogCheck(
+            rows=sum(rows_by_id.values()),
+            missing=len(answered - rows_by_id.keys()),
+            repeated=sum(1 for count in rows_by_id.values() if count > 1),
+            aggregates_agree=await aggregates_agree(client),
+        )
+    finally:
+        await client.close()
+
+
+async def _wait_for_rows(client: AsyncClient, answered: AbstractSet[str]) -> dict[str, int]:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + DRAIN_TIMEOUT_S
+    while True:
+        found = await client.query(
+            "SELECT request_id, count() FROM query_features GROUP BY request_id"
+        )
+        rows_by_id = {str(name): int(count) for name, count in found.result_rows}
+        if answered <= rows_by_id.keys() or loop.time() >= deadline:
+            return rows_by_id
+        await asyncio.sleep(POLL_S)
+
+
+async def aggregates_agree(client: AsyncClient) -> bool:
+    """True if the per-second aggregates equal a fresh aggregation of the rows."""
+    kept = await client.query(
+        "SELECT route, generation, arm, second, sum(rows), sum(requests), sum(errors) "
+        "FROM second_counts GROUP BY ALL ORDER BY ALL"
+    )
+    fresh = await client.query(
+        "SELECT route, generation, arm, toUnixTimestamp(ended_at) AS second, count(), "
+        "countIf(kind = 'served' AND outcome != 'cancelled'), "
+        "countIf(kind = 'served' AND outcome != 'cancelled' AND first_attempt_outcome IN "
+        "('upstream_error', 'timeout', 'reset', 'truncated')) "
+        "FROM query_features GROUP BY ALL ORDER BY ALL"
+    )
+    as_values = [tuple(map(str, row)) for row in kept.result_rows]
+    return as_values == [tuple(map(str, row)) for row in fresh.result_rows]

@@ -1,0 +1,191 @@
+"""What the demo shows while it runs: weights, rates and evidence, live in a terminal.
+
+Where the output is no terminal (CI, a pipe), one line per change instead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from io import StringIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from cli.demo.report import Report
+from cli.demo.traffic import TrafficCounts
+
+MAX_LINES = 14
+"""Of the story so far; the newest are shown."""
+
+VERDICT_STYLES = {
+    "healthy": "bold green",
+    "regressed": "bold red",
+    "undecided": "yellow",
+    "invalid": "magenta",
+}
+BAR_CELLS = 40
+PICTURE_COLUMNS = 110
+
+
+class View:
+    """Draws the story. `with view:` takes the terminal and gives it back."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(
+            console=console, auto_refresh=False, get_renderable=self.render, transient=False
+        )
+        self._lines: deque[Text] = deque(maxlen=MAX_LINES)
+        self._counts = TrafficCounts()
+        self._status: dict[str, Any] = {}
+        self._started_at_s = time.monotonic()
+        self._rate: deque[tuple[float, int]] = deque(maxlen=20)
+        self._last_line = ""
+
+    def __enter__(self) -> View:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def save_picture(self, path: Path, report: Report) -> None:
+        """Write what the terminal shows at the end as an SVG."""
+        console = Console(record=True, width=PICTURE_COLUMNS, file=StringIO())
+        console.print(self.render())
+        print_report(console, report)
+        console.save_svg(str(path), title="make demo")
+
+    def watch(self, counts: TrafficCounts) -> None:
+        self._counts = counts
+
+    def say(self, sentence: str) -> None:
+        """Add a sentence to the story."""
+        line = Text(f"{time.monotonic() - self._started_at_s:6.1f} s  ", style="dim")
+        line.append(sentence, style="default")
+        self._lines.append(line)
+        self._refresh(line)
+
+    def show(self, status: dict[str, Any]) -> None:
+        """Show where the release stands."""
+        changed = (status["phase"], status["weight"], status["verdict"]) != (
+            self._status.get("phase"),
+            self._status.get("weight"),
+            self._status.get("verdict"),
+        )
+        self._status = status
+        self._rate.append((time.monotonic(), len(self._counts.answered)))
+        if changed:
+            reasons = "; ".join(status["reasons"])
+            self.say(
+                f"{status['version']} {status['phase']} at {status['weight']:g} %, "
+                f"{status['verdict']}: {reasons}"
+            )
+        else:
+            self._refresh(None)
+
+    def _refresh(self, line: Text | None) -> None:
+        if self._console.is_terminal:
+            self._live.refresh()
+        elif line is not None:
+            self._console.print(line, soft_wrap=True)
+
+    # ---- drawing -------------------------------------------------------------------------------
+
+    def render(self) -> Group:
+        parts: list[Panel] = [Panel(self._traffic(), title="traffic", title_align="left")]
+        if self._status:
+            title = f"release {self._status['version']} on route {self._status['route']}"
+            parts.append(Panel(self._release(), title=title, title_align="left"))
+        story = Text("\n").join(self._lines)
+        parts.append(Panel(story, title="story", title_align="left"))
+        return Group(*parts)
+
+    def _traffic(self) -> Table:
+        counts = self._counts
+        table = Table.grid(padding=(0, 3))
+        table.add_row(
+            f"{self._requests_per_s():.0f} queries/s",
+            f"{len(counts.answered)} answered",
+            f"{sum(n for status, n in counts.statuses.items() if status >= 500)} failed upstream",
+            f"{counts.client_errors} failed by the gateway",
+        )
+        return table
+
+    def _requests_per_s(self) -> float:
+        if len(self._rate) < 2:
+            return 0.0
+        (first_s, first), (last_s, last) = self._rate[0], self._rate[-1]
+        return (last - first) / max(1e-9, last_s - first_s)
+
+    def _release(self) -> Group:
+        status = self._status
+        verdict = str(status["verdict"])
+        head = Text.assemble(
+            f"{status['phase']}, step {status['step']}, weight {status['weight']:g} %   ",
+            (verdict, VERDICT_STYLES.get(verdict, "default")),
+        )
+        filled = round(BAR_CELLS * status["weight"] / 100)
+        bar = Text.assemble(("█" * filled, "cyan"), ("░" * (BAR_CELLS - filled), "dim"))
+        table = Table(box=None, padding=(0, 2), header_style="dim")
+        for column in ("check", "canary", "control", "effect", "harm e", "safe e", "needed"):
+            table.add_column(column, justify="left" if column == "check" else "right")
+        for name, check in status.get("checks", {}).items():
+            table.add_row(name, *_cells(check))
+        return Group(head, bar, table, Text("; ".join(status["reasons"]), style="italic"))
+
+
+def _cells(check: dict[str, Any]) -> tuple[str, ...]:
+    needed = check.get("still_needed")
+    return (
+        _rate(check["candidate_bad"], check["candidate_total"]),
+        _rate(check["control_bad"], check["control_total"]),
+        f"{check['effect']:+.3g}",
+        _e_value(check["e_value"]),
+        _e_value(check["noninferiority_e_value"]),
+        "" if needed is None else f"{needed} more",
+    )
+
+
+def _rate(bad: float, total: float) -> str:
+    return f"{bad:g}/{total:g}"
+
+
+def _e_value(value: float) -> str:
+    return f"{value:.3g}" if value < 1e6 else "> 1e6"
+
+
+def print_report(console: Console, report: Report) -> None:
+    """The end of the story, as a table."""
+    table = Table(title="what was proved", title_justify="left", show_header=False, box=None)
+    table.add_row("requests", str(report.requests))
+    table.add_row("answered", str(report.answered))
+    table.add_row("rows in ClickHouse", str(report.rows))
+    table.add_row("client errors of the gateway", str(report.client_errors))
+    if report.promoted:
+        table.add_row(
+            "better version promoted",
+            f"after {report.promoted.seconds:g} s and {report.promoted.canary_requests} requests",
+        )
+    if report.rolled_back:
+        table.add_row(
+            "worse version rolled back",
+            f"after {report.rolled_back.seconds:g} s and "
+            f"{report.rolled_back.canary_requests} requests: {report.rolled_back.reason}",
+        )
+    console.print(table)
+    for sentence in report.false:
+        console.print(Text(f"not as it must be: {sentence}", style="bold red"))

@@ -1,0 +1,123 @@
+"""`up`, `down`, `demo`: a whole stack on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from cli.connect import UP_DIRECTORY, output_option, print_json, running_stack
+from cli.demo.story import ROUTE, Story
+from cli.demo.view import View, print_report
+from mlops.local.processes import is_running, stop
+from mlops.local.stack import STACK_FILE, Ports, Stack, read_stack
+from mlops.training.linear_adapter import prepare_demo_models
+
+DEMO_DIRECTORY = Path("var/demo")
+
+
+@click.command()
+@output_option
+def up(output: str) -> None:
+    """Start ClickHouse, two model servers, gateway, recorder and agent, and leave them running."""
+    if (stack_file := running_stack()) and any(map(is_running, stack_file.processes)):
+        raise click.ClickException("a stack is running already; `rag-mlops down` ends it")
+    models = prepare_demo_models(UP_DIRECTORY.parent / "models")
+    ports = Ports()
+    UP_DIRECTORY.mkdir(parents=True, exist_ok=True)
+    stack = Stack(
+        directory=UP_DIRECTORY.resolve(),
+        ports=ports,
+        environ=os.environ,  # noqa: TID251  the composition root of this command
+    )
+    try:
+        stack.start_clickhouse()
+        stable = stack.start_model("model-a", models["1.0.0"], ports.model_a)
+        stack.start_model("model-b", models["1.1.0"], ports.model_b)
+        stack.start_gateway(
+            [
+                {
+                    "name": ROUTE,
+                    "model": "rag_embedding_model",
+                    "match": {"prefix": "/"},
+                    "stable": {"version": "1.0.0", "endpoints": [stable]},
+                    "sticky": {"header": "x-user-id"},
+                }
+            ]
+        )
+        stack.start_recorder()
+        stack.start_agent()
+    except BaseException:
+        stack.stop()
+        raise
+    _print_addresses(stack.addresses, output)
+
+
+@click.command()
+def down() -> None:
+    """End the stack that `up` (or `demo --keep`) started; its data stays."""
+    ended = False
+    for directory in (UP_DIRECTORY, DEMO_DIRECTORY):
+        stack = read_stack(directory)
+        if stack is None:
+            continue
+        killed = stop(stack.processes)
+        (directory / STACK_FILE).unlink()
+        ended = True
+        names = ", ".join(process.name for process in stack.processes)
+        click.echo(f"ended {names}" + (f"; had to kill {', '.join(killed)}" if killed else ""))
+    if not ended:
+        click.echo("nothing was running")
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave everything running and print the addresses.")
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write what the terminal showed at the end, as an SVG.",
+)
+def demo(keep: bool, picture: Path | None) -> None:
+    """Release a better version and a worse one, with real queries, and prove what happened.
+
+    Exit code 0 only if the better one was promoted, the worse one rolled back, every answer has
+    exactly one row, the aggregates agree, and no client saw an error of the gateway's.
+    """
+    if (stack := read_stack(DEMO_DIRECTORY)) and any(map(is_running, stack.processes)):
+        raise click.ClickException("a kept demo is running; `rag-mlops down` ends it")
+    shutil.rmtree(DEMO_DIRECTORY, ignore_errors=True)
+    DEMO_DIRECTORY.mkdir(parents=True)
+    console = Console()
+    view = View(console)
+    story = Story(
+        DEMO_DIRECTORY.resolve(),
+        view,
+        os.environ,  # noqa: TID251  the composition root of this command
+    )
+    try:
+        with view:
+            story.start()
+            report = asyncio.run(story.tell())
+        report.write(DEMO_DIRECTORY / "report.json")
+        print_report(console, report)
+        if picture is not None:
+            view.save_picture(picture, report)
+        if keep:
+            _print_addresses(story.stack.addresses, "text")
+    finally:
+        if not keep:
+            story.stack.stop()
+    sys.exit(1 if report.false else 0)
+
+
+def _print_addresses(addresses: dict[str, str], output: str) -> None:
+    if output == "json":
+        print_json(addresses)
+        return
+    for name, url in addresses.items():
+        click.echo(f"{name:<12} {url}")

@@ -1,0 +1,36 @@
+"""The `rag-mlops` command: one module a verb group, joined here."""
+
+from __future__ import annotations
+
+import click
+
+from cli.local import demo, down, up
+from cli.release import release
+from cli.servers import agent, gateway, model_server, recorder
+from cli.store import migrate
+from cli.training import train
+from cli.traffic import rollback, weights
+from cli.validate import validate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Release model versions behind a splitting proxy, and take bad ones back."""
+
+
+for command in (
+    up,
+    down,
+    demo,
+    gateway,
+    recorder,
+    agent,
+    model_server,
+    migrate,
+    validate,
+    train,
+    weights,
+    rollback,
+    release,
+):
+    main.add_command(command)

@@ -1,0 +1,32 @@
+"""`migrate`: make or upgrade the tables in ClickHouse."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from cli.connect import output_option, print_json, run, running_stack
+from mlops.feature_store.migrations import migrate as migrate_tables
+from mlops.feature_store.settings import ClickHouseSettings
+
+
+def clickhouse_settings() -> ClickHouseSettings:
+    """From MLOPS_CLICKHOUSE_*, else the engine of the stack that `up` started."""
+    environ = dict(os.environ)  # noqa: TID251  the composition root of this command
+    stack = running_stack()
+    if stack and "MLOPS_CLICKHOUSE_PORT" not in environ:
+        host, _, port = stack.addresses["clickhouse"].removeprefix("http://").partition(":")
+        environ |= {"MLOPS_CLICKHOUSE_HOST": host, "MLOPS_CLICKHOUSE_PORT": port}
+    return ClickHouseSettings.parse(environ)
+
+
+@click.command()
+@output_option
+def migrate(output: str) -> None:
+    """Bring the tables up to date. Safe to repeat and to run from several places at once."""
+    applied = run(migrate_tables(clickhouse_settings()))
+    if output == "json":
+        print_json({"applied": applied})
+        return
+    click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")

@@ -1,0 +1,139 @@
+"""`weights get|set` and `rollback`: talk to every gateway directly, in parallel."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import click
+import msgspec
+
+from cli.connect import Connection, connection, output_option, print_json, run
+from mlops.contracts.api import RouteStatus
+from mlops.deployment.gateway_client import GatewayClient, GatewayError
+
+Action = Callable[[GatewayClient], Awaitable[RouteStatus]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one gateway said: its status, or why it did not confirm."""
+
+    gateway: str
+    status: RouteStatus | None
+    problem: str = ""
+
+
+async def on_every_gateway(where: Connection, action: Action) -> list[Answer]:
+    async def one(url: str) -> Answer:
+        async with GatewayClient(url, where.gateway_token) as client:
+            try:
+                return Answer(url, await action(client))
+            except GatewayError as error:
+                return Answer(url, None, str(error))
+
+    return list(await asyncio.gather(*(one(url) for url in where.gateways)))
+
+
+@click.group()
+def weights() -> None:
+    """See or set the weights of a route."""
+
+
+@weights.command("get")
+@click.argument("route")
+@output_option
+def get_weights(route: str, output: str) -> None:
+    """Print the weights asked for and the split in force, on every gateway."""
+    report(run(on_every_gateway(connection(), lambda client: client.route(route))), output)
+
+
+@weights.command("set")
+@click.argument("route")
+@click.argument("assignments", nargs=-1, required=True, metavar="stable=90 canary=10")
+@click.option("--reason", default="", help="Kept in the plan and in the journal.")
+@output_option
+def set_weights(route: str, assignments: tuple[str, ...], reason: str, output: str) -> None:
+    """Set the weights by hand. The agent pauses the release until `release resume`."""
+    asked = _parse(assignments)
+    report(
+        run(
+            on_every_gateway(
+                connection(),
+                lambda client: client.put_weights(
+                    route, stable=asked["stable"], canary=asked["canary"], reason=reason
+                ),
+            )
+        ),
+        output,
+    )
+
+
+def _parse(assignments: tuple[str, ...]) -> dict[str, float]:
+    asked: dict[str, float] = {}
+    for assignment in assignments:
+        arm, _, value = assignment.partition("=")
+        try:
+            asked[arm] = float(value)
+        except ValueError:
+            raise click.BadParameter(
+                f"{assignment!r}: expected ARM=PERCENT such as canary=10"
+            ) from None
+    if set(asked) != {"stable", "canary"}:
+        raise click.BadParameter(f"expected stable=PERCENT canary=PERCENT, got {sorted(asked)}")
+    return asked
+
+
+@click.command()
+@click.argument("route")
+@click.option("--to", type=click.Choice(["previous"]), help="Undo a promotion.")
+@click.option("--reason", default="rolled back by hand")
+@click.option("--force", is_flag=True, help="Restore previous even if it does not answer.")
+@output_option
+def rollback(route: str, to: str | None, reason: str, force: bool, output: str) -> None:
+    """Send everything to stable, now, on every gateway.
+
+    Needs neither agent nor ClickHouse nor MLflow. Exit code 0 only if every gateway confirmed.
+    """
+    report(
+        run(
+            on_every_gateway(
+                connection(),
+                lambda client: client.rollback(route, to=to or "", reason=reason, force=force),
+            )
+        ),
+        output,
+    )
+
+
+def report(answers: list[Answer], output: str) -> None:
+    """Print what each gateway said; exit 1 if one did not confirm."""
+    if output == "json":
+        print_json(
+            [
+                {"gateway": answer.gateway, "error": answer.problem}
+                if answer.status is None
+                else {"gateway": answer.gateway, "status": msgspec.to_builtins(answer.status)}
+                for answer in answers
+            ]
+        )
+    else:
+        for answer in answers:
+            click.echo(f"{answer.gateway}: {_sentence(answer)}", err=answer.status is None)
+    sys.exit(0 if all(answer.status for answer in answers) else 1)
+
+
+def _sentence(answer: Answer) -> str:
+    status = answer.status
+    if status is None:
+        return f"not confirmed: {answer.problem}"
+    plan = status.plan
+    canary = (
+        f", canary {plan.canary.version} {plan.canary_share_bp / 100:g} %" if plan.canary else ""
+    )
+    return (
+        f"generation {plan.generation}: stable {plan.stable.version}{canary}, "
+        f"live split {status.share_bp / 100:g} %. {status.explanation}"
+    )

@@ -1,0 +1,28 @@
+"""`train`: make the versions of the retrieval model that the demo releases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cli.connect import output_option, print_json
+from mlops.training.linear_adapter import prepare_demo_models
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("var/models"),
+    show_default=True,
+)
+@output_option
+def train(out: Path, output: str) -> None:
+    """Train the demo's model versions into OUT (kept if they are there already)."""
+    versions = prepare_demo_models(out)
+    if output == "json":
+        print_json({version: str(path) for version, path in versions.items()})
+        return
+    for version, path in versions.items():
+        click.echo(f"{version}\t{path}")

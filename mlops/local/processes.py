@@ -1,0 +1,153 @@
+"""Start, find and end the processes of a local stack.
+
+A process is ready when its standard output holds a line `ready URL ...`. What was started is
+written down with each process's start time, so that a later command ends those and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+READY_TIMEOUT_S = 60.0
+"""Longest start of one process: loading the embedding model on a busy machine takes about five."""
+
+STOP_TIMEOUT_S = 15.0
+"""Past that a process is killed: the gateway drains for at most ten."""
+
+POLL_S = 0.02
+
+
+class StartFailed(RuntimeError):
+    """A process ended or stayed silent instead of saying `ready`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What to run. `arguments` follow `python -m`."""
+
+    name: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that said it is ready."""
+
+    name: str
+    pid: int
+    start_ticks: int
+    """Of /proc/PID/stat: tells this process from a later one with the same id."""
+    urls: tuple[str, ...]
+
+
+def start(command: Command, directory: Path) -> Started:
+    """Run `command` in the background and wait until it says it is ready.
+
+    Its output goes to `directory/logs/NAME.log`, its standard output to `NAME.out`.
+
+    Raises:
+        StartFailed: it ended or did not answer in time; the message holds the end of its log.
+    """
+    logs = directory / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    out_path, log_path = logs / f"{command.name}.out", logs / f"{command.name}.log"
+    out_path.write_bytes(b"")
+    with out_path.open("ab") as out, log_path.open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603  our own modules, arguments as a list
+            [sys.executable, "-W", "ignore::SyntaxWarning", "-m", *command.arguments],
+            stdout=out,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=dict(command.environment),
+            start_new_session=True,
+        )
+    urls = _wait_ready(process, command.name, out_path, log_path)
+    return Started(
+        name=command.name, pid=process.pid, start_ticks=start_ticks(process.pid) or 0, urls=urls
+    )
+
+
+def _wait_ready(
+    process: subprocess.Popen[bytes], name: str, out_path: Path, log_path: Path
+) -> tuple[str, ...]:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        for line in out_path.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("ready "):
+                return tuple(word for word in line.split()[1:] if "://" in word)
+        if (code := process.poll()) is not None:
+            raise StartFailed(
+                f"{name} ended with code {code} before it was ready:\n{tail(log_path)}"
+            )
+        time.sleep(POLL_S)
+    process.kill()
+    process.wait()
+    raise StartFailed(f"{name} was not ready within {READY_TIMEOUT_S:.0f} s:\n{tail(log_path)}")
+
+
+def tail(path: Path, lines: int = 15) -> str:
+    """The last lines of a log, for an error message."""
+    if not path.exists():
+        return ""
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def start_ticks(pid: int) -> int | None:
+    """When the process began, in clock ticks since boot; None if it has ended (or is a zombie)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def is_running(process: Started) -> bool:
+    return start_ticks(process.pid) == process.start_ticks
+
+
+def signal_to(process: Started, number: signal.Signals) -> None:
+    """Send a signal to that process, unless it has ended."""
+    if is_running(process):
+        try:
+            os.kill(process.pid, number)
+        except ProcessLookupError:
+            return
+
+
+def kill(process: Started) -> None:
+    """End a process as a crash would, and wait until it is gone."""
+    signal_to(process, signal.SIGKILL)
+    _wait_ended(process, STOP_TIMEOUT_S)
+
+
+def stop(processes: Sequence[Started], reap: Callable[[], None] = lambda: None) -> list[str]:
+    """End the processes one after another, last started first. Returns the names that were killed.
+
+    Each gets SIGTERM and `STOP_TIMEOUT_S` to finish what it has in hand.
+    """
+    killed = []
+    for process in reversed(processes):
+        signal_to(process, signal.SIGTERM)
+        if not _wait_ended(process, STOP_TIMEOUT_S):
+            kill(process)
+            killed.append(process.name)
+        reap()
+    return killed
+
+
+def _wait_ended(process: Started, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if not is_running(process):
+            return True
+        time.sleep(POLL_S)
+    return False

@@ -1,0 +1,228 @@
+"""The whole system on one machine: engine, model servers, gateway, recorder and agent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import yaml
+from mlops.feature_store.migrations import migrate
+from mlops.feature_store.settings import ClickHouseSettings
+
+from mlops.local.processes import Command, Started, kill, start, stop
+
+STACK_FILE = "stack.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Where each part listens; 0 takes any free port."""
+
+    gateway: int = 8000
+    admin: int = 8001
+    agent: int = 8002
+    model_a: int = 8011
+    model_b: int = 8012
+    clickhouse: int = 8123
+
+
+ANY_PORTS = Ports(gateway=0, admin=0, agent=0, model_a=0, model_b=0, clickhouse=0)
+
+
+class StackFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What `stack.json` holds. Mode 0600: it has the tokens."""
+
+    directory: str
+    processes: tuple[Started, ...]
+    secrets: dict[str, str]
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for process in self.processes:
+            found[process.name] = process.urls[0]
+            if process.name == "gateway":
+                found["admin"] = process.urls[1]
+        return found
+
+
+def read_stack(directory: Path) -> StackFile | None:
+    """The stack that was started in `directory`, running or not; None if there is none."""
+    path = directory / STACK_FILE
+    if not path.exists():
+        return None
+    return msgspec.json.decode(path.read_bytes(), type=StackFile)
+
+
+@dataclass(slots=True)
+class Stack:
+    """A running stack. Parts are started one by one, each after what it needs.
+
+    Every part's address is read from its `ready` line, so any port may be 0.
+    """
+
+    directory: Path
+    ports: Ports
+    environ: Mapping[str, str] = field(repr=False)
+    """What the processes inherit; the composition root passes its own."""
+    secrets: dict[str, str] = field(
+        default_factory=lambda: {
+            name: secrets.token_urlsafe(24)
+            for name in (
+                "GATEWAY_OPERATOR_TOKEN",
+                "GATEWAY_VIEWER_TOKEN",
+                "AGENT_OPERATOR_TOKEN",
+                "AGENT_VIEWER_TOKEN",
+            )
+        },
+        repr=False,
+    )
+    processes: list[Started] = field(default_factory=list)
+    _taken: dict[str, int] = field(default_factory=dict)
+    """Ports of parts that have run: started again, a part comes back where it was."""
+
+    # ---- parts ---------------------------------------------------------------------------------
+
+    def start_clickhouse(self) -> str:
+        """The embedded engine, with its tables made."""
+        url = self._start(
+            "clickhouse",
+            "mlops.local.clickhouse",
+            [
+                "--path",
+                str(self.directory / "clickhouse"),
+                "--port",
+                str(self._port("clickhouse", self.ports.clickhouse)),
+            ],
+        )
+        asyncio.run(migrate(self.clickhouse))
+        return url
+
+    @property
+    def clickhouse(self) -> ClickHouseSettings:
+        """How to reach the engine once it runs."""
+        return ClickHouseSettings.parse(self.environment())
+
+    def start_model(self, name: str, model: Path, port: int, *, faults: Sequence[str] = ()) -> str:
+        """One model server; with `faults`, the same server inside the fault-injecting wrapper."""
+        module = "mlops.serving.faults" if faults else "mlops.serving"
+        return self._start(
+            name, module, ["--model", str(model), "--port", str(self._port(name, port)), *faults]
+        )
+
+    def start_gateway(self, routes: Sequence[Mapping[str, object]]) -> str:
+        """Serve `routes` (as in the gateway's file)."""
+        config = {
+            "listen": f"127.0.0.1:{self._port('gateway', self.ports.gateway)}",
+            "admin": {
+                "listen": f"127.0.0.1:{self._port('admin', self.ports.admin)}",
+                "tokens": {
+                    "operator": {"env": "GATEWAY_OPERATOR_TOKEN"},
+                    "viewer": {"env": "GATEWAY_VIEWER_TOKEN"},
+                },
+            },
+            "state": str(self.directory / "gateway"),
+            "spool": {"dir": str(self.directory / "spool"), "limit": "1GiB"},
+            "routes": list(routes),
+        }
+        return self._start(
+            "gateway", "gateway", ["--config", str(self._write("gateway.yaml", config))]
+        )
+
+    def start_recorder(self) -> str:
+        return self._start(
+            "recorder", "gateway.recorder", ["--config", str(self.directory / "gateway.yaml")]
+        )
+
+    def start_agent(self) -> str:
+        config = {
+            "listen": f"127.0.0.1:{self._port('agent', self.ports.agent)}",
+            "memory": f"sqlite:///{self.directory / 'agent.sqlite'}",
+            "gateways": [
+                {"url": self.addresses["admin"], "token": {"env": "GATEWAY_OPERATOR_TOKEN"}}
+            ],
+            "tokens": {
+                "operator": {"env": "AGENT_OPERATOR_TOKEN"},
+                "viewer": {"env": "AGENT_VIEWER_TOKEN"},
+            },
+        }
+        return self._start("agent", "agent", ["--config", str(self._write("agent.yaml", config))])
+
+    # ---- life ----------------------------------------------------------------------------------
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        return self.file.addresses
+
+    @property
+    def file(self) -> StackFile:
+        return StackFile(
+            directory=str(self.directory), processes=tuple(self.processes), secrets=self.secrets
+        )
+
+    def process(self, name: str) -> Started:
+        return next(process for process in self.processes if process.name == name)
+
+    def kill(self, name: str) -> None:
+        """End one process as a crash would (SIGKILL), and forget it."""
+        process = self.process(name)
+        kill(process)
+        self._reap()
+        self.processes.remove(process)
+
+    def stop(self) -> list[str]:
+        """End everything, last started first; returns the names that had to be killed."""
+        killed = stop(self.processes, self._reap)
+        self.processes.clear()
+        (self.directory / STACK_FILE).unlink(missing_ok=True)
+        return killed
+
+    def environment(self) -> dict[str, str]:
+        """What each process is started with: ours, the secrets, and where ClickHouse is."""
+        environment = dict(self.environ) | self.secrets
+        # Two threads of linear algebra on a shared core cost half a second at the 95th percentile.
+        environment["OPENBLAS_NUM_THREADS"] = "1"
+        environment["PYTHONUNBUFFERED"] = "1"
+        if any(process.name == "clickhouse" for process in self.processes):
+            host, _, port = self.addresses["clickhouse"].removeprefix("http://").partition(":")
+            environment["MLOPS_CLICKHOUSE_HOST"] = host
+            environment["MLOPS_CLICKHOUSE_PORT"] = port
+        return environment
+
+    def _start(self, name: str, module: str, arguments: Sequence[str]) -> str:
+        command = Command(name=name, arguments=[module, *arguments], environment=self.environment())
+        started = start(command, self.directory)
+        self.processes.append(started)
+        self._taken |= {
+            part: int(url.rpartition(":")[2])
+            for part, url in self.addresses.items()
+            if part not in self._taken
+        }
+        self._save()
+        return started.urls[0] if started.urls else ""
+
+    def _port(self, part: str, asked: int) -> int:
+        return self._taken.get(part, asked)
+
+    def _write(self, name: str, content: object) -> Path:
+        path = self.directory / name
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        return path
+
+    def _save(self) -> None:
+        path = self.directory / STACK_FILE
+        path.touch(mode=0o600)
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(self.file)))
+
+    def _reap(self) -> None:
+        """Collect our ended children, so that an ended process does not linger as a zombie."""
+        for process in self.processes:
+            try:
+                os.waitpid(process.pid, os.WNOHANG)
+            except ChildProcessError:
+                continue

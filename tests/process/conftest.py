@@ -1,0 +1,146 @@
+"""A real stack for tests that kill parts of it: engine, gateway, recorder, agent as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from mlops.local.stack import ANY_PORTS, Stack
+
+REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=10)
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    """An empty stack on free ports; whatever a test starts in it is ended."""
+    stack = Stack(directory=tmp_path, ports=ANY_PORTS, environ=os.environ)
+    yield stack
+    stack.stop()
+
+
+class Upstream:
+    """A model server whose behaviour a test can set while it runs."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.status = 200
+        self.delay_s = 0.0
+
+    async def answer(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        if self.delay_s:
+            await asyncio.sleep(self.delay_s)
+        return web.json_response(
+            {
+                "query_id": body["query_text"],
+                "answer": "forty-two",
+                "documents": [{"id": "doc-1", "score": 0.9}],
+                "relevance_score": 0.9,
+            },
+            status=self.status,
+        )
+
+
+async def _serve(upstream: Upstream) -> web.AppRunner:
+    app = web.Application()
+    app.router.add_post("/query", upstream.answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    upstream.url = f"http://{host}:{port}"
+    return runner
+
+
+@pytest.fixture
+async def upstreams() -> AsyncIterator[tuple[Upstream, Upstream]]:
+    """Two model servers: what stable and what canary point at."""
+    pair = (Upstream(), Upstream())
+    runners = [await _serve(upstream) for upstream in pair]
+    yield pair
+    for runner in runners:
+        await runner.cleanup()
+
+
+class Load:
+    """Steady traffic through the gateway, until stopped, at a bounded rate.
+
+    A refused or broken connection is counted and tried no further: only what was answered whole
+    is in `answered`.
+    """
+
+    def __init__(self, url: str, rate_per_s: float = 200.0, users: int = 200) -> None:
+        self.answered: dict[str, tuple[int, str]] = {}
+        self.broken = 0
+        self._url = f"{url}/query"
+        self._interval_s = 1 / rate_per_s
+        self._users = users
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Load:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stop.set()
+        assert self._task is not None
+        await self._task
+
+    async def until_answered(self, more: int, timeout_s: float = 30.0) -> None:
+        """Wait until that many more requests were answered."""
+        target = len(self.answered) + more
+        async with asyncio.timeout(timeout_s):
+            while len(self.answered) < target:
+                await asyncio.sleep(0.01)
+
+    def split(self, since: int = 0) -> dict[str, int]:
+        """How many answers each `x-served-by` gave, leaving out the first `since`."""
+        found: dict[str, int] = {}
+        for _, served_by in list(self.answered.values())[since:]:
+            found[served_by] = found.get(served_by, 0) + 1
+        return found
+
+    async def _run(self) -> None:
+        connector = aiohttp.TCPConnector(limit=64)
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=REQUEST_TIMEOUT) as session,
+            asyncio.TaskGroup() as group,
+        ):
+            loop = asyncio.get_running_loop()
+            next_at = loop.time()
+            number = 0
+            while not self._stop.is_set():
+                number += 1
+                group.create_task(self._one(session, number))
+                next_at = max(next_at + self._interval_s, loop.time() - 0.1)
+                await asyncio.sleep(max(0.0, next_at - loop.time()))
+
+    async def _one(self, session: aiohttp.ClientSession, number: int) -> None:
+        request_id = uuid.uuid4().hex
+        user = f"user-{number % self._users}"
+        try:
+            async with session.post(
+                self._url,
+                json={"query_text": f"question {number}", "user_id": user},
+                headers={"x-request-id": request_id, "x-user-id": user},
+            ) as answer:
+                await answer.read()
+        except (aiohttp.ClientError, TimeoutError, ConnectionError):
+            self.broken += 1
+            return
+        self.answered[request_id] = (answer.status, answer.headers.get("x-served-by", ""))
+
+
+@pytest.fixture
+def load() -> type[Load]:
+    """The class, for `async with load(url) as traffic`."""
+    return Load
