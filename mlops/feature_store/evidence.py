@@ -1,0 +1,143 @@
+"""What the agent reads of the log: statements, and the pure part that makes `Evidence` of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from mlops.contracts.evidence import AnsweredCounts, ScoreCounts, SecondCounts
+from mlops.contracts.record import Kind
+from mlops.feature_store.schema import BINS, COUNTS, EVALUATIONS, ROWS, SECOND_BATCHES, TALLIES
+
+WORKER_GONE_AFTER_S = 60
+"""A worker whose last tally is this much older than the newest one holds nothing up any more.
+Longer than a recorder needs to come back; what it brings later is stored but not judged."""
+
+SCORE_LOOKBACK_S = 3600
+"""A score is joined to a row that ended at most this long before it arrived."""
+
+SCORE_AHEAD_S = 60
+"""A score may arrive this long before its row has ended (a stream that is judged while it runs)."""
+
+MICRO = 1_000_000
+
+
+class WorkerTally(NamedTuple):
+    """The last a worker was heard of."""
+
+    worker: str
+    second: int
+    final: bool
+
+
+WATERMARK = f"""SELECT worker, toUnixTimestamp(max(second)), max(final) FROM {TALLIES}
+WHERE second >= (SELECT max(second) FROM {TALLIES}) - {WORKER_GONE_AFTER_S}
+GROUP BY worker"""
+
+_BETWEEN = "BETWEEN toDateTime({since:Int64}, 'UTC') AND toDateTime({closed:Int64}, 'UTC')"
+
+SECOND_COUNTS = f"""SELECT toUnixTimestamp(second) AS at, generation, arm,
+  {", ".join(f"sum(b.{name})" for name in COUNTS)},
+  {", ".join(f"sumMap(b.{name})" for name in BINS)}
+FROM {SECOND_BATCHES} AS b FINAL
+WHERE route = {{route:String}} AND second {_BETWEEN}
+GROUP BY second, generation, arm
+ORDER BY second, generation, arm"""
+
+ANSWERED_COUNTS = f"""SELECT toUnixTimestamp(second) AS at, generation, arm,
+  sum(count), sum(arraySum(mapValues(lost)))
+FROM {TALLIES} FINAL
+ARRAY JOIN routes AS route, arms AS arm, generations AS generation, answered AS count,
+  dropped AS lost
+WHERE second {_BETWEEN} AND route = {{route:String}}
+GROUP BY second, generation, arm
+ORDER BY second, generation, arm"""
+
+_SCORES_FROM = f"""received_at >= toDateTime64({{since:Int64}} - {SCORE_AHEAD_S}, 6, 'UTC')
+      AND received_at < toDateTime64({{closed:Int64}} + 1, 6, 'UTC')"""
+
+SCORE_COUNTS = f"""SELECT at, generation, arm, name, count(), sum(micro), sum(micro * micro)
+FROM (
+  SELECT any(e.name) AS name, any(e.micro) AS micro,
+    argMin((r.generation, toString(r.arm), toUnixTimestamp(toDateTime(r.ended_at, 'UTC'))),
+      (r.ended_at, r.record_id)) AS row,
+    row.1 AS generation, row.2 AS arm,
+    greatest(any(e.received), row.3) AS at
+  FROM (
+    SELECT request_id, batch, position, toString(name) AS name, received_at,
+      toUnixTimestamp(toDateTime(received_at, 'UTC')) AS received,
+      toInt64(round(score * {MICRO})) AS micro
+    FROM {EVALUATIONS} FINAL WHERE {_SCORES_FROM}
+  ) AS e
+  INNER JOIN (
+    SELECT request_id, record_id, generation, arm, ended_at FROM {ROWS}
+    WHERE route = {{route:String}} AND kind = '{Kind.SERVED}'
+      AND ended_at >= toDateTime64(
+        {{since:Int64}} - {SCORE_AHEAD_S} - {SCORE_LOOKBACK_S}, 6, 'UTC')
+      AND ended_at < toDateTime64({{closed:Int64}} + 1, 6, 'UTC')
+      AND request_id IN (SELECT request_id FROM {EVALUATIONS} WHERE {_SCORES_FROM})
+  ) AS r ON e.request_id = r.request_id
+  WHERE r.ended_at >= e.received_at - toIntervalSecond({SCORE_LOOKBACK_S})
+    AND r.ended_at <= e.received_at + toIntervalSecond({SCORE_AHEAD_S})
+  GROUP BY e.batch, e.position
+)
+WHERE at BETWEEN {{since:Int64}} AND {{closed:Int64}}
+GROUP BY at, generation, arm, name
+ORDER BY at, generation, arm, name"""
+
+
+def closed_through(workers: Iterable[WorkerTally]) -> int | None:
+    """The last second that no worker will add to; None before the first tally.
+
+    While workers live it is the oldest of their last seconds. When every worker has said its final
+    tally nothing will follow, so it is the newest second of all.
+    """
+    known = list(workers)
+    if not known:
+        return None
+    newest = max(worker.second for worker in known)
+    live = [
+        worker.second
+        for worker in known
+        if not worker.final and newest - worker.second <= WORKER_GONE_AFTER_S
+    ]
+    return min(live) if live else newest
+
+
+def second_counts(rows: Iterable[Sequence[Any]]) -> tuple[SecondCounts, ...]:
+    """From the answer to `SECOND_COUNTS`."""
+    return tuple(
+        SecondCounts(
+            second=row[0],
+            generation=row[1],
+            arm=row[2],
+            **dict(zip((*COUNTS, *BINS), row[3:], strict=True)),
+        )
+        for row in rows
+    )
+
+
+def answered_counts(rows: Iterable[Sequence[Any]]) -> tuple[AnsweredCounts, ...]:
+    """From the answer to `ANSWERED_COUNTS`."""
+    return tuple(
+        AnsweredCounts(
+            second=row[0], generation=row[1], arm=row[2], answered=row[3], dropped=row[4]
+        )
+        for row in rows
+    )
+
+
+def score_counts(rows: Iterable[Sequence[Any]]) -> tuple[ScoreCounts, ...]:
+    """From the answer to `SCORE_COUNTS`: whole millionths, so that sums are exact in any order."""
+    return tuple(
+        ScoreCounts(
+            second=row[0],
+            generation=row[1],
+            arm=row[2],
+            name=row[3],
+            count=row[4],
+            total=row[5] / MICRO,
+            total_squares=row[6] / (MICRO * MICRO),
+        )
+        for row in rows
+    )

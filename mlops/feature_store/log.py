@@ -1,0 +1,255 @@
+"""The log of answered requests: written by the recorder, read by the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mlops.contracts.evidence import Evidence
+from mlops.contracts.record import ROW_COLUMNS, Row
+from mlops.contracts.tally import Tally
+from mlops.feature_store.batch import (
+    COUNT_STORED,
+    RECOUNT,
+    STORED_RECORD_IDS,
+    Batch,
+    batch_of,
+    check_token,
+    microseconds,
+)
+from mlops.feature_store.connection import open_client, translated
+from mlops.feature_store.entries import DeadLetter, Evaluation, ReleaseEvent
+from mlops.feature_store.errors import Refused, Unavailable
+from mlops.feature_store.evidence import (
+    ANSWERED_COUNTS,
+    SCORE_COUNTS,
+    SECOND_COUNTS,
+    WATERMARK,
+    WorkerTally,
+    answered_counts,
+    closed_through,
+    score_counts,
+    second_counts,
+)
+from mlops.feature_store.schema import (
+    BATCH,
+    DEAD_LETTER_TYPES,
+    DEAD_LETTERS,
+    EVALUATION_TYPES,
+    EVALUATIONS,
+    RELEASE_EVENT_TYPES,
+    RELEASE_EVENTS,
+    ROW_TYPES,
+    ROWS,
+    TALLIES,
+    TALLY_TYPES,
+)
+from mlops.feature_store.settings import ClickHouseSettings
+
+__all__ = [
+    "DeadLetter",
+    "Evaluation",
+    "FeatureLog",
+    "Refused",
+    "ReleaseEvent",
+    "Unavailable",
+]
+
+log = logging.getLogger(__name__)
+
+MAX_REPAIRS = 3
+"""Rounds of making a batch whole before the caller is told to come back later."""
+
+_ONE_BLOCK = {
+    "async_insert": 0,
+    "max_insert_block_size": 1_048_576,
+    "min_insert_block_size_rows": 1_048_576,
+    "min_insert_block_size_bytes": 0,
+    "max_insert_threads": 1,
+}
+"""A batch goes in as one block, so that it is stored whole or not at all (per day)."""
+
+
+def _with_token(token: str) -> dict[str, object]:
+    return {
+        **_ONE_BLOCK,
+        "insert_deduplicate": 1,
+        "insert_deduplication_token": token,
+        "deduplicate_blocks_in_dependent_materialized_views": 1,
+    }
+
+
+class FeatureLog:
+    """Rows, tallies, scores and events in one ClickHouse database.
+
+    Every insert may be repeated with the same token after any failure: what it wrote is there once.
+    Methods raise `Unavailable` (repeat the same later) or `Refused` (the batch itself is bad).
+    """
+
+    def __init__(self, client: Any, settings: ClickHouseSettings) -> None:
+        self._client = client
+        self._settings = settings
+
+    @classmethod
+    async def connect(cls, settings: ClickHouseSettings) -> FeatureLog:
+        """Connect to a database that `migrate` has prepared.
+
+        Raises:
+            Unavailable: ClickHouse does not answer.
+        """
+        return cls(await open_client(settings, database=settings.database), settings)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def insert_rows(self, rows: Sequence[Row], *, token: str) -> None:
+        """Store a batch of rows and its counts per second, each exactly once.
+
+        Returns only when the engine has been seen to hold all rows of the batch and counts that
+        stand for as many rows. What is missing after a crash is made up for here.
+        """
+        batch = batch_of(rows, token)
+        await self._insert_columns(batch, token)
+        for attempt in range(1, MAX_REPAIRS + 1):
+            stored, counted = await self._count(batch)
+            if stored >= batch.rows and counted == stored:
+                if stored > batch.rows:
+                    log.error("batch %s: %d rows, stored %d", token, batch.rows, stored)
+                return
+            log.warning(
+                "batch %s: %d rows, %d stored, %d counted; repairing (%d of %d)",
+                token, batch.rows, stored, counted, attempt, MAX_REPAIRS,
+            )  # fmt: skip
+            if stored < batch.rows:
+                await self._insert_missing(batch, attempt)
+            await self._command(RECOUNT, batch.reach, "count a batch again")
+        stored, counted = await self._count(batch)
+        if stored < batch.rows or counted != stored:
+            raise Unavailable(
+                f"batch {token}: {batch.rows} rows, but {stored} are stored and {counted} counted "
+                f"after {MAX_REPAIRS} repairs"
+            )
+
+    async def insert_tallies(self, tallies: Sequence[Tally], *, token: str) -> None:
+        """Store tallies; one of a worker and second that is stored again replaces itself."""
+        check_token(token)
+        await self._insert(TALLIES, TALLY_TYPES, [_tally(tally) for tally in tallies])
+
+    async def insert_dead_letters(self, letters: Sequence[DeadLetter], *, token: str) -> None:
+        """Store dead letters; one per record."""
+        check_token(token)
+        rows = [
+            (x.record_id, x.route, x.reason, x.payload_excerpt, microseconds(x.at)) for x in letters
+        ]
+        await self._insert(DEAD_LETTERS, DEAD_LETTER_TYPES, rows)
+
+    async def insert_evaluations(self, evaluations: Sequence[Evaluation], *, token: str) -> None:
+        """Store late scores. The same token with the same scores in the same order is one batch."""
+        check_token(token)
+        rows = [
+            (x.request_id, x.name, x.score, microseconds(x.received_at), token, position)
+            for position, x in enumerate(evaluations)
+        ]
+        await self._insert(EVALUATIONS, EVALUATION_TYPES, rows)
+
+    async def insert_release_event(self, event: ReleaseEvent) -> None:
+        """Store one event; two equal events are one."""
+        values = [getattr(event, name) for name in RELEASE_EVENT_TYPES]
+        values[list(RELEASE_EVENT_TYPES).index("at")] = microseconds(event.at)
+        await self._insert(RELEASE_EVENTS, RELEASE_EVENT_TYPES, [values])
+
+    async def read_evidence(
+        self, route: str, *, since: int, release_id: str | None = None
+    ) -> Evidence:
+        """Everything about `route` from second `since` up to the watermark.
+
+        The answer for a span of seconds below the watermark does not change when it is read again,
+        but for workers that were taken for gone and came back. `release_id` narrows nothing here
+        (generations tell releases apart); it names the reader in errors.
+        """
+        what = f"read evidence of {route}" + (f" for {release_id}" if release_id else "")
+        workers = [WorkerTally(*row) for row in await self._rows(WATERMARK, {}, what)]
+        closed = closed_through(workers)
+        if closed is None or closed < since:
+            return Evidence(route=route, since=since, closed_through=since - 1)
+        span: dict[str, object] = {"route": route, "since": since, "closed": closed}
+        seconds, answered, scores = await asyncio.gather(
+            self._rows(SECOND_COUNTS, span, what),
+            self._rows(ANSWERED_COUNTS, span, what),
+            self._rows(SCORE_COUNTS, span, what),
+        )
+        return Evidence(
+            route=route,
+            since=since,
+            closed_through=closed,
+            seconds=second_counts(seconds),
+            scores=score_counts(scores),
+            answered=answered_counts(answered),
+        )
+
+    async def _insert_columns(self, batch: Batch, token: str) -> None:
+        async with translated(self._settings, f"insert batch {batch.token}"):
+            await self._client.insert(
+                ROWS,
+                [*batch.columns, [batch.token] * batch.rows],
+                column_names=[*ROW_COLUMNS, BATCH],
+                column_type_names=[*ROW_TYPES.values(), "String"],
+                column_oriented=True,
+                settings=_with_token(token),
+            )
+
+    async def _insert_missing(self, batch: Batch, attempt: int) -> None:
+        """Rows the engine remembers as stored but does not have: under a token it cannot know."""
+        stored = await self._rows(STORED_RECORD_IDS, batch.reach, "look for missing rows")
+        missing = batch.without(frozenset(record_id for (record_id,) in stored))
+        if missing.rows:
+            await self._insert_columns(missing, f"{batch.token}#{attempt}")
+
+    async def _count(self, batch: Batch) -> tuple[int, int]:
+        ((stored, counted),) = await self._rows(COUNT_STORED, batch.reach, "count a batch")
+        return int(stored), int(counted)
+
+    async def _insert(
+        self, table: str, types: Mapping[str, str], rows: Sequence[Sequence[object]]
+    ) -> None:
+        if not rows:
+            return
+        async with translated(self._settings, f"insert {len(rows)} into {table}"):
+            await self._client.insert(
+                table,
+                rows,
+                column_names=list(types),
+                column_type_names=list(types.values()),
+                settings=_ONE_BLOCK,
+            )
+
+    async def _command(self, sql: str, parameters: Mapping[str, object], what: str) -> None:
+        async with translated(self._settings, what):
+            await self._client.command(
+                sql, parameters=dict(parameters), settings={"insert_deduplicate": 0}
+            )
+
+    async def _rows(
+        self, sql: str, parameters: Mapping[str, object], what: str
+    ) -> Iterable[tuple[Any, ...]]:
+        async with translated(self._settings, what):
+            answer = await self._client.query(sql, parameters=dict(parameters))
+            rows: list[tuple[Any, ...]] = answer.result_rows
+            return rows
+
+
+def _tally(tally: Tally) -> tuple[object, ...]:
+    entries = tally.entries
+    return (
+        tally.worker,
+        tally.second,
+        int(tally.final),
+        [entry.route for entry in entries],
+        [entry.arm for entry in entries],
+        [entry.generation for entry in entries],
+        [entry.answered for entry in entries],
+        [entry.dropped for entry in entries],
+        [entry.in_flight for entry in entries],
+    )

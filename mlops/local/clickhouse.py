@@ -1,0 +1,89 @@
+"""`python -m mlops.local.clickhouse --path DIR --port N`: ClickHouse on one machine, nothing else.
+
+One process owns the database directory and speaks ClickHouse's HTTP interface on loopback, so that
+a real server is a change of address. It prints one line, `ready http://HOST:PORT`, when it serves;
+SIGTERM ends it cleanly, and `kill -9` loses nothing that was acknowledged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from ipaddress import ip_address
+from pathlib import Path
+
+from aiohttp import web
+
+from mlops.local.clickhouse_engine import CannotOpen, Engine
+from mlops.local.clickhouse_http import Front
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN_TIMEOUT_S = 10.0
+"""How long running statements may take after SIGTERM; what is cut off was never acknowledged."""
+
+
+def loopback(host: str) -> str:
+    """Check an address to listen on: every user and password is taken, so loopback only."""
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        local = ip_address(host).is_loopback
+    except ValueError:
+        local = False
+    if not local:
+        message = f"--host {host} is not a loopback address; this engine checks no password"
+        raise argparse.ArgumentTypeError(message)
+    return host
+
+
+async def serve(engine: Engine, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    front = Front(engine)
+    runner = web.AppRunner(
+        front.application(), access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        bound = runner.addresses[0]
+        shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        sys.stdout.write(f"ready http://{shown}:{bound[1]}\n")
+        sys.stdout.flush()
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+        front.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m mlops.local.clickhouse", description=__doc__)
+    parser.add_argument("--path", type=Path, required=True, help="directory of the database")
+    parser.add_argument("--port", type=int, required=True, help="0 takes a free one")
+    parser.add_argument("--host", type=loopback, default="127.0.0.1", help="loopback only")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    try:
+        engine = Engine(arguments.path.resolve())
+        asyncio.run(serve(engine, arguments.host, arguments.port))
+    except (CannotOpen, OSError) as error:
+        log.error("cannot serve: %s", error)  # noqa: TRY400 - the sentence says it all
+        return 1
+    engine.close()
+    return 0
+
+
+if __name__ == "__main__":
+    exit_code = main()
+    sys.stdout.flush()
+    # The engine's own threads are still there; it has been closed, so nothing is lost by leaving.
+    os._exit(exit_code)

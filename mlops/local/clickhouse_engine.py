@@ -1,0 +1,277 @@
+"""The ClickHouse engine as a library (chdb), owned by this process alone.
+
+Imported only by the process that serves it: the engine maps half a gigabyte, and a process that has
+opened it must never fork.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any, BinaryIO
+
+from chdb.session import Session as _UntypedSession
+
+from mlops.local.clickhouse_statement import InsertHead, output_format, returns_rows
+
+MAX_SESSIONS = 64
+"""Named sessions kept at once; each holds a connection and its temporary tables."""
+
+DEFAULT_SESSION_TIMEOUT_S = 60.0
+MAX_SESSION_TIMEOUT_S = 3600.0
+"""ClickHouse's own defaults (`default_session_timeout`, `max_session_timeout`)."""
+
+_SERVER_SETTINGS = {
+    "max_server_memory_usage": 2_000_000_000,
+    "mark_cache_size": 100_000_000,
+    "background_pool_size": 2,
+}
+"""Modest: the engine shares a small machine with everything else of a local stack."""
+
+_QUERY_SETTINGS = {"max_memory_usage": "1500000000", "max_execution_time": "120"}
+"""One query may neither take all the server's memory nor a thread for ever."""
+
+_NAME = re.compile(r"\w+\Z", re.ASCII)
+_ERROR_CODE = re.compile(r"Code:\s*(\d+)")
+
+UNKNOWN_EXCEPTION = 1002
+SESSION_NOT_FOUND = 372
+SESSION_IS_LOCKED = 373
+TOO_MANY_SESSIONS = 202
+BAD_ARGUMENTS = 36
+
+
+class EngineError(Exception):
+    """The engine refused a statement. `code` is ClickHouse's."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class CannotOpen(RuntimeError):
+    """The directory is open in another process, or is not a database."""
+
+
+Session: Any = _UntypedSession
+"""chdb carries no types."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One statement with everything that came along with it."""
+
+    sql: str
+    insert: InsertHead | None = None
+    data: bytes = b""
+    """Rows of `insert`, inflated."""
+    database: str = ""
+    default_format: str = "TabSeparated"
+    settings: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    session_id: str = ""
+    session_timeout_s: float = DEFAULT_SESSION_TIMEOUT_S
+    session_check: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    body: bytes
+    summary: dict[str, str]
+    """As in `X-ClickHouse-Summary`."""
+    output_format: str | None
+    """None for a statement that answers with no table."""
+
+
+@dataclass(slots=True)
+class _Named:
+    handle: Any
+    timeout_s: float
+    busy: bool
+    last_used: float
+
+
+class Engine:
+    """Thread-safe: every call has a connection of its own, except calls of one named session."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the database directory `path`.
+
+        Raises:
+            CannotOpen: another process has it open, or the engine cannot start there.
+        """
+        if "?" in str(path):
+            raise CannotOpen(f"{path}: a database directory may not have a question mark")
+        path.mkdir(parents=True, exist_ok=True)
+        self._owner = _own(path)
+        options = "&".join(f"{name}={value}" for name, value in _SERVER_SETTINGS.items())
+        self._address = f"{path}?{options}"
+        try:
+            self._root = Session(self._address)
+        except Exception as error:
+            self._owner.close()
+            raise CannotOpen(f"the engine cannot start in {path}: {error}") from error
+        self._sessions: dict[str, _Named] = {}
+        self._lock = Lock()
+        self.timezone = self._scalar("SELECT timezone()")
+        self.version = self._scalar("SELECT version()")
+
+    def close(self) -> None:
+        with self._lock:
+            for named in self._sessions.values():
+                named.handle.close()
+            self._sessions.clear()
+        self._root.close()
+        self._owner.close()
+
+    def run(self, call: Call) -> Answer:
+        """Run one statement; blocking.
+
+        Raises:
+            EngineError: the engine refused it, or the session cannot be had.
+        """
+        with self._handle(call) as handle:
+            try:
+                _prepare(handle, call)
+                return _insert(handle, call) if call.insert is not None else _query(handle, call)
+            except EngineError:
+                raise
+            except Exception as error:
+                raise _translated(error) from error
+
+    def _scalar(self, sql: str) -> str:
+        return str(self._root.query(sql, "TSV").bytes().decode().strip())
+
+    @contextmanager
+    def _handle(self, call: Call) -> Iterator[Any]:
+        if call.session_id:
+            named = self._acquire(call)
+            try:
+                yield named.handle
+            finally:
+                with self._lock:
+                    named.busy = False
+                    named.last_used = time.monotonic()
+            return
+        handle = Session(self._address)
+        try:
+            yield handle
+        finally:
+            handle.close()
+
+    def _acquire(self, call: Call) -> _Named:
+        now = time.monotonic()
+        with self._lock:
+            self._expire(now)
+            named = self._sessions.get(call.session_id)
+            if named is None:
+                named = self._open(call, now)
+            if named.busy:
+                raise EngineError(
+                    SESSION_IS_LOCKED,
+                    f"Code: {SESSION_IS_LOCKED}. DB::Exception: Session {call.session_id} is "
+                    "locked by a concurrent client. (SESSION_IS_LOCKED)",
+                )
+            named.busy = True
+            named.timeout_s = min(call.session_timeout_s, MAX_SESSION_TIMEOUT_S)
+            return named
+
+    def _open(self, call: Call, now: float) -> _Named:
+        if call.session_check:
+            raise EngineError(
+                SESSION_NOT_FOUND,
+                f"Code: {SESSION_NOT_FOUND}. DB::Exception: Session {call.session_id} not found. "
+                "(SESSION_NOT_FOUND)",
+            )
+        if len(self._sessions) >= MAX_SESSIONS:
+            raise EngineError(
+                TOO_MANY_SESSIONS,
+                f"Code: {TOO_MANY_SESSIONS}. DB::Exception: {MAX_SESSIONS} sessions are open, "
+                "which is the most this engine keeps. (TOO_MANY_SIMULTANEOUS_QUERIES)",
+            )
+        named = _Named(Session(self._address), call.session_timeout_s, busy=False, last_used=now)
+        self._sessions[call.session_id] = named
+        return named
+
+    def _expire(self, now: float) -> None:
+        for name, named in list(self._sessions.items()):
+            if not named.busy and now - named.last_used > named.timeout_s:
+                named.handle.close()
+                del self._sessions[name]
+
+
+def _own(path: Path) -> BinaryIO:
+    """Lock the directory, because the engine's own lock gives its reason only on stderr."""
+    owner = (path / "owner.lock").open("wb")
+    try:
+        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner.close()
+        raise CannotOpen(
+            f"{path} is open in another process; one process owns a database directory"
+        ) from None
+    return owner
+
+
+def _prepare(handle: Any, call: Call) -> None:
+    settings = {**_QUERY_SETTINGS, **call.settings}
+    unfit = [name for name in settings if not _NAME.match(name)]
+    if unfit:
+        raise EngineError(
+            BAD_ARGUMENTS,
+            f"Code: {BAD_ARGUMENTS}. DB::Exception: setting {unfit[0]!r} is not a name. "
+            "(BAD_ARGUMENTS)",
+        )
+    if call.database:
+        handle.query(f"USE {_quoted(call.database, '`')}")
+    pairs = ", ".join(f"{name} = {_quoted(value, chr(39))}" for name, value in settings.items())
+    handle.query(f"SET {pairs}")
+
+
+def _insert(handle: Any, call: Call) -> Answer:
+    assert call.insert is not None, "the caller has looked"
+    with handle.send_insert(call.insert.sql, call.insert.input_format) as inserter:
+        if call.data:
+            inserter.append(call.data)
+        written = inserter.finish()
+    summary = {
+        "written_rows": str(written.rows_written),
+        "written_bytes": str(written.bytes_written),
+        "elapsed_ns": str(int(written.elapsed * 1e9)),
+    }
+    return Answer(body=b"", summary=summary, output_format=None)
+
+
+def _query(handle: Any, call: Call) -> Answer:
+    result = handle.query(call.sql, call.default_format, params=dict(call.parameters) or None)
+    summary = {
+        "read_rows": str(result.storage_rows_read()),
+        "read_bytes": str(result.storage_bytes_read()),
+        "result_rows": str(result.rows_read()),
+        "elapsed_ns": str(int(result.elapsed() * 1e9)),
+    }
+    answers = returns_rows(call.sql)
+    return Answer(
+        body=result.bytes(),
+        summary=summary,
+        output_format=output_format(call.sql, call.default_format) if answers else None,
+    )
+
+
+def _quoted(text: str, quote: str) -> str:
+    return quote + text.replace("\\", "\\\\").replace(quote, "\\" + quote) + quote
+
+
+def _translated(error: Exception) -> EngineError:
+    text = str(error)
+    found = _ERROR_CODE.search(text)
+    if found is None:
+        return EngineError(UNKNOWN_EXCEPTION, f"Code: {UNKNOWN_EXCEPTION}. DB::Exception: {text}")
+    return EngineError(int(found.group(1)), text[found.start() :])

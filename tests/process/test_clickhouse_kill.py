@@ -1,0 +1,273 @@
+"""`kill -9` of the engine in the middle of an insert: rows and counts are there exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+import pytest
+
+from mlops.contracts.evidence import latency_bin
+from mlops.contracts.record import ERROR_OUTCOMES, Row
+from mlops.feature_store.errors import Unavailable
+from mlops.feature_store.log import FeatureLog
+from mlops.feature_store.migrations import migrate
+from mlops.feature_store.settings import ClickHouseSettings
+
+pytestmark = pytest.mark.process
+
+START = datetime(2026, 3, 1, 23, 59, 57, tzinfo=UTC)
+"""Three seconds before midnight: every batch reaches into two partitions."""
+
+ENGINE = (sys.executable, "-W", "ignore::SyntaxWarning", "-m", "mlops.local.clickhouse")
+BATCH_ROWS = 2_000
+ROUNDS = 6
+
+
+class EngineProcess:
+    """One engine on one directory, killed and started again at will."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.process: subprocess.Popen[str] | None = None
+        self.settings = ClickHouseSettings(host="127.0.0.1", port=1)
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [*ENGINE, "--path", str(self.directory), "--port", "0"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("ready http://127.0.0.1:"), line
+        self.settings = ClickHouseSettings(host="127.0.0.1", port=int(line.rsplit(":", 1)[1]))
+
+    def end(self, number: signal.Signals) -> int:
+        if self.process is None:
+            return 0
+        self.process.send_signal(number)
+        code = self.process.wait(timeout=20)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.process = None
+        return code
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        client = clickhouse_connect.get_client(
+            host="127.0.0.1",
+            port=self.settings.port,
+            database=self.settings.database,
+            autogenerate_session_id=False,
+        )
+        try:
+            return [tuple(row) for row in client.query(sql).result_rows]
+        finally:
+            client.close()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[EngineProcess]:
+    process = EngineProcess(tmp_path / "a database")
+    process.start()
+    yield process
+    process.end(signal.SIGKILL)
+
+
+def batch(number: int) -> list[Row]:
+    rng = random.Random(number)
+    rows = []
+    for sequence in range(BATCH_ROWS):
+        ended = START + timedelta(milliseconds=number * 20 + sequence * 3)
+        outcome = rng.choices(["ok", "client_error", "timeout", "cancelled"], [90, 4, 3, 3])[0]
+        latency_us = int(rng.lognormvariate(10, 1.5))
+        rows.append(
+            Row(
+                record_id=f"w0-{number}-{sequence}",
+                request_id=f"r{rng.randrange(10**9)}",
+                route=rng.choice(["rag", "embed"]),
+                model="m",
+                generation=number // 3,
+                share_bp=500,
+                bucket=rng.randrange(10_000),
+                arm=rng.choice(["stable", "canary"]),
+                served_arm="stable",
+                version="1.2",
+                kind=rng.choices(["served", "mirror"], [9, 1])[0],
+                started_at=ended - timedelta(microseconds=latency_us),
+                ended_at=ended,
+                status=200,
+                outcome=outcome,
+                first_attempt_outcome=rng.choice([outcome, "reset"]),
+                attempts=1,
+                latency_us=latency_us,
+                first_byte_us=latency_us // 2,
+                events=1,
+                max_event_gap_us=0,
+                request_bytes=100,
+                response_bytes=1000,
+                embedding=[rng.random() for _ in range(8)],
+            )
+        )
+    return rows
+
+
+def expected_counts(batches: list[list[Row]]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """Counts per route, generation, arm and second, by the words of the contract."""
+    plain: dict[tuple[Any, ...], Counter[str]] = {}
+    bins: dict[tuple[Any, ...], list[Counter[int]]] = {}
+    for row in (row for rows in batches for row in rows):
+        key = (row.route, row.generation, row.arm, row.ended_at.replace(microsecond=0))
+        counts = plain.setdefault(key, Counter())
+        histograms = bins.setdefault(key, [Counter(), Counter(), Counter()])
+        counts["rows"] += 1
+        if row.kind != "served":
+            continue
+        if row.outcome == "cancelled":
+            counts["cancelled"] += 1
+            histograms[2][latency_bin(row.latency_us)] += 1
+            continue
+        counts["requests"] += 1
+        counts["errors"] += row.first_attempt_outcome in ERROR_OUTCOMES
+        counts["client_errors"] += row.first_attempt_outcome == "client_error"
+        histograms[0][latency_bin(row.latency_us)] += 1
+        if row.first_byte_us:
+            histograms[1][latency_bin(row.first_byte_us)] += 1
+    names = ("rows", "requests", "errors", "client_errors", "cancelled")
+    return {
+        key: (*(counts[name] for name in names), *(dict(h) for h in bins[key]))
+        for key, counts in plain.items()
+    }
+
+
+def check_exactly_once(engine: EngineProcess, batches: list[list[Row]]) -> None:
+    total = sum(len(rows) for rows in batches)
+    sql = "SELECT count(), uniqExact(record_id) FROM query_features"
+    assert [(total, total)] == engine.rows(sql)
+    stored = {tuple(row[:4]): tuple(row[4:]) for row in engine.rows("SELECT * FROM second_counts")}
+    stored = {
+        (route, generation, arm, second.replace(tzinfo=UTC)): counts
+        for (route, generation, arm, second), counts in stored.items()
+    }
+    assert expected_counts(batches) == stored
+
+
+async def insert_until_killed(
+    engine: EngineProcess, first: int, kill_after_s: float
+) -> tuple[int, int]:
+    """Insert batches from number `first` on while the engine is killed.
+
+    Returns how many were acknowledged, and the number of the one whose outcome is unknown.
+    """
+    log = await FeatureLog.connect(engine.settings)
+    assert engine.process is not None
+    asyncio.get_running_loop().call_later(kill_after_s, engine.process.kill)
+    number = first
+    try:
+        while True:
+            await log.insert_rows(batch(number), token=f"w0/{number}")
+            number += 1
+    except Unavailable:
+        return number - first, number
+    finally:
+        await log.close()
+
+
+async def kill_rounds(engine: EngineProcess, rounds: int, seed: int) -> Counter[str]:
+    """Kill, restart, retry with the same token, compare; returns what the engine held each time."""
+    rng = random.Random(seed)
+    await migrate(engine.settings)
+    seen: Counter[str] = Counter()
+    done = 0
+    for _ in range(rounds):
+        _, unknown = await insert_until_killed(engine, done, rng.uniform(0.02, 0.6))
+        engine.end(signal.SIGKILL)
+        engine.start()
+        where = f"WHERE batch = 'w0/{unknown}'"
+        stored = engine.rows(f"SELECT count() FROM query_features {where}")[0][0]
+        counted = engine.rows(f"SELECT sum(rows) FROM second_count_batches FINAL {where}")[0][0]
+        seen[f"{_part_of(stored)} of the rows, {_part_of(counted)} of the counts"] += 1
+        log = await FeatureLog.connect(engine.settings)
+        await log.insert_rows(batch(unknown), token=f"w0/{unknown}")
+        await log.close()
+        done = unknown + 1
+        check_exactly_once(engine, [batch(number) for number in range(done)])
+    return seen
+
+
+def _part_of(count: int) -> str:
+    return {0: "none", BATCH_ROWS: "all"}.get(count, "part")
+
+
+@pytest.mark.timeout(110)
+async def test_a_killed_engine_has_every_row_and_count_exactly_once(engine: EngineProcess) -> None:
+    seen = await kill_rounds(engine, ROUNDS, seed=20260301)
+
+    assert sum(seen.values()) == ROUNDS
+
+
+@pytest.mark.parametrize("lost", ["query_features", "second_count_batches", "both"])
+async def test_parts_that_the_engine_only_remembers_are_made_up_for(
+    engine: EngineProcess, lost: str
+) -> None:
+    """A token is written down before its part is in place; a kill in between loses the part."""
+    await migrate(engine.settings)
+    log = await FeatureLog.connect(engine.settings)
+    for number in range(2):
+        await log.insert_rows(batch(number), token=f"w0/{number}")
+    await log.close()
+    tables = ["query_features", "second_count_batches"] if lost == "both" else [lost]
+    paths = [
+        Path(path)
+        for table in tables
+        for (path,) in engine.rows(
+            f"SELECT path FROM system.parts WHERE active AND table = '{table}'"
+            " AND partition = '2026-03-02'"
+        )
+    ]
+    engine.end(signal.SIGKILL)
+    for path in paths:
+        shutil.rmtree(path if path.is_absolute() else engine.directory / path)
+    engine.start()
+    sql = "SELECT count() FROM query_features"
+    assert (engine.rows(sql)[0][0] < 2 * BATCH_ROWS) == (lost != "second_count_batches")
+
+    log = await FeatureLog.connect(engine.settings)
+    for number in range(2):
+        await log.insert_rows(batch(number), token=f"w0/{number}")
+    await log.close()
+
+    assert paths
+    check_exactly_once(engine, [batch(0), batch(1)])
+
+
+def test_sigterm_ends_cleanly_and_soon(engine: EngineProcess) -> None:
+    began = time.monotonic()
+
+    assert engine.end(signal.SIGTERM) == 0
+    assert time.monotonic() - began < 10
+
+
+def test_a_second_process_on_the_directory_is_told_so(engine: EngineProcess) -> None:
+    second = subprocess.run(
+        [*ENGINE, "--path", str(engine.directory), "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert second.returncode == 1
+    assert f"{engine.directory} is open in another process" in second.stderr
+    assert second.stdout == ""
