@@ -1,0 +1,177 @@
+"""The model server: retrieval with extractive answers, embeddings and chat in OpenAI's shape."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from uuid import uuid4
+
+import msgspec
+from aiohttp import web
+
+from mlops.serving.answers import answer_text
+from mlops.serving.bodies import (
+    MAX_BODY_BYTES,
+    BadRequest,
+    Body,
+    ChatRequest,
+    EmbeddingsRequest,
+    FoundDocument,
+    QueryRequest,
+    QueryResponse,
+    decode,
+)
+from mlops.serving.embedder import Vectors
+from mlops.serving.model import Model
+from mlops.serving.openai import (
+    Completion,
+    completion_of,
+    embeddings_response,
+    error_body,
+    models_response,
+)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+SCORE_DIGITS = 6
+"""What single precision holds; more digits are noise on the wire."""
+
+
+class ModelServer:
+    """The handlers. `model` is None until it is loaded; until then only /healthz answers, 503."""
+
+    def __init__(self) -> None:
+        self.model: Model | None = None
+
+    def application(self) -> web.Application:
+        """An application of its own around these handlers."""
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_refusals_as_json])
+        app.router.add_get("/healthz", self.healthz)
+        app.router.add_get("/v1/models", self.models)
+        app.router.add_post("/query", self.query)
+        app.router.add_post("/v1/embeddings", self.embeddings)
+        app.router.add_post("/v1/chat/completions", self.chat)
+        return app
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        manifest = self._loaded().manifest
+        return _json({"status": "ok", "model": manifest.name, "version": manifest.version})
+
+    async def models(self, request: web.Request) -> web.Response:
+        return _json(models_response(self._loaded().manifest))
+
+    async def query(self, request: web.Request) -> web.Response:
+        started_s = perf_counter()
+        model = self._loaded()
+        body = await _body(request, QueryRequest)
+        vector, _ = model.embed(body.query_text)
+        hits = model.nearest(vector, body.top_k)
+        answer = QueryResponse(
+            query_id=uuid4().hex,
+            answer=answer_text(hits),
+            documents=[
+                FoundDocument(
+                    id=hit.document.id,
+                    title=hit.document.id,
+                    score=round(hit.score, SCORE_DIGITS),
+                    text=hit.document.text,
+                )
+                for hit in hits
+            ],
+            relevance_score=round(min(max(hits[0].score, 0.0), 1.0), SCORE_DIGITS),
+            model=model.manifest.name,
+            version=model.manifest.version,
+            response_time_ms=round((perf_counter() - started_s) * 1e3, 3),
+            embedding=vector.tolist() if body.include_embedding else None,
+        )
+        return _json(answer)
+
+    async def embeddings(self, request: web.Request) -> web.Response:
+        model = self._loaded()
+        body = await _body(request, EmbeddingsRequest)
+        _check_model(model, body.model)
+        if body.dimensions not in {None, model.manifest.dimension}:
+            raise BadRequest(
+                f"dimensions is {body.dimensions}; this model has {model.manifest.dimension}"
+            )
+        vectors: list[Vectors] = []
+        tokens = 0
+        for text in body.texts:
+            vector, length = model.embed(text)
+            vectors.append(vector)
+            tokens += length
+            await asyncio.sleep(0)  # a long batch lets single queries through
+        return _json(embeddings_response(model.snapshot, vectors, body.encoding_format, tokens))
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        model = self._loaded()
+        body = await _body(request, ChatRequest)
+        _check_model(model, body.model)
+        completion = completion_of(model, body, completion_id=f"chatcmpl-{uuid4().hex}")
+        if not body.stream:
+            return _json(completion.whole())
+        return await _stream(request, completion, include_usage=body.include_usage)
+
+    def _loaded(self) -> Model:
+        if self.model is None:
+            raise BadRequest("the model is still loading", status=503, code="loading")
+        return self.model
+
+
+def _check_model(model: Model, asked: str) -> None:
+    if asked not in {model.manifest.name, model.snapshot}:
+        raise BadRequest(
+            f"model {asked!r} is not served here; expected {model.manifest.name!r} "
+            f"or {model.snapshot!r}",
+            status=404,
+            code="model_not_found",
+        )
+
+
+async def _body(request: web.Request, body_type: type[Body]) -> Body:
+    return decode(await request.read(), body_type)
+
+
+async def _stream(
+    request: web.Request, completion: Completion, *, include_usage: bool
+) -> web.StreamResponse:
+    response = web.StreamResponse(
+        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+    )
+    await response.prepare(request)
+    try:
+        for event in completion.events(include_usage=include_usage):
+            await response.write(event)
+        await response.write_eof()
+    except ConnectionError:
+        pass  # the client went away; there is nobody to tell
+    return response
+
+
+@web.middleware
+async def _refusals_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every refusal has a JSON body, in OpenAI's shape under /v1/."""
+    try:
+        return await handler(request)
+    except BadRequest as refusal:
+        status, message, code = refusal.status, str(refusal), refusal.code
+    except web.HTTPRequestEntityTooLarge:
+        status, code = 413, "too_large"
+        message = f"the body has more than {MAX_BODY_BYTES} bytes"
+    except web.HTTPNotFound:
+        status, code = 404, "not_found"
+        message = f"nothing is served at {request.path}"
+    except web.HTTPMethodNotAllowed as refusal:
+        status, code = 405, "method_not_allowed"
+        allowed = ", ".join(sorted(refusal.allowed_methods))
+        message = f"{request.method} {request.path} is not allowed; expected {allowed}"
+    if request.path.startswith("/v1/"):
+        return _json(error_body(message, code=code, status=status), status=status)
+    return _json({"error": message, "code": code}, status=status)
+
+
+def _json(content: object, *, status: int = 200) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(content), status=status, content_type="application/json"
+    )

@@ -1,0 +1,93 @@
+"""Run the model server as a process: listen, load, say `ready`, end on SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+from aiohttp import web
+
+from mlops.serving.app import ModelServer
+from mlops.serving.model import BadModel, load_model
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN_TIMEOUT_S = 3.0
+"""What open requests get to finish; one takes about a millisecond."""
+
+Wrap = Callable[[web.Application], web.Application]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """Where to listen and what to serve."""
+
+    model: Path
+    host: str
+    port: int
+    corpus_cache: Path
+
+
+def argument_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """The arguments of every process that serves a model."""
+    parser = argparse.ArgumentParser(prog=program, description=description, allow_abbrev=False)
+    parser.add_argument("--model", type=Path, required=True, help="directory of one version")
+    parser.add_argument("--port", type=int, required=True, help="0: any free port")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument(
+        "--corpus-cache", type=Path, help="built documents are kept here; default: beside MODEL"
+    )
+    return parser
+
+
+def settings_of(arguments: argparse.Namespace) -> ServerSettings:
+    model: Path = arguments.model.absolute()
+    return ServerSettings(
+        model=model,
+        host=arguments.host,
+        port=arguments.port,
+        corpus_cache=arguments.corpus_cache or model.parent,
+    )
+
+
+def run(settings: ServerSettings, wrap: Wrap) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code. `wrap` goes around the application."""
+    # The embedding library configures logging when it is imported, unless somebody has before it.
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        uvloop.run(_serve(settings, wrap))
+    except (BadModel, OSError) as error:
+        log.error("cannot serve %s: %s", settings.model, error)  # noqa: TRY400  the message is all
+        return 1
+    return 0
+
+
+async def _serve(settings: ServerSettings, wrap: Wrap) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = ModelServer()
+    runner = web.AppRunner(
+        wrap(server.application()), access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+        server.model = await asyncio.to_thread(load_model, settings.model, settings.corpus_cache)
+        port = runner.addresses[0][1]
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        sys.stdout.write(f"ready http://{host}:{port}\n")
+        sys.stdout.flush()
+        await stop.wait()
+    finally:
+        await runner.cleanup()
