@@ -74,4 +74,15 @@ class Policy:
     """Shortest stay at a weight."""
     holdback_share_bp: int = 500
     block_s: int = 5
+    settle_s: int = 5
+    """Not compared after a change of weight: at least one block, better the p99 of the route.
+
+    Rows are dated by when they ended, so at first the arm that grew shows its fastest answers only.
+    """
+    sample_ratio_tolerance: float = 2.0
+    """Odds of the split seen over those asked, either way, before the evidence is INVALID.
+
+    Sticky users are few and unequal: 200 of them at 5 % are 10 give or take 3, for good. 1.0 is for
+    keys that are new with each request.
+    """
     checks: Checks = field(default_factory=Checks)

@@ -1,0 +1,74 @@
+"""How much must be proved before the weight goes up: little at first, the policy's margins at last.
+
+At 5 % the candidate can harm few, and proving 10 % there would take hours; every step halves what
+may still be hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, inf, log
+
+from agent.policy import Policy, SetWeight
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a step must rule out."""
+
+    up_to_share_bp: float
+    error_odds_ratio: float
+    error_margin_factor: float
+    """Times the policy's margin of errors."""
+    margin_factor: float
+    """Times the policy's margins of latency and score."""
+
+
+PROOFS = (
+    Proof(500, 5.0, 4.0, 2.0),
+    Proof(1000, 3.0, 2.0, 2.0),
+    Proof(inf, 2.0, 1.0, 1.0),
+)
+FINAL = len(PROOFS) - 1
+MARGIN_FACTORS = (2.0, 1.0)
+"""Every `margin_factor` that occurs, widest first."""
+
+
+def level_for(share_bp: int, policy: Policy) -> int:
+    """Index in `PROOFS` for a candidate that has this share; the last step proves everything."""
+    last = max((step.share_bp for step in policy.steps if isinstance(step, SetWeight)), default=0)
+    if share_bp >= last:
+        return FINAL
+    return next(i for i, proof in enumerate(PROOFS) if share_bp <= proof.up_to_share_bp)
+
+
+class Pace:
+    """From the growth of a log e-value so far, how many more requests it needs."""
+
+    def __init__(self) -> None:
+        self._lowest = 0.0
+        self._lowest_at = 0
+
+    def observe(self, log_value: float, count: int) -> None:
+        """The value after so many candidate requests."""
+        if log_value <= self._lowest:
+            self._lowest, self._lowest_at = log_value, count
+
+    def needed(self, log_value: float, count: int, log_goal: float) -> int | None:
+        """Requests from `log_value` to `log_goal` at the pace since the lowest point."""
+        if log_value >= log_goal:
+            return 0
+        grown, seen = log_value - self._lowest, count - self._lowest_at
+        if grown <= 0 or seen <= 0:
+            return None
+        return round((log_goal - log_value) * seen / grown) or 1
+
+
+def e_value(log_value: float) -> float:
+    """Out of the log domain; `FixedShare` has a ceiling, so this cannot overflow."""
+    return exp(log_value)
+
+
+def log_goal(chance: float) -> float:
+    """log(1/chance): where an e-process has proved its point."""
+    return -log(chance)
