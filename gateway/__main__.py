@@ -1,0 +1,34 @@
+"""`python -m gateway --config FILE`: one gateway, until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+import uvloop
+
+from gateway.app import serve
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m gateway", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="the gateway's file (YAML)")
+    arguments = parser.parse_args()
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        uvloop.run(serve(arguments.config, os.environ))  # noqa: TID251 - the one place
+    except (ValueError, OSError) as exc:
+        sys.stderr.write(f"gateway: {exc}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

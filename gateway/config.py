@@ -1,0 +1,310 @@
+"""Read the gateway's file into settings. A file that is not exactly right is refused whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+from gateway.config_file import (
+    AdminFile,
+    EnvironmentValue,
+    GatewayFile,
+    MatchFile,
+    RecordFile,
+    RetryFile,
+    RouteFile,
+    SlotFile,
+    StickyFile,
+    decode,
+)
+from gateway.file_values import parse_address, parse_endpoint
+from gateway.settings import (
+    Address,
+    AdminSettings,
+    GatewaySettings,
+    MatchSettings,
+    RecordSettings,
+    RetrySettings,
+    RouteSettings,
+    SpoolSettings,
+    StickySettings,
+    TimeoutSettings,
+)
+from mlops.contracts.plan import MAX_CANARY_SHARE_BP, Slot
+
+MAX_FILE_BYTES = 1024 * 1024
+"""A thousand routes are a quarter of this."""
+MAX_ATTEMPTS = 5
+"""Past this a retry only adds load to servers that are already failing."""
+MAX_BODIES_BYTES = 1024 * 1024
+"""Longest part of a body that may be kept; the spool's segments are sized for it."""
+ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+class ConfigError(ValueError):
+    """The file cannot be used: names file and key, what was expected and what came."""
+
+
+def load(path: Path, environ: Mapping[str, str]) -> GatewaySettings:
+    """Read and check `path`; tokens and header secrets come from `environ`.
+
+    Raises:
+        ConfigError: anything at all is wrong with the file.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from exc
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigError(f"{path}: longer than {MAX_FILE_BYTES:,} bytes")
+    try:
+        return parse(data.decode(), environ)
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path}: not UTF-8 at byte {exc.start}") from exc
+    except ValueError as exc:
+        raise ConfigError(f"{path}: {exc}") from exc
+
+
+def parse(text: str, environ: Mapping[str, str]) -> GatewaySettings:
+    """`load` without the file. Raises ValueError starting with the key's path."""
+    return _gateway(decode(text), environ)
+
+
+@contextmanager
+def _at(path: str) -> Iterator[None]:
+    """Put the key's path before whatever is said about its value."""
+    try:
+        yield
+    except ValueError as exc:
+        raise ValueError(f"{path}: {exc}") from exc
+
+
+def _gateway(file: GatewayFile, environ: Mapping[str, str]) -> GatewaySettings:
+    _refuse_what_is_not_built(file)
+    if not file.routes:
+        raise ValueError("routes: expected at least one route, got none")
+    routes = []
+    names: set[str] = set()
+    for index, route in enumerate(file.routes):
+        path = f"routes[{index}]"
+        if route.name in names:
+            raise ValueError(f"{path}.name: {route.name!r} is the name of an earlier route too")
+        names.add(route.name)
+        routes.append(_route(route, path, environ))
+    spool = None
+    if file.spool is not None:
+        spool = SpoolSettings(dir=Path(file.spool.dir), limit_bytes=file.spool.limit.bytes)
+    return GatewaySettings(
+        listen=_listen(file.listen),
+        admin=_admin(file.admin, environ),
+        state_dir=Path(file.state),
+        routes=tuple(routes),
+        spool=spool,
+    )
+
+
+def _refuse_what_is_not_built(file: GatewayFile) -> None:
+    if file.workers != 1:
+        raise ValueError(
+            f"workers: this version runs one worker process; expected 1, got {file.workers}. "
+            "Start several gateways to use more cores"
+        )
+    if file.tls is not None:
+        raise ValueError(
+            "tls: this version does not end TLS; put a TLS proxy in front and leave it out"
+        )
+    for index, route in enumerate(file.routes):
+        path = f"routes[{index}]"
+        if route.mirror.to != "canary":
+            raise ValueError(f"{path}.mirror.to: expected canary, got {route.mirror.to!r}")
+        if route.mirror.percent.percent > 0:
+            raise ValueError(
+                f"{path}.mirror.percent: this version does not mirror; expected 0, "
+                f"got {route.mirror.percent.percent:g}"
+            )
+        if route.record.sample.percent < 100:
+            raise ValueError(
+                f"{path}.record.sample: this version records every exchange; expected 100%, "
+                f"got {route.record.sample.percent:g}%"
+            )
+
+
+def _listen(value: str | list[str]) -> tuple[Address, ...]:
+    texts = [value] if isinstance(value, str) else value
+    if not texts:
+        raise ValueError("listen: expected at least one address, got an empty list")
+    addresses = []
+    for index, text in enumerate(texts):
+        with _at("listen" if isinstance(value, str) else f"listen[{index}]"):
+            address = parse_address(text)
+            if address in addresses and address.port != 0:
+                raise ValueError(f"{text!r} stands twice")
+            addresses.append(address)
+    return tuple(addresses)
+
+
+def _admin(file: AdminFile, environ: Mapping[str, str]) -> AdminSettings:
+    with _at("admin.listen"):
+        address = parse_address(file.listen)
+        if address.host is None:
+            raise ValueError(f"expected HOST:PORT, got {file.listen!r}")
+    with _at("admin.tokens"):
+        operator = _secret(file.tokens.operator, "operator", environ)
+        viewer = _secret(file.tokens.viewer, "viewer", environ)
+        if operator is not None and operator == viewer:
+            raise ValueError("operator and viewer are the same token; expected two")
+    if operator is None and viewer is None and not is_loopback(address.host):
+        raise ValueError(
+            f"admin.listen: without admin.tokens only a loopback address is allowed, "
+            f"got {file.listen!r}"
+        )
+    return AdminSettings(
+        host=address.host, port=address.port, operator_token=operator, viewer_token=viewer
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _secret(value: EnvironmentValue | None, what: str, environ: Mapping[str, str]) -> str | None:
+    if value is None:
+        return None
+    found = environ.get(value.env, "")
+    if not found:
+        raise ValueError(f"{what}: the environment variable {value.env} is not set or empty")
+    if not found.isascii() or not found.isprintable() or " " in found:
+        raise ValueError(
+            f"{what}: the environment variable {value.env} holds characters that a header cannot "
+            "carry; expected printable ASCII without spaces"
+        )
+    return found
+
+
+def _route(file: RouteFile, path: str, environ: Mapping[str, str]) -> RouteSettings:
+    if not ROUTE_NAME.fullmatch(file.name):
+        raise ValueError(
+            f"{path}.name: expected 1 to 63 letters, digits, dots, dashes or underscores, "
+            f"got {file.name!r}"
+        )
+    if file.model == "":
+        raise ValueError(f"{path}.model: expected the name of a model, got an empty text")
+    canary, share_bp = None, 0
+    if file.canary is not None:
+        canary = _slot(file.canary, f"{path}.canary", environ)
+        share_bp = _share_bp(file, f"{path}.canary.weight")
+    return RouteSettings(
+        name=file.name,
+        model=file.model or file.name,
+        match=_match(file.match, f"{path}.match"),
+        stable=_slot(file.stable, f"{path}.stable", environ),
+        canary=canary,
+        canary_share_bp=share_bp,
+        managed=file.managed,
+        sticky=_sticky(file.sticky, f"{path}.sticky"),
+        override=file.override,
+        timeouts=TimeoutSettings(
+            connect_s=file.timeouts.connect.seconds,
+            first_byte_s=file.timeouts.first_byte.seconds,
+            idle_s=file.timeouts.idle.seconds,
+        ),
+        retry=_retry(file.retry, f"{path}.retry"),
+        record=_record(file.record, f"{path}.record"),
+    )
+
+
+def _share_bp(file: RouteFile, path: str) -> int:
+    assert file.canary is not None
+    weight = file.canary.weight.percent
+    share_bp = round(weight * 100)
+    if share_bp > MAX_CANARY_SHARE_BP:
+        raise ValueError(
+            f"{path}: expected at most {MAX_CANARY_SHARE_BP / 100:g} so that a control remains, "
+            f"got {weight:g}"
+        )
+    if abs(share_bp - weight * 100) > 1e-6:
+        raise ValueError(f"{path}: expected at most two decimals, got {weight:g}")
+    if file.managed and share_bp:
+        raise ValueError(
+            f"{path}: the route is managed, its weight comes from the agent; expected 0 or "
+            f"no weight, got {weight:g}"
+        )
+    return share_bp
+
+
+def _slot(file: SlotFile, path: str, environ: Mapping[str, str]) -> Slot:
+    headers = {}
+    for name, value in file.headers.items():
+        with _at(f"{path}.headers"):
+            if not _TOKEN.fullmatch(name):
+                raise ValueError(f"expected the name of a header, got {name!r}")
+            text = _secret(value, name, environ) if isinstance(value, EnvironmentValue) else value
+            assert text is not None, "a value that is given resolves or raises"
+            if not text.isascii() or not text.isprintable():
+                raise ValueError(f"the value of {name!r} is not printable ASCII")
+            headers[name] = text
+    with _at(path):
+        for endpoint in file.endpoints:
+            parse_endpoint(endpoint)
+        return Slot(version=file.version, endpoints=tuple(file.endpoints), headers=headers)
+
+
+def _match(file: MatchFile, path: str) -> MatchSettings:
+    if not file.prefix.startswith("/"):
+        raise ValueError(f"{path}.prefix: expected a path that starts with /, got {file.prefix!r}")
+    for method in file.methods:
+        if not _TOKEN.fullmatch(method) or method != method.upper():
+            raise ValueError(f"{path}.methods: expected methods such as POST, got {method!r}")
+    host = file.host.lower() if file.host is not None else None
+    if host == "":
+        raise ValueError(f"{path}.host: expected a host name, got an empty text")
+    methods = frozenset(method.encode() for method in file.methods)
+    return MatchSettings(prefix=file.prefix, host=host, methods=methods)
+
+
+def _sticky(file: StickyFile, path: str) -> StickySettings:
+    for key, name in (("header", file.header), ("cookie", file.cookie)):
+        if name is not None and not _TOKEN.fullmatch(name):
+            raise ValueError(f"{path}.{key}: expected the name of a {key}, got {name!r}")
+    if file.json is not None and not file.json.startswith("/"):
+        raise ValueError(f"{path}.json: expected a JSON pointer such as /user, got {file.json!r}")
+    header = file.header.lower() if file.header is not None else None
+    return StickySettings(header=header, cookie=file.cookie, json=file.json)
+
+
+def _retry(file: RetryFile, path: str) -> RetrySettings:
+    if not 1 <= file.attempts <= MAX_ATTEMPTS:
+        raise ValueError(f"{path}.attempts: expected 1 to {MAX_ATTEMPTS}, got {file.attempts}")
+    on = set()
+    for value in file.on:
+        word = str(value)
+        is_status = len(word) == 3 and word.isdigit() and word.startswith("5")
+        if word not in ("connect", "reset", "429") and not is_status:
+            raise ValueError(
+                f"{path}.on: expected connect, reset, 429 or a status from 500 to 599, "
+                f"got {value!r}"
+            )
+        on.add(word)
+    return RetrySettings(
+        attempts=file.attempts, budget_percent=file.budget.percent, on=frozenset(on)
+    )
+
+
+def _record(file: RecordFile, path: str) -> RecordSettings:
+    if file.bodies.bytes > MAX_BODIES_BYTES:
+        raise ValueError(
+            f"{path}.bodies: expected at most {MAX_BODIES_BYTES // 1024}KiB, "
+            f"got {file.bodies.bytes:,} bytes"
+        )
+    return RecordSettings(profile=file.profile, bodies_bytes=file.bodies.bytes)

@@ -1,0 +1,127 @@
+"""Accepted plans on disk, one file per route, so that a restart finds them.
+
+A file is replaced whole (temporary file, fsync, rename, fsync of the directory) and has mode 0600:
+a plan may carry an upstream's credentials.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+from gateway.plans import StoredPlan
+
+STORE_TIMEOUT_S = 5.0
+"""Longest wait for a disk that does not answer; the plan is then refused."""
+FORMAT = 1
+
+
+class BadPlanFile(ValueError):
+    """A stored plan cannot be used. The gateway does not guess: it names the file and stops."""
+
+
+class NotStored(OSError):
+    """The disk did not take the plan."""
+
+
+class _PlanFile(msgspec.Struct, kw_only=True):
+    """Unknown fields are ignored, so that an older version reads what a newer one wrote."""
+
+    format: int
+    stored: StoredPlan
+
+
+class PlanStore:
+    """One directory of plans. Writes go through one thread, so they land in order."""
+
+    def __init__(self, directory: Path) -> None:
+        """Make the directory where it is missing. Blocks; at start only.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="plan store")
+
+    def load(self, route: str) -> StoredPlan | None:
+        """The route's plan; None where none was ever stored.
+
+        Raises:
+            BadPlanFile: the file is damaged or of another route or format.
+        """
+        path = self._path(route)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise BadPlanFile(f"{path}: cannot be read: {exc.strerror}") from exc
+        try:
+            file = msgspec.json.decode(data, type=_PlanFile)
+        except msgspec.DecodeError as exc:
+            raise BadPlanFile(
+                f"{path}: not a stored plan: {exc}. Restore it from a backup, or remove it to "
+                f"start route {route!r} from the gateway's file"
+            ) from exc
+        if file.format != FORMAT:
+            raise BadPlanFile(f"{path}: expected format {FORMAT}, got {file.format}")
+        if file.stored.plan.route != route:
+            raise BadPlanFile(
+                f"{path}: expected a plan of route {route!r}, got {file.stored.plan.route!r}"
+            )
+        return file.stored
+
+    async def save(self, stored: StoredPlan) -> None:
+        """Return once the plan would survive a power cut.
+
+        Raises:
+            NotStored: it did not get there; what was stored before may still stand.
+        """
+        loop = asyncio.get_running_loop()
+        writing = loop.run_in_executor(self._writer, self._write, stored)
+        try:
+            await asyncio.wait_for(asyncio.shield(writing), STORE_TIMEOUT_S)
+        except TimeoutError as exc:
+            writing.add_done_callback(lambda late: late.cancelled() or late.exception())
+            raise NotStored(
+                f"{self._directory}: the disk did not take the plan within {STORE_TIMEOUT_S:g} s"
+            ) from exc
+        except OSError as exc:
+            raise NotStored(f"{self._directory}: the plan was not stored: {exc.strerror}") from exc
+
+    def save_now(self, stored: StoredPlan) -> None:
+        """`save` for the start, when nothing is served yet. Blocks."""
+        try:
+            self._write(stored)
+        except OSError as exc:
+            raise NotStored(f"{self._directory}: the plan was not stored: {exc.strerror}") from exc
+
+    def close(self) -> None:
+        """Take no more plans. A write that hangs does not keep the process."""
+        self._writer.shutdown(wait=False, cancel_futures=True)
+
+    def _path(self, route: str) -> Path:
+        return self._directory / f"plan-{route}.json"
+
+    def _write(self, stored: StoredPlan) -> None:
+        data = msgspec.json.format(
+            msgspec.json.encode(_PlanFile(format=FORMAT, stored=stored)), indent=2
+        )
+        path = self._path(stored.plan.route)
+        temporary = path.with_suffix(".json.new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        directory = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

@@ -1,0 +1,286 @@
+"""What is live on each route, and why. Pure: time comes in, plans come out, nothing is stored here.
+
+A lease is a duration on the process's monotonic clock, counted from acceptance. A plan restored
+from disk counts as lapsed until its lease is renewed: nobody may have watched it meanwhile, and
+everything to its stable slot is safe before a promotion and after it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from math import inf
+
+import msgspec
+from msgspec.structs import replace
+
+from gateway.routing import LivePlan
+from gateway.settings import RouteSettings
+from mlops.contracts.api import LeaseStatus
+from mlops.contracts.plan import RoutePlan, rolled_back, with_weight
+
+MANAGED_WAIT_S = 10.0
+"""How long a managed route without a plan holds back readiness; then the file's stable serves."""
+SEED_GENERATION = 1
+"""Of weights seeded from the file. A managed route waits at 0, so that any plan is newer."""
+
+
+class Origin(StrEnum):
+    """How the live plan came to be; decides what repeating a rollback does."""
+
+    FILE = "file"
+    PUBLISHED = "published"
+    WEIGHTS = "weights"
+    ROLLED_BACK = "rolled_back"
+    """The canary was dropped."""
+    RESTORED = "restored"
+    """The version before the promotion is stable again."""
+
+
+class StoredPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a route on disk."""
+
+    plan: RoutePlan
+    origin: Origin = Origin.PUBLISHED
+
+
+class UnknownRoute(LookupError):
+    """No route of that name is in the gateway's file."""
+
+
+class StaleGeneration(ValueError):
+    """The plan or renewal is not of the generation that it should be."""
+
+    def __init__(self, message: str, live_generation: int) -> None:
+        super().__init__(message)
+        self.live_generation = live_generation
+
+
+class NoLease(ValueError):
+    """The live plan has no lease that could be renewed."""
+
+
+class EmptySlot(ValueError):
+    """A share was asked for a version that is not there."""
+
+
+class _Entry:
+    __slots__ = ("live", "origin", "seeded_at_s")
+
+    def __init__(self, live: LivePlan, origin: Origin, seeded_at_s: float = -inf) -> None:
+        self.live = live
+        self.origin = origin
+        self.seeded_at_s = seeded_at_s
+        """When a managed route began to wait for its first plan."""
+
+
+class PlanBook:
+    """The live plan of every route. Belongs to one thread."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+
+    @property
+    def routes(self) -> list[str]:
+        return list(self._entries)
+
+    def live(self, route: str) -> LivePlan:
+        return self._entry(route).live
+
+    def stored(self, route: str) -> StoredPlan:
+        """What belongs on disk for the live plan."""
+        entry = self._entry(route)
+        return StoredPlan(plan=entry.live.plan, origin=entry.origin)
+
+    def restore(self, stored: StoredPlan) -> LivePlan:
+        """Take up a plan from disk. Its lease, if it has one, counts as ended."""
+        plan = stored.plan
+        live = LivePlan(plan, inf if plan.lease_s is None else -inf)
+        self._entries[plan.route] = _Entry(live, stored.origin)
+        return live
+
+    def seed(self, settings: RouteSettings, now_s: float) -> LivePlan:
+        """Take up the file's weights, for a route that has no stored plan."""
+        live = LivePlan(seed_plan(settings))
+        waits = settings.managed
+        entry = _Entry(live, Origin.FILE, now_s if waits else -inf)
+        self._entries[settings.name] = entry
+        return live
+
+    def forget(self, route: str) -> None:
+        """The route is no longer in the file."""
+        self._entries.pop(route, None)
+
+    def check(self, plan: RoutePlan) -> None:
+        """Raise unless `accept` would take the plan."""
+        live = self._entry(plan.route).live.plan
+        if plan.generation <= live.generation:
+            raise StaleGeneration(
+                f"route {plan.route!r}: generation {plan.generation} is not above the live "
+                f"generation {live.generation}; expected {live.generation + 1} or more",
+                live.generation,
+            )
+
+    def accept(self, plan: RoutePlan, now_s: float, origin: Origin = Origin.PUBLISHED) -> LivePlan:
+        """Put the plan in force; its lease counts from now.
+
+        Raises:
+            StaleGeneration: its generation is not greater than the live one.
+            UnknownRoute: its route is not in the file.
+        """
+        self.check(plan)
+        live = LivePlan(plan, inf if plan.lease_s is None else now_s + plan.lease_s)
+        self._entries[plan.route] = _Entry(live, origin)
+        return live
+
+    def renew_lease(self, route: str, generation: int, lease_s: float, now_s: float) -> LivePlan:
+        """Let the live generation's lease end `lease_s` from now, also where it has lapsed.
+
+        Raises:
+            StaleGeneration: another generation is live.
+            NoLease: the live plan has none; it stays in force without renewal.
+            ValueError: the lease is not above 0.
+        """
+        if not lease_s > 0:
+            raise ValueError(f"lease_s {lease_s:g} must be above 0")
+        live = self._entry(route).live
+        if generation != live.plan.generation:
+            raise StaleGeneration(
+                f"route {route!r}: a lease of generation {generation} was to be renewed, "
+                f"but generation {live.plan.generation} is live",
+                live.plan.generation,
+            )
+        if live.plan.lease_s is None:
+            raise NoLease(
+                f"route {route!r}: generation {generation} has no lease; it stays in force until "
+                "it is replaced"
+            )
+        renewed = LivePlan(live.plan, now_s + lease_s)
+        self._entries[route] = _Entry(renewed, self._entry(route).origin)
+        return renewed
+
+    def weighted(self, route: str, canary_share_bp: int, *, set_by: str, reason: str) -> RoutePlan:
+        """The next plan after weights set by hand: held, without a lease, without a holdback.
+
+        Raises:
+            EmptySlot: a share for a canary that is not there.
+            ValueError: the share is too large.
+        """
+        live = self._entry(route).live.plan
+        if canary_share_bp and live.canary is None:
+            raise EmptySlot(
+                f"route {route!r} has no canary to give {canary_share_bp / 100:g} % to; publish "
+                "a plan with a canary slot first"
+            )
+        return with_weight(
+            replace(live, holdback_share_bp=0),
+            generation=live.generation + 1,
+            canary_share_bp=canary_share_bp,
+            set_by=set_by,
+            reason=reason,
+            hold=True,
+        )
+
+    def rolled_back(
+        self, route: str, *, to_previous: bool, set_by: str, reason: str
+    ) -> StoredPlan | None:
+        """The next plan after a rollback; None where the live plan is that rollback already.
+
+        A canary is dropped first; where there is none, or with `to_previous`, the version before
+        the promotion becomes stable. The version rolled back from is in no slot afterwards.
+
+        Raises:
+            NothingToRestore: there is neither a canary nor a previous version.
+        """
+        entry = self._entry(route)
+        live = entry.live.plan
+        done = {Origin.RESTORED} if to_previous else {Origin.RESTORED, Origin.ROLLED_BACK}
+        if entry.origin in done:
+            return None
+        restores = to_previous or live.canary is None
+        plan = rolled_back(
+            live,
+            generation=live.generation + 1,
+            set_by=set_by,
+            reason=reason,
+            hold=True,
+            to_previous=restores,
+        )
+        return StoredPlan(plan=plan, origin=Origin.RESTORED if restores else Origin.ROLLED_BACK)
+
+    def is_waiting(self, route: str, now_s: float) -> bool:
+        """Managed, no plan yet, and still within the time that readiness waits for one."""
+        return self.is_unpublished(route) and (
+            now_s < self._entry(route).seeded_at_s + MANAGED_WAIT_S
+        )
+
+    def is_unpublished(self, route: str) -> bool:
+        """Managed, and serves the file's stable because no plan was ever published."""
+        return self._entry(route).seeded_at_s > -inf
+
+    def lease_status(self, route: str, now_s: float) -> LeaseStatus | None:
+        live = self._entry(route).live
+        if live.plan.lease_s is None:
+            return None
+        return LeaseStatus(
+            lease_s=live.plan.lease_s,
+            remaining_s=round(max(0.0, live.lease_ends_at_s - now_s), 3),
+            lapsed=live.is_lapsed(now_s),
+        )
+
+    def explain(self, route: str, now_s: float) -> str:
+        """One sentence: where traffic goes and why."""
+        live = self._entry(route).live
+        plan = live.plan
+        to_stable = f"everything to stable {plan.stable.version}"
+        if self.is_unpublished(route):
+            return f"{to_stable} of the file: the route is managed and no plan was published yet"
+        if live.is_lapsed(now_s):
+            return f"{to_stable}: {_why_lapsed(live, now_s)}"
+        parts = [
+            f"{share_bp / 100:g} % to {name} {slot.version}"
+            for name, share_bp, slot in (
+                ("canary", plan.canary_share_bp, plan.canary),
+                ("holdback", plan.holdback_share_bp, plan.previous),
+            )
+            if slot is not None and share_bp
+        ]
+        where = to_stable
+        if parts:
+            where = f"{', '.join(parts)}, the rest to stable {plan.stable.version}"
+        by = f", set by {plan.set_by}" if plan.set_by else ""
+        reason = f" ({plan.reason})" if plan.reason else ""
+        until = ""
+        if live.lease_ends_at_s < inf:
+            until = f"; the lease ends in {live.lease_ends_at_s - now_s:.1f} s unless renewed"
+        return f"{where}: generation {plan.generation}{by}{reason}{until}"
+
+    def _entry(self, route: str) -> _Entry:
+        try:
+            return self._entries[route]
+        except KeyError:
+            known = ", ".join(self._entries) or "none"
+            raise UnknownRoute(f"no route {route!r}; this gateway's routes: {known}") from None
+
+
+def seed_plan(settings: RouteSettings) -> RoutePlan:
+    """The file's weights as a plan without a lease."""
+    return RoutePlan(
+        route=settings.name,
+        generation=0 if settings.managed else SEED_GENERATION,
+        salt=settings.name,
+        stable=settings.stable,
+        canary=settings.canary,
+        canary_share_bp=settings.canary_share_bp,
+        set_by="file",
+    )
+
+
+def _why_lapsed(live: LivePlan, now_s: float) -> str:
+    generation = live.plan.generation
+    if live.lease_ends_at_s == -inf:
+        return (
+            f"generation {generation} was restored from disk and its lease has not been renewed "
+            "since the gateway started"
+        )
+    ago_s = now_s - live.lease_ends_at_s
+    return f"the lease of generation {generation} ended {ago_s:.1f} s ago and was not renewed"
