@@ -1,0 +1,83 @@
+"""`python -m gateway.recorder --config FILE`: carry a gateway's spool into ClickHouse."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import uvloop
+from prometheus_client import start_http_server
+
+from gateway import config
+from gateway.recorder.app import Recorder, SpoolTaken
+from gateway.recorder.connecting import ConnectingLog
+from gateway.recorder.settings import RecorderSettings
+from mlops.feature_store.settings import ClickHouseSettings
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m gateway.recorder", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="the gateway's file")
+    parser.add_argument("--metrics-port", type=int, help="serve Prometheus text here; 0: any port")
+    arguments = parser.parse_args()
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    environ = os.environ  # noqa: TID251  this is the composition root
+    try:
+        settings = _settings(arguments.config, environ)
+        clickhouse = ClickHouseSettings.parse(environ)
+        return uvloop.run(_serve(settings, clickhouse, arguments.metrics_port))
+    except (ValueError, OSError, SpoolTaken) as exc:
+        sys.stderr.write(f"recorder: {exc}\n")
+        return 2
+
+
+def _settings(path: Path, environ: Mapping[str, str]) -> RecorderSettings:
+    spool = config.load(path, environ).spool
+    if spool is None:
+        raise ValueError(f"{path}: has no `spool`, so the gateway records nothing to carry")
+    return RecorderSettings(spool_dir=spool.dir)
+
+
+async def _serve(
+    settings: RecorderSettings, clickhouse: ClickHouseSettings, metrics_port: int | None
+) -> int:
+    sink = ConnectingLog(clickhouse)
+    recorder = Recorder(
+        settings, sink, jitter=secrets.SystemRandom().random, clock_s=time.monotonic
+    )
+    recorder.open()
+    _on_signals(recorder.stop)
+    url = ""
+    if metrics_port is not None:
+        server, _ = start_http_server(
+            metrics_port, addr="127.0.0.1", registry=recorder.metrics.registry
+        )
+        url = f" http://127.0.0.1:{server.server_port}"
+    print(f"ready{url}", flush=True)  # noqa: T201  whoever started us waits for this line
+    try:
+        await recorder.run()
+    finally:
+        await sink.close()
+    return 0
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Which records are inserted together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.recorder.cursor import Range
+from gateway.recorder.entries import Entry
+from gateway.recorder.settings import RecorderSettings
+
+
+class Batch:
+    """Entries in the order of the spool, until there are enough of them."""
+
+    def __init__(self, settings: RecorderSettings) -> None:
+        self.entries: list[Entry] = []
+        self._settings = settings
+        self._rows = 0
+        self._bytes = 0
+        self._opened_at_s = 0.0
+
+    def add(self, entry: Entry, now_s: float) -> None:
+        if not self.entries:
+            self._opened_at_s = now_s
+        self.entries.append(entry)
+        self._rows += entry.tally is None
+        self._bytes += entry.weight_bytes
+
+    def is_due(self, now_s: float) -> bool:
+        """It has enough in it, or was opened long enough ago."""
+        return bool(self.entries) and (
+            self._rows >= self._settings.batch_rows
+            or self._bytes >= self._settings.batch_bytes
+            or now_s - self._opened_at_s >= self._settings.batch_s
+        )
+
+    def ends_a_second(self) -> bool:
+        """Its last entry is a tally: where nothing more is to be read, waiting gains nothing."""
+        return bool(self.entries) and self.entries[-1].tally is not None
+
+
+def halves(whole: Range, entries: Sequence[Entry]) -> tuple[Range, Range]:
+    """Split a refused range so that each part has about half of the rows, and at least one."""
+    rows = [index for index, entry in enumerate(entries) if entry.row is not None]
+    assert len(rows) > 1, "a single row is not split but becomes a dead letter"
+    middle = entries[rows[len(rows) // 2]].start
+    return Range(whole.start, middle), Range(middle, whole.end)

@@ -1,0 +1,73 @@
+"""How far one worker's records are acknowledged, and which ranges are on their way.
+
+A range is on disk before it is inserted, and its token is made from it; so after any crash the same
+records go in again under the same token, and the feature store stores them once.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from gateway.spool.reader import Position
+from gateway.spool.segments import FILE_MODE
+
+
+class BadCursor(ValueError):
+    """The file is not a cursor that this program can read."""
+
+
+class Range(msgspec.Struct, frozen=True):
+    """Records that are inserted together."""
+
+    start: Position
+    end: Position
+
+    def token(self, worker: str) -> str:
+        """What the feature store knows the batch by; unique over workers and time."""
+        return f"{worker}/{self.start}..{self.end}"
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """Everything before `done` is in the feature store. `pending` follows it without a gap."""
+
+    done: Position = Position()
+    pending: tuple[Range, ...] = ()
+    """In order. More than one only after a batch was refused and split."""
+    last_second: int = 0
+    """The first second that a final tally may be about: past every tally and row so far."""
+    is_final: bool = False
+    """The worker's own final tally has been stored."""
+
+
+def load(path: Path) -> Cursor:
+    """What `save` last wrote; the beginning if it never did.
+
+    Raises:
+        BadCursor: the file is not a cursor.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Cursor)
+    except FileNotFoundError:
+        return Cursor()
+    except msgspec.DecodeError as exc:
+        raise BadCursor(f"{path}: not a cursor: {exc}") from exc
+
+
+def save(path: Path, cursor: Cursor) -> None:
+    """Replace the file whole; on disk when this returns."""
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    try:
+        os.write(descriptor, msgspec.json.encode(cursor))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,21 @@
+"""The recorder's settings: where the spool is, and how much is taken at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecorderSettings:
+    spool_dir: Path
+    batch_rows: int = 1_000
+    """A batch is inserted when it has so many rows: below, ClickHouse pays more for each part."""
+    batch_s: float = 1.0
+    """Or when its first record was read so long ago: the agent sees rows about so late."""
+    batch_bytes: int = 8 * 1024**2
+    """Or when its rows weigh so much: 1,000 rows with whole bodies would be 130 MB."""
+    poll_s: float = 0.03
+    """Between two looks at a spool that has nothing new."""
+    stop_s: float = 5.0
+    """On SIGTERM, for the batches in hand. What is not acknowledged then is inserted next time."""

@@ -1,0 +1,1 @@
+"""Answered exchanges on disk between a gateway worker and the recorder. docs/spool.md."""

@@ -1,0 +1,164 @@
+"""Files and locks of a spool directory: what the writer and the recorder both need to know.
+
+<dir>/lock                  held while a segment is allocated or a worker is looked at
+<dir>/<worker>/lock         held as long as the worker lives
+<dir>/<worker>/00000001.seg
+<dir>/<worker>/cursor       written by the recorder
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from mmap import PAGESIZE, mmap
+from pathlib import Path
+
+from gateway.spool.format import encode_header
+
+SUFFIX = ".seg"
+LOCK_NAME = "lock"
+CURSOR_NAME = "cursor"
+DIRECTORY_MODE = 0o700
+"""Bodies of users' requests lie here."""
+FILE_MODE = 0o600
+
+_POPULATE_WRITE = 23
+"""MADV_POPULATE_WRITE of Linux 5.14; the mmap module has no name for it."""
+_PIECE_BYTES = 64 * 1024
+"""Populated at a time: some 30 µs during which the process's other page faults may wait."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+def segment_path(directory: Path, segment: int) -> Path:
+    return directory / f"{segment:08d}{SUFFIX}"
+
+
+def segments_of(directory: Path) -> list[int]:
+    """Numbers of a worker's finished segment files, in order."""
+    return sorted(
+        int(entry.name.removesuffix(SUFFIX))
+        for entry in os.scandir(directory)
+        if entry.name.endswith(SUFFIX) and entry.name.removesuffix(SUFFIX).isdigit()
+    )
+
+
+def workers_of(spool: Path) -> list[str]:
+    """Names of the workers that have a directory here, oldest first within an index."""
+    return sorted(entry.name for entry in os.scandir(spool) if entry.is_dir(follow_symlinks=False))
+
+
+def used_bytes(spool: Path) -> int:
+    """Space that all workers' segments take, those being made included."""
+    total = 0
+    for worker in workers_of(spool):
+        with contextlib.suppress(FileNotFoundError):  # the recorder has just removed it
+            for entry in os.scandir(spool / worker):
+                with contextlib.suppress(FileNotFoundError):
+                    if SUFFIX in entry.name:
+                        total += entry.stat().st_size
+    return total
+
+
+@contextlib.contextmanager
+def locked(spool: Path) -> Iterator[None]:
+    """Hold the spool's lock; waits for whoever has it, which is milliseconds."""
+    descriptor = os.open(spool / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def take_lock(path: Path) -> int | None:
+    """Lock `path` until the returned descriptor is closed; None if another process has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def is_alive(spool: Path, worker: str) -> bool:
+    """Whether the worker's process still holds its lock."""
+    with locked(spool):  # between its mkdir and its lock a worker holds this one
+        descriptor = take_lock(spool / worker / LOCK_NAME)
+        if descriptor is None:
+            return True
+        os.close(descriptor)
+        return False
+
+
+def make_segment(directory: Path, segment: int, size: int) -> None:
+    """Allocate a segment's file under a temporary name: afterwards writing cannot fill the disk.
+
+    Raises:
+        OSError: no space, or the directory is gone. Nothing is left behind.
+    """
+    temporary = _temporary(directory, segment)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError:
+        temporary.unlink()
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def map_segment(directory: Path, segment: int) -> mmap:
+    """Map what `make_segment` made, touch its pages, write its header, give it its name."""
+    temporary = _temporary(directory, segment)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        memory = mmap(descriptor, 0)
+    finally:
+        os.close(descriptor)
+    try:
+        populate(memory)
+        header = encode_header(directory.name, segment)
+        memory[: len(header)] = header
+        temporary.rename(segment_path(directory, segment))
+    except OSError:
+        memory.close()
+        temporary.unlink(missing_ok=True)
+        raise
+    return memory
+
+
+def populate(memory: mmap) -> None:
+    """Make every page present and writable, so that writing to it later faults no more.
+
+    Through ctypes, because that lets go of the interpreter's lock: `mmap.madvise` does not.
+    """
+    first = ctypes.c_char.from_buffer(memory)
+    address = ctypes.addressof(first)
+    del first  # as long as it lives, the mapping cannot be closed
+    for offset in range(0, len(memory), _PIECE_BYTES):
+        length = min(_PIECE_BYTES, len(memory) - offset)
+        if _libc.madvise(address + offset, length, _POPULATE_WRITE) != 0:
+            number = ctypes.get_errno()
+            if number != errno.EINVAL:
+                raise OSError(number, f"cannot make a segment's pages: {os.strerror(number)}")
+            touch(memory)  # a kernel before 5.14
+            return
+
+
+def touch(memory: mmap) -> None:
+    """`populate` for older kernels; `memory` must still be all zeros."""
+    for offset in range(0, len(memory), PAGESIZE):
+        memory[offset] = 0
+        time.sleep(0)  # lets go of the interpreter's lock after each fault
+
+
+def _temporary(directory: Path, segment: int) -> Path:
+    return directory / f"{segment:08d}{SUFFIX}.new"

@@ -1,0 +1,150 @@
+"""A frame is found whole or not at all, whatever happened to its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from zlib import crc32
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.record import ExchangeRecord
+from gateway.spool.format import (
+    EXCHANGE,
+    FRAME,
+    HEADER_BYTES,
+    SEAL,
+    BadRecord,
+    BadSegment,
+    Frame,
+    RecordType,
+    Stop,
+    check_header,
+    decode_exchange,
+    encode_exchange,
+    encode_header,
+    encode_tally,
+    frame_at,
+    tally_of,
+)
+
+FIXTURE_IS_A_FUNCTION = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def framed(body: bytes) -> bytes:
+    return FRAME.pack(crc32(body), len(body)) + body
+
+
+exchanges = st.fixed_dictionaries(
+    {
+        "stamp": st.binary(max_size=80),
+        "request_id": st.binary(max_size=40),
+        "method": st.binary(max_size=10),
+        "target": st.binary(max_size=70_000),
+        "request_content_type": st.binary(max_size=40),
+        "request_content_encoding": st.binary(max_size=40),
+        "response_content_type": st.binary(max_size=40),
+        "response_content_encoding": st.binary(max_size=40),
+        "request_body": st.binary(max_size=300),
+        "response_body": st.binary(max_size=300),
+        "request_body_cut": st.booleans(),
+        "response_body_cut": st.booleans(),
+        "started_at_us": st.integers(0, 2**63),
+        "ended_at_us": st.integers(0, 2**63),
+        "latency_us": st.integers(0, 2**63),
+        "first_byte_us": st.integers(0, 2**63),
+        "status": st.integers(0, 999),
+        "outcome": st.integers(0, 6),
+        "first_attempt_outcome": st.integers(0, 6),
+        "kind": st.integers(0, 2),
+        "attempts": st.integers(0, 255),
+        "bucket": st.integers(0, 9_999),
+        "events": st.integers(0, 2**32 - 1),
+        "max_event_gap_us": st.integers(0, 2**63),
+        "request_bytes": st.integers(0, 2**63),
+        "response_bytes": st.integers(0, 2**63),
+    }
+)
+
+
+@FIXTURE_IS_A_FUNCTION
+@given(values=exchanges, sequence=st.integers(1, 2**63))
+def test_an_exchange_comes_back_as_it_was(
+    values: dict[str, object],
+    sequence: int,
+    exchange: Callable[..., ExchangeRecord],
+    fields: Callable[[ExchangeRecord], dict[str, object]],
+) -> None:
+    record = exchange(**values)
+    frame = frame_at(framed(encode_exchange(record, sequence)), 0, 64)
+    assert isinstance(frame, Frame)
+    assert (frame.sequence, frame.kind) == (sequence, RecordType.EXCHANGE)
+    assert frame.end % 8 == 0
+    assert fields(decode_exchange(frame.body)) == fields(record)
+
+
+def test_a_tally_comes_back_as_it_was() -> None:
+    frame = frame_at(framed(encode_tally(b'{"worker": "0-a"}', 9)), 0, 64)
+    assert isinstance(frame, Frame)
+    assert (frame.sequence, frame.kind) == (9, RecordType.TALLY)
+    assert tally_of(frame.body) == b'{"worker": "0-a"}'
+
+
+def test_a_frame_cut_at_any_byte_is_no_frame(exchange: Callable[..., ExchangeRecord]) -> None:
+    """As after a crash: what is missing at the end of the file, or still zero in it."""
+    whole = framed(encode_exchange(exchange(), 1))
+    for cut in range(len(whole)):
+        assert not isinstance(frame_at(whole[:cut], 0, 64), Frame)
+        zeroed = whole[:cut].ljust(len(whole), b"\0")
+        assert zeroed == whole or not isinstance(frame_at(zeroed, 0, 64), Frame)
+
+
+def test_a_frame_without_its_length_is_not_there_yet(
+    exchange: Callable[..., ExchangeRecord],
+) -> None:
+    """The writer stores the length last: until then a reader sees nothing, not even torn."""
+    whole = bytearray(framed(encode_exchange(exchange(), 1)))
+    whole[4:8] = bytes(4)
+    assert frame_at(bytes(whole), 0, 64) is Stop.EMPTY
+
+
+@FIXTURE_IS_A_FUNCTION
+@given(data=st.data())
+def test_a_flipped_bit_is_noticed(
+    data: st.DataObject, exchange: Callable[..., ExchangeRecord]
+) -> None:
+    whole = bytearray(framed(encode_exchange(exchange(), 1)))
+    bit = data.draw(st.integers(0, len(whole) * 8 - 1))
+    whole[bit // 8] ^= 1 << bit % 8
+    assert not isinstance(frame_at(bytes(whole), 0, 64), Frame)
+
+
+def test_a_seal_is_told_from_a_frame() -> None:
+    assert frame_at(FRAME.pack(0, SEAL), 0, 64) is Stop.SEALED
+
+
+def test_a_body_whose_parts_do_not_add_up_is_refused(
+    exchange: Callable[..., ExchangeRecord],
+) -> None:
+    body = encode_exchange(exchange(), 1)
+    with pytest.raises(BadRecord, match="parts sum to"):
+        decode_exchange(body + b"x")
+    with pytest.raises(BadRecord, match="at least"):
+        decode_exchange(body[: EXCHANGE.size - 1])
+
+
+def test_a_header_is_its_own_segments_only() -> None:
+    header = encode_header("0-abcdef", 7)
+    assert len(header) == HEADER_BYTES
+    check_header(header, "0-abcdef", 7)
+    for worker, segment in (("0-abcdef", 8), ("1-abcdef", 7)):
+        with pytest.raises(BadSegment, match="not its own"):
+            check_header(header, worker, segment)
+
+
+def test_a_segment_of_a_later_version_is_refused_by_name() -> None:
+    header = bytearray(encode_header("0-a", 1))
+    header[8] = 2
+    with pytest.raises(BadSegment, match="version 2; this program reads 1"):
+        check_header(bytes(header), "0-a", 1)
