@@ -9,23 +9,30 @@ from __future__ import annotations
 import fcntl
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
 
 from chdb.session import Session as _UntypedSession
 
-from mlops.local.clickhouse_statement import InsertHead, output_format, returns_rows
+from mlops.local.clickhouse_call import (
+    BAD_ARGUMENTS,
+    MAX_SESSION_TIMEOUT_S,
+    SESSION_IS_LOCKED,
+    SESSION_NOT_FOUND,
+    TOO_MANY_SIMULTANEOUS_QUERIES,
+    UNKNOWN_EXCEPTION,
+    Answer,
+    Call,
+    EngineError,
+)
+from mlops.local.clickhouse_statement import output_format, returns_rows
 
 MAX_SESSIONS = 64
 """Named sessions kept at once; each holds a connection and its temporary tables."""
-
-DEFAULT_SESSION_TIMEOUT_S = 60.0
-MAX_SESSION_TIMEOUT_S = 3600.0
-"""ClickHouse's own defaults (`default_session_timeout`, `max_session_timeout`)."""
 
 _SERVER_SETTINGS = {
     "max_server_memory_usage": 2_000_000_000,
@@ -34,26 +41,15 @@ _SERVER_SETTINGS = {
 }
 """Modest: the engine shares a small machine with everything else of a local stack."""
 
-_QUERY_SETTINGS = {"max_memory_usage": "1500000000", "max_execution_time": "120"}
-"""One query may neither take all the server's memory nor a thread for ever."""
+_QUERY_SETTINGS = {
+    "max_memory_usage": "1500000000",
+    "max_execution_time": "120",
+    "max_result_bytes": "536870912",
+}
+"""One query may neither take all memory nor a thread for ever; answers are held whole (512 MiB)."""
 
 _NAME = re.compile(r"\w+\Z", re.ASCII)
 _ERROR_CODE = re.compile(r"Code:\s*(\d+)")
-
-UNKNOWN_EXCEPTION = 1002
-SESSION_NOT_FOUND = 372
-SESSION_IS_LOCKED = 373
-TOO_MANY_SESSIONS = 202
-BAD_ARGUMENTS = 36
-
-
-class EngineError(Exception):
-    """The engine refused a statement. `code` is ClickHouse's."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
 
 
 class CannotOpen(RuntimeError):
@@ -62,32 +58,6 @@ class CannotOpen(RuntimeError):
 
 Session: Any = _UntypedSession
 """chdb carries no types."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One statement with everything that came along with it."""
-
-    sql: str
-    insert: InsertHead | None = None
-    data: bytes = b""
-    """Rows of `insert`, inflated."""
-    database: str = ""
-    default_format: str = "TabSeparated"
-    settings: Mapping[str, str] = field(default_factory=dict)
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    session_id: str = ""
-    session_timeout_s: float = DEFAULT_SESSION_TIMEOUT_S
-    session_check: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    body: bytes
-    summary: dict[str, str]
-    """As in `X-ClickHouse-Summary`."""
-    output_format: str | None
-    """None for a statement that answers with no table."""
 
 
 @dataclass(slots=True)
@@ -174,10 +144,8 @@ class Engine:
             if named is None:
                 named = self._open(call, now)
             if named.busy:
-                raise EngineError(
-                    SESSION_IS_LOCKED,
-                    f"Code: {SESSION_IS_LOCKED}. DB::Exception: Session {call.session_id} is "
-                    "locked by a concurrent client. (SESSION_IS_LOCKED)",
+                raise EngineError.of(
+                    SESSION_IS_LOCKED, f"session {call.session_id} is in use by another request"
                 )
             named.busy = True
             named.timeout_s = min(call.session_timeout_s, MAX_SESSION_TIMEOUT_S)
@@ -185,16 +153,11 @@ class Engine:
 
     def _open(self, call: Call, now: float) -> _Named:
         if call.session_check:
-            raise EngineError(
-                SESSION_NOT_FOUND,
-                f"Code: {SESSION_NOT_FOUND}. DB::Exception: Session {call.session_id} not found. "
-                "(SESSION_NOT_FOUND)",
-            )
+            raise EngineError.of(SESSION_NOT_FOUND, f"session {call.session_id} is not open")
         if len(self._sessions) >= MAX_SESSIONS:
-            raise EngineError(
-                TOO_MANY_SESSIONS,
-                f"Code: {TOO_MANY_SESSIONS}. DB::Exception: {MAX_SESSIONS} sessions are open, "
-                "which is the most this engine keeps. (TOO_MANY_SIMULTANEOUS_QUERIES)",
+            raise EngineError.of(
+                TOO_MANY_SIMULTANEOUS_QUERIES,
+                f"{MAX_SESSIONS} sessions are open, the most this engine keeps",
             )
         named = _Named(Session(self._address), call.session_timeout_s, busy=False, last_used=now)
         self._sessions[call.session_id] = named
@@ -224,11 +187,7 @@ def _prepare(handle: Any, call: Call) -> None:
     settings = {**_QUERY_SETTINGS, **call.settings}
     unfit = [name for name in settings if not _NAME.match(name)]
     if unfit:
-        raise EngineError(
-            BAD_ARGUMENTS,
-            f"Code: {BAD_ARGUMENTS}. DB::Exception: setting {unfit[0]!r} is not a name. "
-            "(BAD_ARGUMENTS)",
-        )
+        raise EngineError.of(BAD_ARGUMENTS, f"setting {unfit[0]!r} is not a name")
     if call.database:
         handle.query(f"USE {_quoted(call.database, '`')}")
     pairs = ", ".join(f"{name} = {_quoted(value, chr(39))}" for name, value in settings.items())
@@ -273,5 +232,5 @@ def _translated(error: Exception) -> EngineError:
     text = str(error)
     found = _ERROR_CODE.search(text)
     if found is None:
-        return EngineError(UNKNOWN_EXCEPTION, f"Code: {UNKNOWN_EXCEPTION}. DB::Exception: {text}")
+        return EngineError.of(UNKNOWN_EXCEPTION, text)
     return EngineError(int(found.group(1)), text[found.start() :])

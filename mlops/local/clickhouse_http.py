@@ -18,9 +18,14 @@ from typing import Any, Protocol
 import lz4.frame
 from aiohttp import BodyPartReader, web
 
-from mlops.local.clickhouse_engine import (
+from mlops.local.clickhouse_call import (
+    AUTHENTICATION_FAILED,
     BAD_ARGUMENTS,
+    CANNOT_DECOMPRESS,
     DEFAULT_SESSION_TIMEOUT_S,
+    NOT_IMPLEMENTED,
+    TOO_MANY_BYTES,
+    TOO_MANY_SIMULTANEOUS_QUERIES,
     Answer,
     Call,
     EngineError,
@@ -37,13 +42,6 @@ THREADS = 8
 
 MAX_REQUESTS = 256
 """Requests accepted and not answered yet; past that a client is told to come back (code 202)."""
-
-QUEUE_FULL = 202
-NOT_IMPLEMENTED = 48
-TOO_LARGE = 307
-"""ClickHouse's TOO_MANY_BYTES."""
-
-CANNOT_DECOMPRESS = 271
 
 _RESERVED = frozenset(
     {
@@ -77,12 +75,12 @@ _STATUS = {
     **dict.fromkeys(_BAD_REQUEST, 400),
     **dict.fromkeys(_NOT_FOUND, 404),
     NOT_IMPLEMENTED: 501,
-    TOO_LARGE: 413,
-    QUEUE_FULL: 503,
+    TOO_MANY_BYTES: 413,
+    TOO_MANY_SIMULTANEOUS_QUERIES: 503,
     159: 408,
     164: 403,
     497: 403,
-    516: 403,
+    AUTHENTICATION_FAILED: 403,
 }
 """HTTP status by error code, as ClickHouse's `exceptionCodeToHTTPStatus`; anything else is 500."""
 
@@ -113,11 +111,13 @@ def inflate_lz4(body: bytes, limit_bytes: int = MAX_BODY_BYTES) -> bytes:
         try:
             piece = frame.decompress(rest, max_length=left + 1)
         except RuntimeError as error:
-            raise _refused(CANNOT_DECOMPRESS, f"the body is not lz4 frames: {error}") from error
+            raise EngineError.of(
+                CANNOT_DECOMPRESS, f"the body is not lz4 frames: {error}"
+            ) from error
         if len(piece) > left:
-            raise _refused(TOO_LARGE, f"the body inflates to over {limit_bytes:,} bytes")
+            raise EngineError.of(TOO_MANY_BYTES, f"the body inflates to over {limit_bytes:,} bytes")
         if not frame.eof:
-            raise _refused(CANNOT_DECOMPRESS, "the last lz4 frame of the body is cut off")
+            raise EngineError.of(CANNOT_DECOMPRESS, "the last lz4 frame of the body is cut off")
         left -= len(piece)
         inflated.append(piece)
         rest = frame.unused_data or b""
@@ -152,7 +152,9 @@ class Front:
         self._requests += 1
         try:
             if self._requests > MAX_REQUESTS:
-                raise _refused(QUEUE_FULL, f"{MAX_REQUESTS} requests are waiting, the limit")
+                raise EngineError.of(
+                    TOO_MANY_SIMULTANEOUS_QUERIES, f"{MAX_REQUESTS} requests are waiting, the limit"
+                )
             _check_origin(request)
             call = await _call_of(request)
             if not call.sql:
@@ -177,17 +179,15 @@ async def _pong(_: web.Request) -> web.Response:
     return web.Response(text="Ok.\n")
 
 
-def _refused(code: int, sentence: str) -> EngineError:
-    return EngineError(code, f"Code: {code}. DB::Exception: {sentence}.")
-
-
 def _check_origin(request: web.Request) -> None:
     """No web page may reach us: not by another name for 127.0.0.1, not by a form posted here."""
     host = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
     if host not in _LOOPBACK_NAMES:
-        raise _refused(516, f"host {host!r} is not a name of this machine's loopback")
+        raise EngineError.of(
+            AUTHENTICATION_FAILED, f"host {host!r} is not a name of this machine's loopback"
+        )
     if "Origin" in request.headers:
-        raise _refused(516, "requests of web pages are not taken")
+        raise EngineError.of(AUTHENTICATION_FAILED, "requests of web pages are not taken")
 
 
 async def _call_of(request: web.Request) -> Call:
@@ -238,28 +238,34 @@ def _text(sql: bytes) -> str:
     try:
         return sql.decode().strip()
     except UnicodeDecodeError as error:
-        raise _refused(BAD_ARGUMENTS, f"the statement is not UTF-8 at byte {error.start}") from None
+        raise EngineError.of(
+            BAD_ARGUMENTS, f"the statement is not UTF-8 at byte {error.start}"
+        ) from None
 
 
 def _number(query: Mapping[str, str], name: str, default: float) -> float:
     try:
         return float(query.get(name, default))
     except ValueError:
-        raise _refused(BAD_ARGUMENTS, f"{name} is {query[name]!r}, expected a number") from None
+        raise EngineError.of(
+            BAD_ARGUMENTS, f"{name} is {query[name]!r}, expected a number"
+        ) from None
 
 
 async def _body(request: web.Request) -> bytes:
     try:
         body = await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise _refused(TOO_LARGE, f"the body has over {MAX_BODY_BYTES:,} bytes") from None
+        raise EngineError.of(
+            TOO_MANY_BYTES, f"the body has over {MAX_BODY_BYTES:,} bytes"
+        ) from None
     encoding = request.headers.get("Content-Encoding", "").lower()
     if encoding == "lz4":
         inflate: Callable[[bytes], bytes] = inflate_lz4
         return await asyncio.to_thread(inflate, body)
     if encoding in ("", "identity", "gzip", "deflate", "br", "zstd"):
         return body  # aiohttp has inflated these while reading, within the same bound
-    raise _refused(NOT_IMPLEMENTED, f"Content-Encoding {encoding!r} is not one we inflate")
+    raise EngineError.of(NOT_IMPLEMENTED, f"Content-Encoding {encoding!r} is not one we inflate")
 
 
 async def _form_fields(request: web.Request) -> dict[str, str]:
@@ -269,11 +275,13 @@ async def _form_fields(request: web.Request) -> dict[str, str]:
     reader = await request.multipart()
     while (part := await reader.next()) is not None:
         if not isinstance(part, BodyPartReader) or part.filename or not part.name:
-            raise _refused(NOT_IMPLEMENTED, "external tables are not supported by this engine")
+            raise EngineError.of(
+                NOT_IMPLEMENTED, "external tables are not supported by this engine"
+            )
         content = bytes(await part.read(decode=True))
         left -= len(content)
         if left < 0:
-            raise _refused(TOO_LARGE, f"the form has over {MAX_BODY_BYTES:,} bytes")
+            raise EngineError.of(TOO_MANY_BYTES, f"the form has over {MAX_BODY_BYTES:,} bytes")
         fields[part.name] = _text(content)
     return fields
 

@@ -271,3 +271,18 @@ def test_a_second_process_on_the_directory_is_told_so(engine: EngineProcess) -> 
     assert second.returncode == 1
     assert f"{engine.directory} is open in another process" in second.stderr
     assert second.stdout == ""
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.com"])
+def test_another_address_than_loopback_is_refused(tmp_path: Path, host: str) -> None:
+    """Every password is taken, so nobody outside this machine may ask."""
+    refused = subprocess.run(
+        [*ENGINE, "--path", str(tmp_path / "db"), "--port", "0", "--host", host],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert refused.returncode == 2
+    assert "not a loopback address" in refused.stderr

@@ -1,0 +1,239 @@
+"""What the agent reads: closed seconds only, whole, and the same when read again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from mlops.contracts.evidence import AnsweredCounts, Evidence, SecondCounts, latency_bin
+from mlops.contracts.record import Row
+from mlops.contracts.tally import Tally, TallyEntry
+from mlops.feature_store.log import Evaluation, FeatureLog
+
+NOON = datetime(2026, 4, 1, 12, 0, tzinfo=UTC)
+SECOND = int(NOON.timestamp())
+
+
+def row(number: int, at_s: float, **changes: Any) -> Row:
+    ended = NOON + timedelta(seconds=at_s)
+    values: dict[str, Any] = {
+        "record_id": f"w-1-{number}",
+        "request_id": f"q{number}",
+        "route": "rag",
+        "model": "m",
+        "generation": 7,
+        "share_bp": 500,
+        "bucket": 0,
+        "arm": "canary",
+        "served_arm": "canary",
+        "version": "1.3.0",
+        "kind": "served",
+        "started_at": ended - timedelta(microseconds=3_000),
+        "ended_at": ended,
+        "status": 200,
+        "outcome": "ok",
+        "first_attempt_outcome": "ok",
+        "attempts": 1,
+        "latency_us": 3_000,
+        "first_byte_us": 1_000,
+        "events": 1,
+        "max_event_gap_us": 0,
+        "request_bytes": 10,
+        "response_bytes": 20,
+    }
+    return Row(**{**values, **changes})
+
+
+def tally(worker: str, at_s: int, answered: int = 0, *, final: bool = False) -> Tally:
+    entry = TallyEntry(
+        route="rag",
+        arm="canary",
+        generation=7,
+        answered=answered,
+        dropped={"spool_full": 1, "too_large": 2},
+    )
+    return Tally(
+        worker=worker,
+        second=SECOND + at_s,
+        entries=(entry,) if answered else (),
+        final=final,
+    )
+
+
+async def read(log: FeatureLog, since_s: int = 0) -> Evidence:
+    return await log.read_evidence("rag", since=SECOND + since_s)
+
+
+async def test_without_tallies_nothing_is_closed(feature_log: FeatureLog) -> None:
+    await feature_log.insert_rows([row(1, 0)], token="t")
+
+    assert await read(feature_log) == Evidence(route="rag", since=SECOND, closed_through=SECOND - 1)
+
+
+async def test_a_second_is_read_when_the_slowest_worker_has_passed_it(
+    feature_log: FeatureLog,
+) -> None:
+    await feature_log.insert_rows([row(1, 0), row(2, 0.9), row(3, 1), row(4, 2)], token="t")
+    await feature_log.insert_tallies(
+        [tally("fast", 5, 1), tally("slow", 0, 2), tally("slow", 1, 1)], token="t"
+    )
+
+    evidence = await read(feature_log)
+
+    assert evidence.closed_through == SECOND + 1
+    assert [(s.second - SECOND, s.rows) for s in evidence.seconds] == [(0, 2), (1, 1)]
+    assert evidence.answered == (
+        AnsweredCounts(second=SECOND, generation=7, arm="canary", answered=2, dropped=3),
+        AnsweredCounts(second=SECOND + 1, generation=7, arm="canary", answered=1, dropped=3),
+    )
+
+
+async def test_ended_and_silent_workers_hold_nothing_up(feature_log: FeatureLog) -> None:
+    await feature_log.insert_tallies(
+        [
+            tally("ended", 3, final=True),
+            tally("silent", 9),
+            tally("late", 10),
+            tally("live", 70),
+        ],
+        token="t",
+    )
+
+    assert (await read(feature_log)).closed_through == SECOND + 10
+
+
+async def test_counts_follow_the_contract(feature_log: FeatureLog) -> None:
+    cancelled = {"outcome": "cancelled", "latency_us": 9_000_000, "first_byte_us": 0}
+    await feature_log.insert_rows(
+        [
+            row(1, 0),
+            row(2, 0, outcome="client_error", first_attempt_outcome="client_error"),
+            row(3, 0, outcome="ok", first_attempt_outcome="reset", latency_us=50),
+            row(4, 0, outcome="timeout", first_attempt_outcome="timeout", first_byte_us=0),
+            row(5, 0, first_attempt_outcome="cancelled", **cancelled),
+            row(6, 0, first_attempt_outcome="reset", **cancelled),
+            row(7, 0, kind="mirror", outcome="timeout", first_attempt_outcome="timeout"),
+            row(8, 0, kind="override"),
+            row(9, 0, route="other"),
+        ],
+        token="t",
+    )
+    await feature_log.insert_tallies([tally("w", 0)], token="t")
+
+    (counts,) = (await read(feature_log)).seconds
+
+    assert counts == SecondCounts(
+        second=SECOND,
+        generation=7,
+        arm="canary",
+        rows=8,
+        requests=4,
+        errors=2,
+        client_errors=1,
+        cancelled=2,
+        latency_bins={0: 1, latency_bin(3_000): 3},
+        first_byte_bins={latency_bin(1_000): 3},
+        cancelled_bins={latency_bin(9_000_000): 2},
+    )
+
+
+async def test_batches_arms_and_generations_add_up(feature_log: FeatureLog) -> None:
+    await feature_log.insert_rows([row(1, 0), row(2, 0, generation=8)], token="a")
+    await feature_log.insert_rows([row(3, 0.5), row(4, 0.5, arm="stable")], token="b")
+    await feature_log.insert_tallies([tally("w", 0)], token="t")
+
+    seconds = (await read(feature_log)).seconds
+
+    assert [(s.generation, s.arm, s.rows, s.latency_bins) for s in seconds] == [
+        (7, "canary", 2, {latency_bin(3_000): 2}),
+        (7, "stable", 1, {latency_bin(3_000): 1}),
+        (8, "canary", 1, {latency_bin(3_000): 1}),
+    ]
+
+
+def scored(number: int, at_s: float, score: float, name: str = "mrr") -> Evaluation:
+    return Evaluation(
+        request_id=f"q{number}",
+        name=name,
+        score=score,
+        received_at=NOON + timedelta(seconds=at_s),
+    )
+
+
+async def test_a_score_counts_when_it_arrived_or_when_its_row_ended(
+    feature_log: FeatureLog,
+) -> None:
+    await feature_log.insert_rows(
+        [
+            row(1, 0),
+            row(2, 0, arm="stable"),
+            row(3, 6),
+            row(4, 0, kind="mirror"),
+            row(5, 0, route="other"),
+        ],
+        token="t",
+    )
+    scores = [
+        scored(1, 4.5, 0.5),
+        scored(2, 4.9, 0.25),
+        scored(1, 4.6, 1.0, name="clicked"),
+        scored(3, 4.2, 0.125),  # before its row has ended
+        scored(4, 4.2, 0.9),
+        scored(5, 4.2, 0.9),
+        scored(99, 4.2, 0.9),  # of no row
+    ]
+    await feature_log.insert_evaluations(scores, token="e")
+    await feature_log.insert_tallies([tally("w", 5)], token="t5")
+    before = await read(feature_log)
+    await feature_log.insert_tallies([tally("w", 8)], token="t8")
+    after = await read(feature_log)
+
+    def flat(evidence: Evidence) -> list[tuple[int, str, str, int, float, float]]:
+        return [
+            (s.second - SECOND, s.arm, s.name, s.count, s.total, s.total_squares)
+            for s in evidence.scores
+        ]
+
+    early = [
+        (4, "canary", "clicked", 1, 1.0, 1.0),
+        (4, "canary", "mrr", 1, 0.5, 0.25),
+        (4, "stable", "mrr", 1, 0.25, 0.0625),
+    ]
+    assert flat(before) == early
+    assert flat(after) == [*early, (6, "canary", "mrr", 1, 0.125, 0.015625)]
+    assert flat(await read(feature_log, since_s=5)) == [flat(after)[-1]]
+
+
+async def test_a_repeated_request_id_is_scored_once(feature_log: FeatureLog) -> None:
+    first = row(1, 0, request_id="same")
+    again = row(2, 2, request_id="same", arm="stable", generation=9)
+    await feature_log.insert_rows([first, again], token="t")
+    score = Evaluation(
+        request_id="same", name="mrr", score=0.5, received_at=NOON + timedelta(seconds=3)
+    )
+    await feature_log.insert_evaluations([score], token="e")
+    await feature_log.insert_tallies([tally("w", 4)], token="t")
+
+    (counted,) = (await read(feature_log)).scores
+
+    assert (counted.generation, counted.arm, counted.count) == (7, "canary", 1)
+
+
+async def test_reading_in_pieces_gives_what_one_read_gives(feature_log: FeatureLog) -> None:
+    rows = [row(n, n * 0.37, arm=["stable", "canary"][n % 2]) for n in range(60)]
+    await feature_log.insert_rows(rows, token="t")
+    await feature_log.insert_evaluations(
+        [scored(n, n * 0.37 + n % 5 - 1, n / 60) for n in range(60)], token="e"
+    )
+    pieces: list[Evidence] = []
+    since = 0
+    for last in (3, 4, 9, 17, 30):
+        await feature_log.insert_tallies([tally("w", last, last)], token=f"t{last}")
+        pieces.append(await read(feature_log, since))
+        since = pieces[-1].closed_through - SECOND + 1
+    whole = await read(feature_log)
+
+    assert whole.seconds == tuple(s for piece in pieces for s in piece.seconds)
+    assert whole.scores == tuple(s for piece in pieces for s in piece.scores)
+    assert whole.answered == tuple(s for piece in pieces for s in piece.answered)
+    assert sum(s.count for s in whole.scores) == 60

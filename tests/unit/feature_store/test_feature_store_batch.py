@@ -1,0 +1,80 @@
+"""A batch is columns, the reach of its times, and what of it is still missing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from mlops.contracts.record import ROW_COLUMNS, Row
+from mlops.feature_store.batch import MAX_BATCH_ROWS, batch_of, microseconds
+from mlops.feature_store.errors import Refused
+
+NOON = datetime(2026, 4, 1, 12, 0, tzinfo=UTC)
+
+
+def row(number: int, route: str = "rag") -> Row:
+    return Row(
+        record_id=f"w-1-{number}",
+        request_id="q",
+        route=route,
+        model="m",
+        generation=1,
+        share_bp=0,
+        bucket=0,
+        arm="stable",
+        served_arm="stable",
+        version="1",
+        kind="served",
+        started_at=NOON,
+        ended_at=NOON + timedelta(microseconds=number),
+        status=200,
+        outcome="ok",
+        first_attempt_outcome="ok",
+        attempts=1,
+        latency_us=1,
+        first_byte_us=1,
+        events=1,
+        max_event_gap_us=0,
+        request_bytes=1,
+        response_bytes=1,
+    )
+
+
+def test_microseconds_are_exact_where_floats_are_not() -> None:
+    for number in (1, 123_457, 999_999):
+        moment = NOON + timedelta(days=30_000, microseconds=number)
+        assert microseconds(moment) % 1_000_000 == number
+    assert microseconds(datetime(1970, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))) == 0
+    assert microseconds(datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)) == -1
+
+
+def test_columns_keep_order_and_reach_covers_every_row() -> None:
+    batch = batch_of([row(5, "b"), row(2, "a"), row(9, "b")], "w/1")
+
+    assert list(batch.columns[0]) == ["w-1-5", "w-1-2", "w-1-9"]
+    assert len(batch.columns) == len(ROW_COLUMNS)
+    start = microseconds(NOON)
+    assert batch.reach == {
+        "batch": "w/1",
+        "routes": ["a", "b"],
+        "first": start + 2,
+        "last": start + 9,
+    }
+
+
+def test_what_is_stored_is_left_out() -> None:
+    batch = batch_of([row(1), row(2), row(3)], "w/1")
+
+    missing = batch.without(frozenset({"w-1-2"}))
+
+    assert list(missing.columns[0]) == ["w-1-1", "w-1-3"]
+    assert {len(column) for column in missing.columns} == {2}
+    assert missing.rows == 2
+    assert missing.reach == batch.reach
+
+
+@pytest.mark.parametrize("count", [0, MAX_BATCH_ROWS + 1])
+def test_a_batch_of_no_or_too_many_rows_is_refused(count: int) -> None:
+    with pytest.raises(Refused, match=f"has {count:,} rows"):
+        batch_of([row(1)] * count, "w/1")
