@@ -8,8 +8,8 @@ from cli.local import demo, down, up
 from cli.release import release
 from cli.servers import agent, gateway, model_server, recorder
 from cli.store import migrate
-from cli.training import train
 from cli.traffic import rollback, weights
+from cli.training import train
 from cli.validate import validate
 
 

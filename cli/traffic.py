@@ -12,7 +12,8 @@ import msgspec
 
 from cli.connect import Connection, connection, output_option, print_json, run
 from mlops.contracts.api import RouteStatus
-from mlops.deployment.gateway_client import GatewayClient, GatewayError
+from mlops.deployment.errors import GatewayError
+from mlops.deployment.gateway_client import GatewayClient
 
 Action = Callable[[GatewayClient], Awaitable[RouteStatus]]
 

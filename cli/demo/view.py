@@ -150,21 +150,20 @@ class View:
 
 def _cells(check: dict[str, Any]) -> tuple[str, ...]:
     needed = check.get("still_needed")
+    effect = check.get("effect")
     return (
-        _rate(check["candidate_bad"], check["candidate_total"]),
-        _rate(check["control_bad"], check["control_total"]),
-        f"{check['effect']:+.3g}",
-        _e_value(check["e_value"]),
-        _e_value(check["noninferiority_e_value"]),
+        f"{check['canary_bad']}/{check['canary_requests']}",
+        f"{check['control_bad']}/{check['control_requests']}",
+        "" if effect is None else f"{effect:+.3g}",
+        _e_value(check.get("e_value")),
+        _e_value(check.get("noninferiority_e_value")),
         "" if needed is None else f"{needed} more",
     )
 
 
-def _rate(bad: float, total: float) -> str:
-    return f"{bad:g}/{total:g}"
-
-
-def _e_value(value: float) -> str:
+def _e_value(value: float | None) -> str:
+    if value is None:
+        return ""
     return f"{value:.3g}" if value < 1e6 else "> 1e6"
 
 
