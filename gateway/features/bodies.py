@@ -87,7 +87,7 @@ def _event_data(data: bytes) -> Iterator[bytes]:
 def _parsed(data: bytes) -> object:
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     try:
         # NaN and Infinity are not JSON, yet servers send them: one such field is dropped later,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -165,8 +166,6 @@ def test_writing_to_a_segment_made_ready_faults_no_page(
     make_ready: Callable[[mmap], None], tmp_path: Path
 ) -> None:
     """Both ways, as the first needs a newer kernel."""
-    import resource
-
     size = 1024**2
     path = tmp_path / "segment"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
