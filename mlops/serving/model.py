@@ -153,7 +153,7 @@ def document_vectors(corpus: Corpus, embedder: Embedder, cache: Path) -> Vectors
 
 def _read_adapter(path: Path) -> Vectors:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as file:
             weights: Vectors = file["weights"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise BadModel(f"{path} is not an adapter: {error}") from error

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wordllama
+
+from mlops.serving.embedder import DIMENSION, MAX_TOKENS, Embedder
+from mlops.serving.model import BadModel, load_model, read_manifest
+from mlops.training.linear_adapter import (
+    BASE_VERSION,
+    BETTER_VERSION,
+    DEMO_SEED,
+    WORSE_VERSION,
+    Material,
+    prepare_demo_models,
+    train,
+)
+
+
+def held_out_mrr(versions: dict[str, Path], version: str) -> float:
+    return read_manifest(versions[version]).metrics["held_out_mrr"]
+
+
+def test_the_adapter_is_better_and_the_collapsed_one_worse(versions: dict[str, Path]) -> None:
+    base = held_out_mrr(versions, BASE_VERSION)
+    assert held_out_mrr(versions, BETTER_VERSION) >= base + 0.12
+    assert 0.02 < held_out_mrr(versions, WORSE_VERSION) <= base - 0.12
+
+
+def test_training_again_gives_the_same_bytes(
+    versions: dict[str, Path], material: Material, tmp_path: Path
+) -> None:
+    train(tmp_path, material, BETTER_VERSION, DEMO_SEED)
+    for name in ("adapter.npz", "manifest.json"):
+        assert (tmp_path / name).read_bytes() == (versions[BETTER_VERSION] / name).read_bytes()
+
+
+def test_versions_are_made_once_and_again_when_one_is_damaged(versions: dict[str, Path]) -> None:
+    directory = versions[BASE_VERSION].parent
+    files = {path: path.stat().st_mtime_ns for path in directory.rglob("*") if path.is_file()}
+    assert prepare_demo_models(directory) == versions
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    manifest = versions[WORSE_VERSION] / "manifest.json"
+    before = manifest.read_bytes()
+    manifest.write_text("{}")
+    prepare_demo_models(directory)
+    assert manifest.read_bytes() == before
+
+
+def test_embeddings_are_those_of_the_library() -> None:
+    texts = ["join two paths", "Compute the mean.", "a"]
+    library = wordllama.WordLlama.load(
+        cache_dir=Path(wordllama.__file__).parent, disable_download=True
+    )
+    embedder = Embedder()
+    assert np.allclose(embedder.embed(texts), library.embed(texts, norm=True), atol=1e-6)
+    for text in texts:
+        vector, tokens = embedder.embed_one(text)
+        assert (vector == embedder.embed([text])[0]).all()
+        assert tokens == len(library.tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def test_empty_and_endless_texts_are_embedded_within_bounds() -> None:
+    embedder = Embedder()
+    empty, none = embedder.embed_one("")
+    assert (none, float(np.abs(empty).sum())) == (0, 0.0)
+    shortened, tokens = embedder.embed_one("word " * (2 * MAX_TOKENS))
+    assert tokens > MAX_TOKENS
+    assert np.linalg.norm(shortened) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.fixture
+def broken(versions: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy of a good version, for a test to break."""
+    return Path(shutil.copytree(versions[BETTER_VERSION], tmp_path / "version"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"dimension": 128}, "128"),
+        ({"embedding_model": "other"}, "'other'"),
+        ({"adapter": "../adapter.npz"}, "not the name of a file"),
+        ({"adapter": "missing.npz"}, "not an adapter"),
+        ({"corpus_digest": "0000"}, "made for documents 0000"),
+        ({"colour": "red"}, "colour"),
+        ({"version": 3}, "version"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(
+    broken: Path, versions: dict[str, Path], changed: dict[str, object], said: str
+) -> None:
+    path = broken / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **changed}))
+    with pytest.raises(BadModel, match=said):
+        load_model(broken, versions[BETTER_VERSION].parent)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (np.eye(3, dtype=np.float32), "expected float32"),
+        (np.eye(DIMENSION, dtype=np.float64), "float64"),
+        (np.full((DIMENSION, DIMENSION), np.nan, dtype=np.float32), "not finite"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_refused(
+    broken: Path, versions: dict[str, Path], weights: np.ndarray, said: str
+) -> None:
+    np.savez(broken / "adapter.npz", weights=weights)
+    with pytest.raises(BadModel, match=said):
+        load_model(broken, versions[BETTER_VERSION].parent)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"not an archive"])
+def test_a_torn_adapter_is_refused(broken: Path, versions: dict[str, Path], content: bytes) -> None:
+    (broken / "adapter.npz").write_bytes(content)
+    with pytest.raises(BadModel, match="not an adapter"):
+        load_model(broken, versions[BETTER_VERSION].parent)
+
+
+def test_a_directory_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadModel, match="not a model version"):
+        load_model(tmp_path, tmp_path)

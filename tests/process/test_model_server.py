@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from mlops.training.linear_adapter import Material, base_model
+
+pytestmark = pytest.mark.process
+
+Start = Callable[..., "tuple[subprocess.Popen[str], str]"]
+ROOT = Path(__file__).resolve().parents[2]
+BODY = {"query_text": "join two paths", "user_id": "u", "session_id": "s"}
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("models of a test")  # a space in the path is on purpose
+    base_model(directory / "1.0.0", Material.load(directory), "1.0.0")
+    return directory / "1.0.0"
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start a server and wait for its line; every one is ended."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def starter(module: str, *arguments: str) -> tuple[subprocess.Popen[str], str]:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore::SyntaxWarning", "-m", module, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        return process, process.stdout.readline()
+
+    yield starter
+    for process in processes:
+        process.kill()
+        process.communicate(timeout=10)
+
+
+async def test_a_server_says_ready_answers_and_ends_on_sigterm(start: Start, version: Path) -> None:
+    process, line = start("mlops.serving", "--model", str(version), "--port", "0")
+    word, url = line.split()
+    assert word == "ready"
+    assert url.startswith("http://127.0.0.1:")
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+        async with session.get(f"{url}/healthz") as response:
+            assert response.status == 200
+        async with session.post(f"{url}/query", json=BODY) as response:
+            assert (await response.json())["version"] == "1.0.0"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+    assert process.stdout is not None
+    assert process.stdout.read() == ""
+
+
+async def test_the_faulty_server_is_the_same_server_with_faults(
+    start: Start, version: Path
+) -> None:
+    faults = ("--error-percent", "50", "--hang-percent", "0", "--delay-ms", "1", "--seed", "3")
+    process, line = start("mlops.serving.faults", *faults, "--model", str(version), "--port", "0")
+    url = line.split()[1]
+    statuses = []
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+        for _ in range(40):
+            async with session.post(f"{url}/query", json=BODY) as response:
+                statuses.append(response.status)
+    assert {200, 500} == set(statuses)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 0
+
+
+async def test_a_hung_request_does_not_keep_the_server_from_ending(
+    start: Start, version: Path
+) -> None:
+    process, line = start(
+        "mlops.serving.faults", "--hang-percent", "100", "--model", str(version), "--port", "0"
+    )
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+        with pytest.raises(TimeoutError):
+            await session.post(
+                f"{line.split()[1]}/query", json=BODY, timeout=aiohttp.ClientTimeout(total=0.3)
+            )
+        hung = asyncio.ensure_future(session.post(f"{line.split()[1]}/query", json=BODY))
+        async with session.get(f"{line.split()[1]}/healthz") as response:
+            assert response.status == 200
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(aiohttp.ClientError):
+            await hung
+    assert await asyncio.to_thread(process.wait, 10) == 0
+
+
+@pytest.mark.parametrize("module", ["mlops.serving", "mlops.serving.faults"])
+def test_a_directory_that_is_no_model_ends_the_server_with_the_reason(
+    start: Start, module: str, tmp_path: Path
+) -> None:
+    process, line = start(module, "--model", str(tmp_path), "--port", "0")
+    _, log = process.communicate(timeout=20)
+    assert (line, process.returncode) == ("", 1)
+    assert "is not a model version" in log
+    assert "Traceback" not in log
+
+
+def test_impossible_faults_end_the_server_with_the_reason(start: Start, tmp_path: Path) -> None:
+    process, _ = start(
+        "mlops.serving.faults", "--error-percent", "120", "--model", str(tmp_path), "--port", "0"
+    )
+    _, log = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert "120" in log
