@@ -1,0 +1,251 @@
+"""Each change of a release, as the writes that make it: what is remembered, then what is published.
+
+The rules in `stepper` choose among these. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace as amended
+
+from msgspec.structs import replace
+
+from agent.policy import Policy
+from agent.release import (
+    Asked,
+    Change,
+    Paused,
+    PauseKind,
+    Phase,
+    Picture,
+    Publish,
+    Release,
+    Remember,
+    Write,
+    candidate_share_bp,
+    stages,
+)
+from mlops.contracts.plan import RoutePlan, promoted, rolled_back
+
+AGENT = "agent"
+"""Who set a plan, where no person did."""
+
+
+def begin(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ...]:
+    """The first plan: the canary enters its slot with the first weight."""
+    live = picture.newest
+    assert live is not None, "rules stop a cycle in which no gateway answers"
+    if live.stable.version == release.candidate.version:
+        return end(release, picture, Phase.ABORTED, AGENT, f"{live.stable.version} is stable now")
+    keeps = live.previous is not None and set(release.candidate.endpoints).isdisjoint(
+        live.previous.endpoints
+    )
+    share_bp = stages(policy)[0].share_bp
+    plan = replace(
+        live,
+        generation=next_generation(release, picture),
+        salt=release.id,
+        canary=release.candidate,
+        canary_share_bp=share_bp,
+        previous=live.previous if keeps else None,
+        holdback_share_bp=0,
+        lease_s=policy.lease_s,
+        hold=False,
+        set_by=AGENT,
+        reason=release.reason,
+    )
+    why = f"{share_bp / 100:g} % to {release.candidate.version}"
+    change = Change(kind="release.step", actor=AGENT, reason=why)
+    return _publish(release, replace(release, base=live.stable), picture, plan, change)
+
+
+def advance(
+    release: Release, policy: Policy, picture: Picture, asked: Asked | None = None
+) -> tuple[Write, ...]:
+    """The next weight; after the last one promotion; after bake the end."""
+    actor = asked.by if asked else AGENT
+    because = (asked.reason or f"{asked.by} said promote") if asked else reasons(picture)
+    if release.phase is Phase.BAKING:
+        return _settle(release, picture, because)
+    if release.stage + 1 == len(stages(policy)):
+        return _promote(release, policy, picture, actor, because)
+    plan = replace(
+        _plan(release),
+        generation=next_generation(release, picture),
+        canary_share_bp=stages(policy)[release.stage + 1].share_bp,
+        set_by=actor,
+        reason=because,
+    )
+    change = Change(kind="release.step", actor=actor, reason=because)
+    return _publish(release, replace(release, stage=release.stage + 1), picture, plan, change)
+
+
+def _promote(
+    release: Release, policy: Policy, picture: Picture, actor: str, because: str
+) -> tuple[Write, ...]:
+    bakes = policy.bake_s > 0
+    plan = promoted(
+        _plan(release),
+        generation=next_generation(release, picture),
+        holdback_share_bp=policy.holdback_share_bp if bakes else 0,
+        lease_s=policy.lease_s,
+        set_by=actor,
+        reason=because,
+    )
+    after = replace(
+        release,
+        phase=Phase.BAKING if bakes else Phase.SETTLED,
+        promoted_at_s=picture.now_s,
+        ended_at_s=None if bakes else picture.now_s,
+        invalid_since_s=None,
+    )
+    change = Change(kind="release.promoted", actor=actor, reason=because)
+    return _publish(release, after, picture, plan, change)
+
+
+def _settle(release: Release, picture: Picture, because: str) -> tuple[Write, ...]:
+    why = f"bake is over: {because}"
+    plan = replace(
+        _plan(release),
+        generation=next_generation(release, picture),
+        holdback_share_bp=0,
+        lease_s=None,
+        set_by=AGENT,
+        reason=why,
+    )
+    after = replace(release, phase=Phase.SETTLED, ended_at_s=picture.now_s)
+    change = Change(kind="release.settled", actor=AGENT, reason=why)
+    return _publish(release, after, picture, plan, change)
+
+
+def withdraw(
+    release: Release, picture: Picture, phase: Phase, actor: str, why: str
+) -> tuple[Write, ...]:
+    """Everything to the version that was stable before the release."""
+    if release.plan is None:
+        return end(release, picture, phase, actor, why)
+    plan = rolled_back(
+        release.plan,
+        generation=next_generation(release, picture),
+        set_by=actor,
+        reason=why,
+        hold=False,
+        to_previous=release.phase is Phase.BAKING,
+    )
+    after = replace(release, phase=phase, ended_at_s=picture.now_s, paused=None)
+    change = Change(kind=f"release.{phase.value}", actor=actor, reason=why)
+    return _publish(release, after, picture, plan, change)
+
+
+def return_to_weight(release: Release, picture: Picture) -> tuple[Write, ...]:
+    """Under a new generation, so that no row before and after the gap is counted together."""
+    why = "evidence is back"
+    plan = replace(
+        _plan(release), generation=next_generation(release, picture), set_by=AGENT, reason=why
+    )
+    change = Change(kind="release.returned", actor=AGENT, reason=why)
+    return _publish(release, release, picture, plan, change)
+
+
+def resume(release: Release, policy: Policy, picture: Picture, asked: Asked) -> tuple[Write, ...]:
+    """A person lets go of a pause: go on at the step's weight, under a new generation."""
+    seen = {gateway: plan.generation for gateway, plan in picture.answering}
+    freed = replace(release, paused=None, asked=None, lifted=release.lifted | seen)
+    if freed.plan is None:
+        return begin(freed, policy, picture)
+    why = asked.reason or f"{asked.by} said resume"
+    change = Change(kind="release.resumed", actor=asked.by, reason=why)
+    if release.paused is not None and release.paused.kind is PauseKind.PERSON:
+        return remember(release, freed, change)
+    is_baking = release.phase is Phase.BAKING
+    plan = replace(
+        freed.plan,
+        generation=next_generation(release, picture),
+        canary_share_bp=0 if is_baking else stages(policy)[release.stage].share_bp,
+        lease_s=policy.lease_s,
+        set_by=asked.by,
+        reason=why,
+    )
+    return _publish(release, freed, picture, plan, change)
+
+
+def pause(
+    release: Release, picture: Picture, kind: PauseKind, by: str, why: str
+) -> tuple[Write, ...]:
+    paused = Paused(kind=kind, by=by, why=why, since_s=picture.now_s)
+    change = Change(kind="release.paused", actor=by, reason=why)
+    return remember(release, replace(release, paused=paused), change)
+
+
+def end(
+    release: Release, picture: Picture, phase: Phase, actor: str, why: str
+) -> tuple[Write, ...]:
+    """End without publishing: what is live is somebody else's, and stays."""
+    after = replace(
+        release,
+        phase=phase,
+        plan=None,
+        paused=None,
+        asked=None,
+        ended_at_s=picture.now_s,
+        generation_floor=next_generation(release, picture) - 1,
+    )
+    change = Change(kind=f"release.{phase.value}", actor=actor, reason=why)
+    return remember(release, after, change, live=picture.newest)
+
+
+def next_generation(release: Release, picture: Picture) -> int:
+    """One more than the greatest remembered or seen."""
+    remembered = release.plan.generation if release.plan is not None else 0
+    seen = [plan.generation for _, plan in picture.answering]
+    return 1 + max(remembered, release.generation_floor, *seen, 0)
+
+
+def reasons(picture: Picture) -> str:
+    """The judge's reasons as one line."""
+    found = picture.judgement.reasons if picture.judgement else ()
+    return "; ".join(found) or "no evidence"
+
+
+def remember(
+    before: Release, after: Release, change: Change, *, live: RoutePlan | None = None
+) -> tuple[Write, ...]:
+    """One journal entry with both shares, and the endpoints that have lost their slot."""
+    final = after.plan or live
+    detail = dict(change.detail)
+    if after.phase.is_ended and final is not None:
+        slots = (final.stable, final.canary, final.previous)
+        used = {endpoint for slot in slots if slot for endpoint in slot.endpoints}
+        known = [slot for slot in (before.base, before.candidate) if slot is not None]
+        detail["endpoints_in_no_slot"] = [
+            endpoint for slot in known for endpoint in slot.endpoints if endpoint not in used
+        ]
+    noted = amended(
+        change,
+        from_share_bp=candidate_share_bp(before, before.plan),
+        to_share_bp=candidate_share_bp(after, final),
+        detail=detail,
+    )
+    return (Remember(replace(after, why=change.reason), noted),)
+
+
+def _publish(
+    before: Release, after: Release, picture: Picture, plan: RoutePlan, change: Change
+) -> tuple[Write, ...]:
+    """Remember, then publish to everyone who answers."""
+    share_bp = plan.holdback_share_bp if after.phase is Phase.BAKING else plan.canary_share_bp
+    earlier = after.shares if after.phase is before.phase else {}
+    intent = replace(
+        after,
+        plan=plan,
+        shares=earlier | ({plan.generation: share_bp} if share_bp else {}),
+        in_force_since_s=None,
+        lapsed_since_s=None,
+        asked=None,
+    )
+    gateways = tuple(gateway for gateway, _ in picture.answering)
+    return (*remember(before, intent, change), Publish(plan, gateways))
+
+
+def _plan(release: Release) -> RoutePlan:
+    assert release.plan is not None, "rules begin a release without a plan before anything else"
+    return release.plan

@@ -1,0 +1,266 @@
+"""The loop: observe, judge, reconcile, remember, publish. It neither dies nor drifts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic, process_time
+
+from msgspec.structs import replace
+
+from agent.journal import EventStore, Journal
+from agent.memory import Kept, Memory, MemoryUnavailable, NotLeader, Outdated, RouteTaken
+from agent.metrics import Metrics
+from agent.observer import Observer
+from agent.policy import Policy
+from agent.policy_file import parse_policy, to_document
+from agent.publisher import Gateways, View
+from agent.release import Picture, Publish, Release, Remember, Renew, Write
+from agent.sentence import sentence
+from agent.stepper import reconcile
+from agent.verbs import found_running
+
+log = logging.getLogger(__name__)
+
+LEADER_TTL_S = 15.0
+"""How long a dead leader keeps others waiting. Cycles renew it, at the latest every interval."""
+
+CLOCK_SKEW_S = 5.0
+"""What the clocks of two agents may differ: the leader stops this much earlier than its lease."""
+
+STORE_TIMEOUT_S = 2.0
+"""Longest that events for ClickHouse may keep the next cycle waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Durations from one, moments that outlive the process from the other."""
+
+    monotonic_s: Callable[[], float]
+    unix_s: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """What the last cycle saw of a release, and did: for the API."""
+
+    picture: Picture
+    sentence: str
+    canary_requests: int
+
+
+class Loop:
+    """Everything that is shared with the API is read-only there, but for `wake`."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        gateways: Gateways,
+        observer: Observer,
+        journal: Journal,
+        *,
+        metrics: Metrics,
+        holder: str,
+        clocks: Clocks,
+    ) -> None:
+        self._memory = memory
+        self._gateways = gateways
+        self._observer = observer
+        self._journal = journal
+        self._metrics = metrics
+        self._holder = holder
+        self._clocks = clocks
+        self._leads_until_s = float("-inf")
+        self._policies: dict[str, Policy] = {}
+        self._said: dict[str, str] = {}
+        self._woken = asyncio.Event()
+        self.view: View | None = None
+        """The last look at the gateways."""
+        self.cycles: dict[str, Cycle] = {}
+        """By release, for those the last cycle looked after."""
+        self.last_cycle_s: float | None = None
+        """On the monotonic clock, when the last cycle ended without a failure of its own."""
+
+    @property
+    def leads(self) -> bool:
+        return self._clocks.monotonic_s() < self._leads_until_s
+
+    def wake(self) -> None:
+        """Begin the next cycle now."""
+        self._woken.set()
+
+    async def run(self, interval_s: float, store: EventStore) -> None:
+        """One cycle each interval, until cancelled. The next tick is the last one plus interval."""
+        next_s = self._clocks.monotonic_s()
+        while True:
+            began_s = monotonic()
+            await self.cycle()
+            await self._tell(store)
+            self._metrics.cycle_s.observe(monotonic() - began_s)
+            next_s += interval_s
+            late_s = self._clocks.monotonic_s() - next_s
+            if late_s > 0:
+                log.warning("the cycle took %.1f s, the interval is %g s", monotonic() - began_s,
+                            interval_s)  # fmt: skip
+                next_s += late_s
+            await self._rest(next_s)
+
+    async def _rest(self, until_s: float) -> None:
+        left_s = max(0.0, until_s - self._clocks.monotonic_s())
+        try:
+            async with asyncio.timeout(left_s):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._woken.clear()
+
+    async def _tell(self, store: EventStore) -> None:
+        await self._journal.follow()
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_S):
+                await self._journal.store(store)
+        except TimeoutError:
+            log.info("ClickHouse took more than %g s for an event", STORE_TIMEOUT_S)
+        except Exception:
+            log.exception("BUG: events were not stored; please report this")
+        self._metrics.unstored_events.set(self._journal.unstored)
+
+    # ---- one cycle -----------------------------------------------------------------------------
+
+    async def cycle(self) -> None:
+        """Look after every route once. Never raises but when cancelled."""
+        cpu_s = process_time()
+        try:
+            if not await self._lead():
+                return
+            self.view = view = await self._gateways.look()
+            kept = {one.release.route: one for one in await self._memory.newest()}
+            for route in view.routes.keys() - kept.keys():
+                await self._adopt(route, view)
+            await asyncio.gather(*(self._tend(one, view) for one in kept.values()))
+            self._forget({one.release.id for one in kept.values()})
+            self.last_cycle_s = self._clocks.monotonic_s()
+        except MemoryUnavailable as error:
+            self._fail("memory", str(error))
+        except Exception:
+            self._metrics.failures.labels("bug").inc()
+            log.exception("BUG: the cycle failed; please report this")
+        log.debug("the cycle took %.1f ms of CPU", (process_time() - cpu_s) * 1000)
+
+    async def _lead(self) -> bool:
+        asked_s = self._clocks.monotonic_s()
+        leads = await self._memory.lead(self._holder, self._clocks.unix_s(), LEADER_TTL_S)
+        was = self._metrics_leader(leads=leads)
+        if leads:
+            self._leads_until_s = asked_s + LEADER_TTL_S - CLOCK_SKEW_S
+        if leads != was:
+            log.info("this agent %s", "leads" if leads else "stands by: another one leads")
+        return leads
+
+    def _metrics_leader(self, *, leads: bool) -> bool:
+        was = self.leads
+        self._metrics.leader.set(leads)
+        return was
+
+    async def _tend(self, kept: Kept, view: View) -> None:
+        release = kept.release
+        try:
+            await self._tend_or_raise(kept, view)
+        except (Outdated, NotLeader):
+            log.info("%s: changed by somebody else meanwhile; looking again", release.id)
+            self.wake()
+        except MemoryUnavailable as error:
+            self._fail("memory", f"{release.id}: {error}")
+        except Exception:
+            self._metrics.failures.labels("bug").inc()
+            log.exception("BUG: the cycle of release %s failed; please report this", release.id)
+
+    async def _tend_or_raise(self, kept: Kept, view: View) -> None:
+        release, policy = kept.release, self._policy(kept.release)
+        sights = view.of(release.route)
+        watch = await self._observer.observe(release, policy, sights)
+        now_s = self._clocks.unix_s()
+        picture = Picture(
+            now_s=now_s,
+            sights=sights,
+            judgement=watch.judgement if watch else None,
+            closed_through_s=watch.closed_through_s if watch else 0.0,
+        )
+        writes = reconcile(release, policy, picture)
+        said = sentence(release, policy, picture, writes)
+        self._say(release.id, said)
+        canary_requests = watch.canary_requests if watch else release.canary_requests
+        self.cycles[release.id] = Cycle(picture, said, canary_requests)
+        after = await self._write(kept, writes, canary_requests)
+        self._metrics.show(after, picture.judgement, now_s)
+        if picture.closed_through_s:
+            age_s = now_s - picture.closed_through_s
+            self._metrics.evidence_age_s.labels(release.route).set(age_s)
+
+    async def _write(self, kept: Kept, writes: tuple[Write, ...], canary_requests: int) -> Release:
+        """Make the writes in order; stop at once where we lead no more."""
+        release, revision = kept.release, kept.revision
+        for write in writes:
+            if not self.leads:
+                raise NotLeader(self._holder)
+            match write:
+                case Remember(after, change):
+                    now_s = self._clocks.unix_s()
+                    after = replace(after, canary_requests=canary_requests)
+                    revision = await self._memory.change(
+                        after, change, revision=revision, now_s=now_s, leader=self._holder
+                    )
+                    if after.phase is not release.phase:
+                        self._metrics.count_ended(after)
+                    release = after
+                case Publish():
+                    self._report(release, await self._gateways.publish(write))
+                case Renew():
+                    self._report(release, await self._gateways.renew(write))
+        return release
+
+    async def _adopt(self, route: str, view: View) -> None:
+        """A leased plan that nobody remembers: the next cycle publishes what this remembers."""
+        picture = Picture(now_s=self._clocks.unix_s(), sights=view.of(route))
+        found = found_running(picture, to_document(Policy()), 0)
+        if found is None or found.change is None:
+            return
+        log.warning("%s: %s", route, found.change.reason)
+        try:
+            await self._memory.create(found.release, found.change, picture.now_s)
+        except (RouteTaken, Outdated):
+            log.info("%s: a release was started meanwhile", route)
+        self.wake()
+
+    # ---- small parts ---------------------------------------------------------------------------
+
+    def _policy(self, release: Release) -> Policy:
+        policy = self._policies.get(release.id)
+        if policy is None:
+            policy = parse_policy(release.policy, source=f"policy of release {release.id}")
+            self._policies[release.id] = policy
+        return policy
+
+    def _say(self, release_id: str, said: str) -> None:
+        """At most one line a cycle; the same again only for those who ask for it."""
+        level = logging.INFO if self._said.get(release_id) != said else logging.DEBUG
+        self._said[release_id] = said
+        log.log(level, "%s", said)
+
+    def _report(self, release: Release, problems: list[str]) -> None:
+        for problem in problems:
+            self._fail("gateway", f"{release.id}: {problem}")
+
+    def _fail(self, cause: str, what: str) -> None:
+        self._metrics.failures.labels(cause).inc()
+        log.warning("%s", what)
+
+    def _forget(self, known: set[str]) -> None:
+        """Keep only what belongs to the newest release of each route."""
+        self._observer.forget(known)
+        for kept in (self._policies, self._said, self.cycles):
+            for release_id in kept.keys() - known:
+                kept.pop(release_id, None)

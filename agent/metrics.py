@@ -1,0 +1,106 @@
+"""The agent's metrics, named after Flagger's and Argo Rollouts' where those exist."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from agent.judge import Judgement
+from agent.release import Phase, Release, candidate_share_bp
+
+CYCLE_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+_STATUS = {Phase.PROGRESSING: 0, Phase.BAKING: 0, Phase.SETTLED: 1}
+"""As flagger_canary_status: 0 running, 1 successful, 2 failed."""
+
+_ENDED_AS = {Phase.SETTLED: "Promoted", Phase.ROLLED_BACK: "RolledBack", Phase.ABORTED: "Aborted"}
+"""As the `status` label of Argo's rollout_duration_seconds."""
+
+
+class Metrics:
+    """Labels are routes and names of checks, so their number is bounded by the configuration."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.leader = Gauge("agent_leader", "1 while this agent acts.", registry=self.registry)
+        self._status = Gauge(
+            "agent_release_status",
+            "Newest release of the route: 0 running, 1 successful, 2 failed.",
+            ["route"],
+            registry=self.registry,
+        )
+        self._phase = Gauge(
+            "agent_release_phase",
+            "1 for the phase that the route's newest release is in.",
+            ["route", "phase"],
+            registry=self.registry,
+        )
+        self._weight = Gauge(
+            "agent_release_weight",
+            "Percent asked for the release's version.",
+            ["route"],
+            registry=self.registry,
+        )
+        self._duration = Gauge(
+            "agent_release_duration_seconds",
+            "Since the newest release began, until it ended.",
+            ["route"],
+            registry=self.registry,
+        )
+        self.ended = Counter(
+            "agent_releases",
+            "Releases that ended, by how.",
+            ["route", "status"],
+            registry=self.registry,
+        )
+        self._analysis = Gauge(
+            "agent_release_metric_analysis",
+            "Evidence for a regression (e-value), by check.",
+            ["route", "metric"],
+            registry=self.registry,
+        )
+        self.evidence_age_s = Gauge(
+            "agent_evidence_age_seconds",
+            "How far the complete log is behind.",
+            ["route"],
+            registry=self.registry,
+        )
+        self.cycle_s = Histogram(
+            "agent_cycle_seconds",
+            "Wall time of one cycle.",
+            buckets=CYCLE_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.failures = Counter(
+            "agent_cycle_failures",
+            "Cycles of a release that failed, by what.",
+            ["cause"],
+            registry=self.registry,
+        )
+        self.evaluations = Counter(
+            "agent_evaluations", "Late scores, by what became of them.", ["result"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.unstored_events = Gauge(
+            "agent_events_waiting", "Events that ClickHouse lacks.", registry=self.registry
+        )
+
+    def show(self, release: Release, judgement: Judgement | None, now_s: float) -> None:
+        """Set everything of one release."""
+        route = release.route
+        self._status.labels(route).set(_STATUS.get(release.phase, 2))
+        for phase in Phase:
+            self._phase.labels(route, phase.value).set(phase is release.phase)
+        self._weight.labels(route).set(candidate_share_bp(release, release.plan) / 100)
+        ended_s = release.ended_at_s if release.ended_at_s is not None else now_s
+        self._duration.labels(route).set(max(0.0, ended_s - release.started_at_s))
+        if judgement is not None:
+            for name, check in judgement.checks.items():
+                if check.e_value is not None:
+                    self._analysis.labels(route, name).set(check.e_value)
+
+    def count_ended(self, release: Release) -> None:
+        if release.phase.is_ended:
+            self.ended.labels(release.route, _ENDED_AS[release.phase]).inc()
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)

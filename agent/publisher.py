@@ -1,0 +1,97 @@
+"""Talk to the gateways: read what is live, and make the writes, on all of them at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.release import Publish, Renew, Sight
+from mlops.contracts.api import RouteStatus
+from mlops.deployment.errors import GatewayError, StaleGeneration
+from mlops.deployment.gateway_client import GatewayClient
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All gateways at one moment."""
+
+    routes: Mapping[str, tuple[Sight, ...]]
+    silent: tuple[Sight, ...]
+    """Gateways that did not answer: they may have any route."""
+
+    def of(self, route: str) -> tuple[Sight, ...]:
+        return (*self.routes.get(route, ()), *self.silent)
+
+
+class Gateways:
+    """All gateways of this agent. One that fails holds nobody up longer than a client's timeout."""
+
+    def __init__(self, clients: Sequence[GatewayClient], now_s: Callable[[], float]) -> None:
+        """`now_s` is monotonic."""
+        self._clients: Mapping[str, GatewayClient] = {client.url: client for client in clients}
+        self._now_s = now_s
+        self._heard_s: dict[str, float] = dict.fromkeys(self._clients, now_s())
+        """Before the first answer: since we started, as its lease may have begun just then."""
+
+    async def close(self) -> None:
+        await asyncio.gather(*(client.close() for client in self._clients.values()))
+
+    async def look(self) -> View:
+        """What is live on every route of every gateway."""
+        routes: dict[str, list[Sight]] = {}
+        silent: list[Sight] = []
+
+        async def one(client: GatewayClient) -> None:
+            try:
+                statuses = await client.routes()
+            except GatewayError as error:
+                since_s = self._now_s() - self._heard_s[client.url]
+                sight = Sight(gateway=client.url, silent_for_s=since_s, problem=str(error))
+                silent.append(sight)
+                return
+            self._heard_s[client.url] = self._now_s()
+            for status in statuses:
+                routes.setdefault(status.plan.route, []).append(_sight(client.url, status))
+
+        await asyncio.gather(*map(one, self._clients.values()))
+        return View({route: tuple(sights) for route, sights in routes.items()}, tuple(silent))
+
+    async def publish(self, write: Publish) -> list[str]:
+        """Returns a problem for every gateway that did not take the plan."""
+
+        async def put(client: GatewayClient) -> None:
+            await client.put_plan(write.plan)
+
+        return await self._everywhere(write.gateways, put)
+
+    async def renew(self, write: Renew) -> list[str]:
+        """Returns a problem for every gateway that did not renew."""
+
+        async def put(client: GatewayClient) -> None:
+            await client.renew_lease(write.route, write.generation, write.lease_s)
+
+        return await self._everywhere(write.gateways, put)
+
+    async def _everywhere(
+        self, urls: Sequence[str], call: Callable[[GatewayClient], Awaitable[None]]
+    ) -> list[str]:
+        async def one(url: str) -> str:
+            try:
+                await call(self._clients[url])
+            except StaleGeneration as error:
+                return f"{error} (the next cycle looks again)"
+            except GatewayError as error:
+                return str(error)
+            return ""
+
+        problems = await asyncio.gather(*map(one, urls))
+        return [problem for problem in problems if problem]
+
+
+def _sight(gateway: str, status: RouteStatus) -> Sight:
+    lease = status.lease
+    remaining_s = None
+    if lease is not None:
+        remaining_s = 0.0 if lease.lapsed else max(lease.remaining_s, 0.001)
+    return Sight(gateway=gateway, plan=status.plan, lease_remaining_s=remaining_s)

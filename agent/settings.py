@@ -1,0 +1,147 @@
+"""The agent's file as typed values. Unknown keys and unusable values stop it at start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+import yaml
+
+from mlops.feature_store.settings import ClickHouseSettings
+
+MAX_FILE_BYTES = 256 * 1024
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class SettingsError(ValueError):
+    """The file or the environment says something that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    url: str
+    """Of the admin port."""
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    host: str = "127.0.0.1"
+    port: int = 8002
+    memory: str = "sqlite:///var/agent.sqlite"
+    """SQLAlchemy's address of the database. May hold a password."""
+    gateways: tuple[GatewaySettings, ...]
+    operator_token: str | None = field(default=None, repr=False)
+    viewer_token: str | None = field(default=None, repr=False)
+    interval_s: float = 1.0
+    """Between cycles. A third of the shortest lease at most."""
+    clickhouse: ClickHouseSettings
+
+
+class _TokenFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    env: str
+
+
+class _GatewayFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    url: str
+    token: _TokenFile | None = None
+
+
+class _TokensFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    operator: _TokenFile | None = None
+    viewer: _TokenFile | None = None
+
+
+class _AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    gateways: list[_GatewayFile]
+    listen: str = "127.0.0.1:8002"
+    memory: str = "var/agent.sqlite"
+    tokens: _TokensFile = _TokensFile()
+    interval: str = "1s"
+
+
+def load(path: Path, environ: Mapping[str, str]) -> AgentSettings:
+    """Read the agent's file; secrets come from the environment that the file names.
+
+    Raises:
+        SettingsError: naming the file, what was expected and what came.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise SettingsError(f"{path}: more than {MAX_FILE_BYTES} bytes")
+        given = msgspec.convert(yaml.safe_load(content), _AgentFile)
+        return _settings(given, environ)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not YAML: {error}") from error
+    except ValueError as error:  # msgspec's errors name the key's path
+        raise SettingsError(f"{path}: {error}") from error
+
+
+def _settings(given: _AgentFile, environ: Mapping[str, str]) -> AgentSettings:
+    host, port = _address(given.listen)
+    operator = _token(given.tokens.operator, environ)
+    if operator is None and host not in LOOPBACK:
+        raise SettingsError(
+            f"listen: {given.listen} without an operator token; expected tokens, or 127.0.0.1"
+        )
+    if not given.gateways:
+        raise SettingsError("gateways: the list is empty; expected at least one url")
+    return AgentSettings(
+        host=host,
+        port=port,
+        memory=given.memory if "://" in given.memory else f"sqlite:///{given.memory}",
+        gateways=tuple(
+            GatewaySettings(url=_url(one.url), token=_token(one.token, environ) or "")
+            for one in given.gateways
+        ),
+        operator_token=operator,
+        viewer_token=_token(given.tokens.viewer, environ),
+        interval_s=_interval_s(given.interval),
+        clickhouse=ClickHouseSettings.parse(environ),
+    )
+
+
+def _token(named: _TokenFile | None, environ: Mapping[str, str]) -> str | None:
+    if named is None:
+        return None
+    token = environ.get(named.env, "")
+    if not token:
+        raise SettingsError(f"tokens: the environment has no {named.env}; expected the token there")
+    return token
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65_535:
+        raise SettingsError(f"listen: expected HOST:PORT, got {text!r}")
+    return host.strip("[]"), int(port)
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        raise SettingsError(f"gateways: expected http://HOST:PORT, got {_safe(text)!r}")
+    return text.rstrip("/")
+
+
+def _safe(text: str) -> str:
+    return text.rpartition("@")[2]
+
+
+def _interval_s(text: str) -> float:
+    number = text.removesuffix("ms") if text.endswith("ms") else text.removesuffix("s")
+    try:
+        seconds = float(number) * (0.001 if text.endswith("ms") else 1.0)
+    except ValueError:
+        seconds = 0.0
+    if not 0.05 <= seconds <= 60:
+        raise SettingsError(f"interval: expected a duration from 50ms to 60s, got {text!r}")
+    return seconds

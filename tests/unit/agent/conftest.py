@@ -1,0 +1,98 @@
+"""Small pieces of the agent's world, as plain functions."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from agent.judge import Judgement, Verdict
+from agent.policy import Pause, Policy, SetWeight
+from agent.policy_file import to_document
+from agent.release import Picture, Release, Sight
+from mlops.contracts.plan import RoutePlan, Slot
+
+A = Slot(version="a", endpoints=("http://127.0.0.1:8011",))
+B = Slot(version="b", endpoints=("http://127.0.0.1:8012",))
+POLICY = Policy(
+    steps=(SetWeight(500), SetWeight(2500), SetWeight(5000)), dwell_s=60.0, bake_s=600.0
+)
+WAITING = Policy(steps=(SetWeight(500), Pause(), SetWeight(2500)), dwell_s=60.0)
+ONE, TWO = "http://one", "http://two"
+
+
+def seeded(generation: int = 1, **changes: object) -> RoutePlan:
+    """What a gateway's file says: everything to A."""
+    values: dict[str, object] = {
+        "route": "rag",
+        "generation": generation,
+        "salt": "rag",
+        "stable": A,
+        "set_by": "file",
+    }
+    return RoutePlan(**(values | changes))
+
+
+def started(policy: Policy = POLICY, **changes: object) -> Release:
+    values: dict[str, object] = {
+        "id": "rel-1",
+        "route": "rag",
+        "candidate": B,
+        "policy": to_document(policy),
+        "reason": "better recall",
+        "started_by": "ann",
+        "started_at_s": 0.0,
+    }
+    return Release(**(values | changes))
+
+
+def judged(verdict: Verdict | None) -> Judgement | None:
+    if verdict is None:
+        return None
+    return Judgement(verdict=verdict, reasons=(f"drawn {verdict.value}",), checks={})
+
+
+def picture(
+    *plans: RoutePlan,
+    now_s: float = 1000.0,
+    verdict: Verdict | None = Verdict.UNDECIDED,
+    left_s: float | None = None,
+    evidence_age_s: float = 1.0,
+    silent: tuple[Sight, ...] = (),
+) -> Picture:
+    """One gateway for each plan; `left_s` of each lease."""
+    sights = tuple(
+        Sight(
+            gateway=gateway,
+            plan=plan,
+            lease_remaining_s=None
+            if plan.lease_s is None
+            else plan.lease_s
+            if left_s is None
+            else left_s,
+        )
+        for gateway, plan in zip((ONE, TWO), plans, strict=False)
+    )
+    return Picture(
+        now_s=now_s,
+        sights=sights + silent,
+        judgement=judged(verdict),
+        closed_through_s=now_s - evidence_age_s,
+    )
+
+
+@pytest.fixture
+def world() -> SimpleNamespace:
+    """The names above: test modules import nothing of each other."""
+    return SimpleNamespace(
+        A=A,
+        B=B,
+        ONE=ONE,
+        TWO=TWO,
+        POLICY=POLICY,
+        WAITING=WAITING,
+        seeded=seeded,
+        started=started,
+        judged=judged,
+        picture=picture,
+    )
