@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from aiohttp import web
 from msgspec.structs import replace
@@ -209,6 +210,12 @@ class Gateway:
                 )
 
 
+class TakesTallies(Protocol):
+    """The part of the spool that tallies need."""
+
+    def offer_tally(self, tally: Tally) -> bool: ...
+
+
 class TallySchedule:
     """Which seconds have been tallied, and tallies that the spool has not taken yet."""
 
@@ -222,7 +229,7 @@ class TallySchedule:
         self._last_second = max(self._last_second, passed)
         return range(first, passed + 1)
 
-    def offer(self, spool: SpoolWriter, tally: Tally) -> None:
+    def offer(self, spool: TakesTallies, tally: Tally) -> None:
         """Hand over in order: a tally says that everything before it is in the spool."""
         self._pending.append(tally)
         while self._pending and spool.offer_tally(self._pending[0]):
