@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,10 +40,19 @@ def docstrings_under(root: Path, package: str) -> Iterator[Docstring]:
     `package` is the import name of `root`; empty for the folder of the standard library. Private
     modules are read too, since packages keep their code there, but leave no trace in the name.
     """
-    for path in sorted(root.rglob("*.py")):
-        parts = path.relative_to(root).parts
-        if SKIPPED_PARTS.isdisjoint(parts):
-            yield from _docstrings_of_file(path, _module_name(package, parts))
+    for path in sorted(_sources(root)):
+        yield from _docstrings_of_file(path, _module_name(package, path.relative_to(root).parts))
+
+
+def _sources(folder: Path) -> Iterator[Path]:
+    """Source files below `folder`; skipped folders are not even listed: one holds all packages."""
+    for entry in list(os.scandir(folder)):
+        if entry.name in SKIPPED_PARTS:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _sources(Path(entry.path))
+        elif entry.name.endswith(".py"):
+            yield Path(entry.path)
 
 
 def _module_name(package: str, parts: tuple[str, ...]) -> str:
