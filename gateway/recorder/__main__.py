@@ -59,13 +59,13 @@ async def _serve(
     )
     recorder.open()
     _on_signals(recorder.stop)
-    url = ""
+    what = f"reading {settings.spool_dir}"
     if metrics_port is not None:
         server, _ = start_http_server(
             metrics_port, addr="127.0.0.1", registry=recorder.metrics.registry
         )
-        url = f" http://127.0.0.1:{server.server_port}"
-    print(f"ready{url}", flush=True)  # noqa: T201  whoever started us waits for this line
+        what = f"http://127.0.0.1:{server.server_port}"
+    print(f"ready {what}", flush=True)  # noqa: T201  whoever started us waits for this line
     try:
         await recorder.run()
     finally:

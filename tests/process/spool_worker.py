@@ -1,0 +1,83 @@
+"""A worker that offers exchanges in bursts and writes down each that was taken.
+
+`spool_worker.py SPOOL OUT LIMIT`: OUT gets the request id of every acknowledged offer, a line each,
+written after the acknowledgement; LIMIT ends it, 0 goes on until it is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from gateway.record import ExchangeRecord, Stamp
+from gateway.settings import SpoolSettings
+from gateway.spool.writer import SpoolWriter
+from mlops.contracts.tally import Tally, TallyEntry
+
+TALLY_EVERY = 100
+"""Records: often, so that kills fall between a row and its tally."""
+
+BURST = 20
+"""Records between two short rests: some 3,000 a second, as much as a recorder takes."""
+
+
+def main(spool: Path, out: Path, limit: int) -> None:
+    writer = SpoolWriter.open(SpoolSettings(dir=spool), 0)
+    record = _record()
+    taken = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    sys.stdout.write(f"ready {writer.worker}\n")
+    sys.stdout.flush()
+    number = 0
+    while not limit or number < limit:
+        request_id = f"{writer.worker}:{number}"
+        record.request_id = request_id.encode()
+        record.started_at_us = record.ended_at_us = time.time_ns() // 1000
+        if not writer.offer(record):
+            time.sleep(0.001)
+            continue
+        os.write(taken, f"{request_id}\n".encode())
+        number += 1
+        if number % BURST == 0:
+            time.sleep(0.005)
+        if number % TALLY_EVERY == 0:
+            writer.offer_tally(_tally(writer.worker))
+    writer.close()
+
+
+def _tally(worker: str) -> Tally:
+    entry = TallyEntry(route="rag", arm="stable", generation=1, answered=TALLY_EVERY)
+    return Tally(worker=worker, second=int(time.time()), entries=(entry,))
+
+
+def _record() -> ExchangeRecord:
+    record = ExchangeRecord()
+    stamp = Stamp(
+        route="rag",
+        model="rag",
+        generation=1,
+        share_bp=0,
+        arm="stable",
+        served_arm="stable",
+        version="1",
+        profile="native",
+    )
+    record.stamp = msgspec.json.encode(stamp)
+    record.method, record.target = b"POST", b"/query"
+    record.request_content_type = record.response_content_type = b"application/json"
+    record.request_content_encoding = record.response_content_encoding = b""
+    record.request_body = b'{"query_text": "' + b"q" * 700 + b'"}'
+    record.response_body = b'{"relevance_score": 0.5, "answer": "' + b"a" * 1_200 + b'"}'
+    record.request_body_cut = record.response_body_cut = False
+    record.latency_us = record.first_byte_us = 1_000
+    record.status, record.attempts, record.bucket, record.events = 200, 1, 7, 1
+    record.outcome = record.first_attempt_outcome = record.kind = 0
+    record.max_event_gap_us = record.request_bytes = record.response_bytes = 0
+    return record
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
