@@ -53,8 +53,21 @@ WHERE second {_BETWEEN} AND route = {{route:String}}
 GROUP BY second, generation, arm
 ORDER BY second, generation, arm"""
 
-_SCORES_FROM = f"""received_at >= toDateTime64({{since:Int64}} - {SCORE_AHEAD_S}, 6, 'UTC')
-      AND received_at < toDateTime64({{closed:Int64}} + 1, 6, 'UTC')"""
+_CLOSED = "toDateTime64({closed:Int64} + 1, 6, 'UTC')"
+_SINCE = "toDateTime64({since:Int64}, 6, 'UTC')"
+_FIRST_SCORE = f"toDateTime64({{since:Int64}} - {SCORE_AHEAD_S}, 6, 'UTC')"
+_FIRST_ROW = f"toDateTime64({{since:Int64}} - {SCORE_AHEAD_S + SCORE_LOOKBACK_S}, 6, 'UTC')"
+_JUDGED = f"route = {{route:String}} AND kind = '{Kind.SERVED}'"
+
+_SCORED_IDS = f"""SELECT request_id FROM {EVALUATIONS}
+      WHERE received_at >= {_SINCE} AND received_at < {_CLOSED}
+      UNION ALL
+      SELECT request_id FROM {ROWS}
+      WHERE {_JUDGED} AND ended_at >= {_SINCE} AND ended_at < {_CLOSED}
+        AND request_id IN (SELECT request_id FROM {EVALUATIONS}
+          WHERE received_at >= {_FIRST_SCORE} AND received_at < {_SINCE})"""
+"""Requests that can have a score in the span: scored in it, or scored just before and ended in it.
+Few enough for the index on request ids to leave nearly all of the hour unread."""
 
 SCORE_COUNTS = f"""SELECT at, generation, arm, name, count(), sum(micro), sum(micro * micro)
 FROM (
@@ -67,15 +80,12 @@ FROM (
     SELECT request_id, batch, position, toString(name) AS name, received_at,
       toUnixTimestamp(toDateTime(received_at, 'UTC')) AS received,
       toInt64(round(score * {MICRO})) AS micro
-    FROM {EVALUATIONS} FINAL WHERE {_SCORES_FROM}
+    FROM {EVALUATIONS} FINAL WHERE received_at >= {_FIRST_SCORE} AND received_at < {_CLOSED}
   ) AS e
   INNER JOIN (
     SELECT request_id, record_id, generation, arm, ended_at FROM {ROWS}
-    WHERE route = {{route:String}} AND kind = '{Kind.SERVED}'
-      AND ended_at >= toDateTime64(
-        {{since:Int64}} - {SCORE_AHEAD_S} - {SCORE_LOOKBACK_S}, 6, 'UTC')
-      AND ended_at < toDateTime64({{closed:Int64}} + 1, 6, 'UTC')
-      AND request_id IN (SELECT request_id FROM {EVALUATIONS} WHERE {_SCORES_FROM})
+    WHERE {_JUDGED} AND ended_at >= {_FIRST_ROW} AND ended_at < {_CLOSED}
+      AND request_id IN ({_SCORED_IDS})
   ) AS r ON e.request_id = r.request_id
   WHERE r.ended_at >= e.received_at - toIntervalSecond({SCORE_LOOKBACK_S})
     AND r.ended_at <= e.received_at + toIntervalSecond({SCORE_AHEAD_S})
