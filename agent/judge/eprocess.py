@@ -122,9 +122,11 @@ def log_below_rate(count: int, bad: int, rates: Floats, null_rate: float) -> Flo
     and a higher true rate makes `bad` stochastically larger, so the mean is 1 at `null_rate` and
     less above it.
     """
+    misses = (count - bad) * (np.log1p(-rates) - np.log1p(-null_rate))
+    if not bad:
+        return np.asarray(misses)
     with np.errstate(divide="ignore"):
-        hits = np.where(bad > 0, bad * (np.log(rates) - log(null_rate)), 0.0)
-    return np.asarray(hits + (count - bad) * (np.log1p(-rates) - np.log1p(-null_rate)))
+        return np.asarray(bad * (np.log(rates) - log(null_rate)) + misses)
 
 
 class FixedShare:
