@@ -16,6 +16,7 @@ from mlops.feature_store.settings import ClickHouseSettings
 DRAIN_TIMEOUT_S = 30.0
 """The recorder is at most a second or two behind; past this rows are missing."""
 
+AGREEMENT_TIMEOUT_S = 10.0
 POLL_S = 0.25
 
 
@@ -56,7 +57,8 @@ class LogCheck:
     """Answered ids without a row."""
     repeated: int
     """Ids with more than one row."""
-    aggregates_agree: bool
+    difference: str
+    """Between the aggregates and a fresh aggregation of the rows; empty if there is none."""
 
 
 async def check_log(settings: ClickHouseSettings, answered: AbstractSet[str]) -> LogCheck:
@@ -74,7 +76,7 @@ async def check_log(settings: ClickHouseSettings, answered: AbstractSet[str]) ->
             rows=sum(rows_by_id.values()),
             missing=len(answered - rows_by_id.keys()),
             repeated=sum(1 for count in rows_by_id.values() if count > 1),
-            aggregates_agree=await aggregates_agree(client),
+            difference=await wait_for_agreement(client),
         )
     finally:
         await client.close()
@@ -93,18 +95,34 @@ async def _wait_for_rows(client: AsyncClient, answered: AbstractSet[str]) -> dic
         await asyncio.sleep(POLL_S)
 
 
-async def aggregates_agree(client: AsyncClient) -> bool:
-    """True if the per-second aggregates equal a fresh aggregation of the rows."""
+async def wait_for_agreement(client: AsyncClient) -> str:
+    """How the per-second aggregates differ from a fresh aggregation of the rows; empty: not at all.
+
+    An insert reaches the rows a moment before the view, so a difference is looked at again until
+    it is gone or `AGREEMENT_TIMEOUT_S` has passed.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + AGREEMENT_TIMEOUT_S
+    while difference := await _difference(client):
+        if loop.time() >= deadline:
+            return difference
+        await asyncio.sleep(POLL_S)
+    return ""
+
+
+async def _difference(client: AsyncClient) -> str:
     kept = await client.query(
-        "SELECT route, generation, arm, second, sum(rows), sum(requests), sum(errors) "
-        "FROM second_counts GROUP BY ALL ORDER BY ALL"
+        "SELECT route, generation, arm, second, rows, requests, errors FROM second_counts"
     )
     fresh = await client.query(
-        "SELECT route, generation, arm, toUnixTimestamp(ended_at) AS second, count(), "
+        "SELECT route, generation, arm, toDateTime(ended_at, 'UTC') AS second, count(), "
         "countIf(kind = 'served' AND outcome != 'cancelled'), "
         "countIf(kind = 'served' AND outcome != 'cancelled' AND first_attempt_outcome IN "
         "('upstream_error', 'timeout', 'reset', 'truncated')) "
-        "FROM query_features GROUP BY ALL ORDER BY ALL"
+        "FROM query_features GROUP BY ALL"
     )
-    as_values = [tuple(map(str, row)) for row in kept.result_rows]
-    return as_values == [tuple(map(str, row)) for row in fresh.result_rows]
+    only_kept = set(kept.result_rows) - set(fresh.result_rows)
+    only_fresh = set(fresh.result_rows) - set(kept.result_rows)
+    if not only_kept and not only_fresh:
+        return ""
+    return f"aggregates {sorted(only_kept)[:3]}, rows {sorted(only_fresh)[:3]}"

@@ -194,8 +194,8 @@ class Story:
                 f"{len(counts.answered)} answered but {log.rows} rows: {log.missing} ids without "
                 f"a row, {log.repeated} with several"
             )
-        if not log.aggregates_agree:
-            false.append("the aggregates differ from a fresh aggregation of the rows")
+        if log.difference:
+            false.append(f"the aggregates differ from the rows: {log.difference}")
         if counts.client_errors:
             false.append(f"{counts.client_errors} client errors, the last: {counts.last_error}")
         return Report(

@@ -1,6 +1,6 @@
 """Start, find and end the processes of a local stack.
 
-A process is ready when its standard output holds a line `ready URL ...`. What was started is
+A process is ready when its standard output holds a line `ready [URL ...]`. What was started is
 written down with each process's start time, so that a later command ends those and nothing else.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -61,36 +60,43 @@ def start(command: Command, directory: Path) -> Started:
     logs.mkdir(parents=True, exist_ok=True)
     out_path, log_path = logs / f"{command.name}.out", logs / f"{command.name}.log"
     out_path.write_bytes(b"")
-    with out_path.open("ab") as out, log_path.open("ab") as log:
-        process = subprocess.Popen(  # noqa: S603  our own modules, arguments as a list
-            [sys.executable, "-W", "ignore::SyntaxWarning", "-m", *command.arguments],
-            stdout=out,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            env=dict(command.environment),
-            start_new_session=True,
-        )
-    urls = _wait_ready(process, command.name, out_path, log_path)
-    return Started(
-        name=command.name, pid=process.pid, start_ticks=start_ticks(process.pid) or 0, urls=urls
+    pid = _spawn(command, out_path, log_path)
+    urls = _wait_ready(pid, command.name, out_path, log_path)
+    return Started(name=command.name, pid=pid, start_ticks=start_ticks(pid) or 0, urls=urls)
+
+
+def _spawn(command: Command, out_path: Path, log_path: Path) -> int:
+    """A session of its own, so that what we start outlives us and no terminal interrupts it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    arguments = [sys.executable, "-W", "ignore::SyntaxWarning", "-m", *command.arguments]
+    return os.posix_spawn(
+        sys.executable,
+        arguments,
+        command.environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(out_path), flags, 0o600),
+            (os.POSIX_SPAWN_OPEN, 2, str(log_path), flags, 0o600),
+        ],
+        setsid=True,
     )
 
 
-def _wait_ready(
-    process: subprocess.Popen[bytes], name: str, out_path: Path, log_path: Path
-) -> tuple[str, ...]:
+def _wait_ready(pid: int, name: str, out_path: Path, log_path: Path) -> tuple[str, ...]:
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
         for line in out_path.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("ready "):
+            if line.split()[:1] == ["ready"]:
                 return tuple(word for word in line.split()[1:] if "://" in word)
-        if (code := process.poll()) is not None:
+        ended, code = os.waitpid(pid, os.WNOHANG)
+        if ended:
             raise StartFailed(
-                f"{name} ended with code {code} before it was ready:\n{tail(log_path)}"
+                f"{name} ended with code {os.waitstatus_to_exitcode(code)} before it was ready:\n"
+                f"{tail(log_path)}"
             )
         time.sleep(POLL_S)
-    process.kill()
-    process.wait()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
     raise StartFailed(f"{name} was not ready within {READY_TIMEOUT_S:.0f} s:\n{tail(log_path)}")
 
 

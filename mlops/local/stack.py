@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 import yaml
+
 from mlops.feature_store.migrations import migrate
 from mlops.feature_store.settings import ClickHouseSettings
-
 from mlops.local.processes import Command, Started, kill, start, stop
 
 STACK_FILE = "stack.json"
@@ -45,6 +45,8 @@ class StackFile(msgspec.Struct, frozen=True, kw_only=True):
     def addresses(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for process in self.processes:
+            if not process.urls:
+                continue
             found[process.name] = process.urls[0]
             if process.name == "gateway":
                 found["admin"] = process.urls[1]
