@@ -11,6 +11,7 @@ from time import monotonic, process_time
 from msgspec.structs import replace
 
 from agent.journal import EventStore, Journal
+from agent.judge import Judgement
 from agent.memory import Kept, Memory, MemoryUnavailable, NotLeader, Outdated, RouteTaken
 from agent.metrics import Metrics
 from agent.observer import Observer
@@ -47,6 +48,8 @@ class Cycle:
     """What the last cycle saw of a release, and did: for the API."""
 
     picture: Picture
+    judgement: Judgement | None
+    """The newest there was: an ended release keeps its last one."""
     sentence: str
     canary_requests: int
 
@@ -80,12 +83,17 @@ class Loop:
         """The last look at the gateways."""
         self.cycles: dict[str, Cycle] = {}
         """By release, for those the last cycle looked after."""
-        self.last_cycle_s: float | None = None
-        """On the monotonic clock, when the last cycle ended without a failure of its own."""
+        self._last_cycle_s: float | None = None
 
     @property
     def leads(self) -> bool:
         return self._clocks.monotonic_s() < self._leads_until_s
+
+    def idle_s(self) -> float | None:
+        """Since the last cycle that reached the database; None before the first."""
+        if self._last_cycle_s is None:
+            return None
+        return self._clocks.monotonic_s() - self._last_cycle_s
 
     def wake(self) -> None:
         """Begin the next cycle now."""
@@ -134,7 +142,9 @@ class Loop:
         """Look after every route once. Never raises but when cancelled."""
         cpu_s = process_time()
         try:
-            if not await self._lead():
+            leads = await self._lead()
+            self._last_cycle_s = self._clocks.monotonic_s()
+            if not leads:
                 return
             self.view = view = await self._gateways.look()
             kept = {one.release.route: one for one in await self._memory.newest()}
@@ -142,7 +152,6 @@ class Loop:
                 await self._adopt(route, view)
             await asyncio.gather(*(self._tend(one, view) for one in kept.values()))
             self._forget({one.release.id for one in kept.values()})
-            self.last_cycle_s = self._clocks.monotonic_s()
         except MemoryUnavailable as error:
             self._fail("memory", str(error))
         except Exception:
@@ -193,7 +202,9 @@ class Loop:
         said = sentence(release, policy, picture, writes)
         self._say(release.id, said)
         canary_requests = watch.canary_requests if watch else release.canary_requests
-        self.cycles[release.id] = Cycle(picture, said, canary_requests)
+        before = self.cycles.get(release.id)
+        judgement = picture.judgement or (before.judgement if before else None)
+        self.cycles[release.id] = Cycle(picture, judgement, said, canary_requests)
         after = await self._write(kept, writes, canary_requests)
         self._metrics.show(after, picture.judgement, now_s)
         if picture.closed_through_s:

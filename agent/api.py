@@ -1,0 +1,300 @@
+"""The agent's API: HTTP in front of `Releases`. Every refusal is a `Problem` saying what came."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import msgspec
+from aiohttp import web
+
+from agent.evaluations import Evaluations
+from agent.journal import Journal
+from agent.loop import Loop
+from agent.memory import Memory, MemoryUnavailable
+from agent.metrics import Metrics
+from agent.openapi import document
+from agent.release import Verb
+from agent.releases import NotFound, NotNow, Releases
+from agent.tokens import Role, Tokens
+from agent.verbs import Conflict
+from mlops.contracts.api import Problem
+from mlops.contracts.release import (
+    EvaluationRequest,
+    EvaluationsTaken,
+    ReleaseEvent,
+    ReleaseRequest,
+    VerbRequest,
+)
+from mlops.feature_store.entries import Evaluation
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 2 * 1024 * 1024
+"""Ten thousand scores."""
+BODY_TIMEOUT_S = 10.0
+MAX_ACTOR_CHARS = 128
+HEARTBEAT_S = 15.0
+"""So that a proxy does not close an idle stream of events, and a dead client is noticed."""
+SEND_TIMEOUT_S = 10.0
+"""A listener that takes nothing for this long is cut off."""
+STALL_LIMIT_S = 30.0
+"""Without a cycle for this long we are not ready."""
+PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json"})
+
+_ROLE = web.RequestKey("role", Role)
+_T = TypeVar("_T")
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_VERBS = {verb.value: verb for verb in Verb}
+
+_PROBLEM_OF: dict[type[Exception], tuple[int, str]] = {
+    Conflict: (409, "conflict"),
+    NotFound: (404, "not_found"),
+    NotNow: (503, "unavailable"),
+    MemoryUnavailable: (503, "unavailable"),
+}
+
+
+class Api:
+    """Handlers; everything they use is handed in."""
+
+    def __init__(
+        self,
+        releases: Releases,
+        evaluations: Evaluations,
+        journal: Journal,
+        memory: Memory,
+        loop: Loop,
+        *,
+        metrics: Metrics,
+        tokens: Tokens,
+    ) -> None:
+        self._releases = releases
+        self._evaluations = evaluations
+        self._journal = journal
+        self._memory = memory
+        self._loop = loop
+        self._metrics = metrics
+        self._tokens = tokens
+        self._openapi = msgspec.json.encode(document())
+
+    def application(self) -> web.Application:
+        app = web.Application(
+            middlewares=[_problems, self._authorize], client_max_size=MAX_BODY_BYTES
+        )
+        app.add_routes(
+            [
+                web.get("/livez", self._get_livez),
+                web.get("/readyz", self._get_readyz),
+                web.get("/metrics", self._get_metrics),
+                web.get("/openapi.json", self._get_openapi),
+                web.get("/v1/releases", self._get_releases),
+                web.post("/v1/releases", self._post_release),
+                web.get("/v1/releases/{id}", self._get_release),
+                web.get("/v1/releases/{id}/events", self._get_history),
+                web.post("/v1/releases/{id}/{verb}", self._post_verb),
+                web.post("/v1/evaluations", self._post_evaluations),
+                web.get("/v1/events", self._get_events),
+            ]
+        )
+        return app
+
+    @web.middleware
+    async def _authorize(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        if request.path in PUBLIC_PATHS:
+            return await handler(request)
+        role = self._tokens.role_of(request.headers.get("Authorization", ""))
+        changes = request.method not in ("GET", "HEAD")
+        if role is Role.NOBODY:
+            return _refusal(
+                401, "unauthorized", "expected Authorization: Bearer with a known token"
+            )
+        if changes and role < Role.OPERATOR:
+            error = f"{request.method} needs the role operator, the token's is {role.name.lower()}"
+            return _refusal(403, "forbidden", error)
+        if changes and self._tokens.is_open and "Origin" in request.headers:
+            # Without tokens any web page open on this machine could otherwise post here.
+            error = "a browser may change nothing while no tokens are configured"
+            return _refusal(403, "forbidden", error)
+        request[_ROLE] = role
+        return await handler(request)
+
+    # ---- health --------------------------------------------------------------------------------
+
+    async def _get_livez(self, _: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def _get_readyz(self, _: web.Request) -> web.Response:
+        idle_s = self._loop.idle_s()
+        if idle_s is None or idle_s > STALL_LIMIT_S:
+            return web.Response(status=503, text="no cycle was completed lately\n")
+        return web.Response(text="leads\n" if self._loop.leads else "stands by\n")
+
+    async def _get_metrics(self, _: web.Request) -> web.Response:
+        return web.Response(
+            body=self._metrics.render(),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    async def _get_openapi(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._openapi, content_type="application/json")
+
+    # ---- releases ------------------------------------------------------------------------------
+
+    async def _get_releases(self, _: web.Request) -> web.Response:
+        return _json(await self._releases.recent())
+
+    async def _post_release(self, request: web.Request) -> web.Response:
+        wanted = _decode(await _body(request), ReleaseRequest)
+        return _json(await self._releases.start(wanted, _actor(request)), status=201)
+
+    async def _get_release(self, request: web.Request) -> web.Response:
+        return _json(await self._releases.show(request.match_info["id"]))
+
+    async def _get_history(self, request: web.Request) -> web.Response:
+        return _json(await self._releases.history(request.match_info["id"]))
+
+    async def _post_verb(self, request: web.Request) -> web.Response:
+        name = request.match_info["verb"]
+        verb = _VERBS.get(name)
+        if verb is None:
+            raise NotFound(f"no command {name!r}; expected one of {', '.join(_VERBS)}")
+        body = await _body(request)
+        wanted = _decode(body, VerbRequest) if body else VerbRequest()
+        status = await self._releases.command(
+            request.match_info["id"], verb, _actor(request), wanted.reason
+        )
+        return _json(status, status=201 if verb is Verb.RETRY else 202)
+
+    # ---- scores and events ---------------------------------------------------------------------
+
+    async def _post_evaluations(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        is_list = body.lstrip()[:1] == b"["
+        given = (
+            _decode(body, list[EvaluationRequest])
+            if is_list
+            else [_decode(body, EvaluationRequest)]
+        )
+        received_at = datetime.now(UTC)
+        taken = self._evaluations.offer(
+            [
+                Evaluation(
+                    request_id=one.request_id,
+                    name=one.name,
+                    score=one.score,
+                    received_at=received_at,
+                )
+                for one in given
+            ]
+        )
+        if not taken:
+            raise NotNow("too many scores wait for ClickHouse; none of these was taken")
+        return _json(EvaluationsTaken(accepted=len(given)), status=202)
+
+    async def _get_events(self, request: web.Request) -> web.StreamResponse:
+        """From now on, or from the one after `Last-Event-ID`."""
+        last = request.headers.get("Last-Event-ID", "")
+        after = int(last) if last.isascii() and last.isdigit() else None
+        listener = self._journal.listen()
+        if listener is None:
+            raise NotNow("too many listen already")
+        answer = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        )
+        try:
+            await answer.prepare(request)
+            sent = -1
+            for event in await self._memory.events(after=after) if after is not None else ():
+                await _send(answer, _sse(event))
+                sent = event.sequence
+            while True:
+                try:
+                    async with asyncio.timeout(HEARTBEAT_S):
+                        live = await listener.get()
+                except TimeoutError:
+                    await _send(answer, b":\n\n")
+                    continue
+                if live is None:
+                    break
+                if live.sequence > sent:
+                    await _send(answer, _sse(live))
+        except (ConnectionError, TimeoutError):
+            log.debug("a listener went away")
+        finally:
+            self._journal.leave(listener)
+        return answer
+
+
+async def _send(answer: web.StreamResponse, data: bytes) -> None:
+    async with asyncio.timeout(SEND_TIMEOUT_S):
+        await answer.write(data)
+
+
+def _sse(event: ReleaseEvent) -> bytes:
+    body = msgspec.json.encode(event)
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.sequence, event.kind.encode(), body)
+
+
+@web.middleware
+async def _problems(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Everything refused is a Problem; a failure of ours is logged and tells nothing."""
+    try:
+        return await handler(request)
+    except web.HTTPException as exc:
+        code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(exc.status)
+        return _refusal(exc.status, code or "bad_request", f"{request.path}: {exc.reason}")
+    except tuple(_PROBLEM_OF) as exc:
+        status, code = _PROBLEM_OF[type(exc)]
+        return _refusal(status, code, str(exc))
+    except ValueError as exc:
+        return _refusal(400, "bad_request", str(exc))
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return _refusal(500, "internal", "the agent failed to answer; its log says why")
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await request.read()
+    except TimeoutError as exc:
+        raise ValueError(f"the body did not arrive within {BODY_TIMEOUT_S:g} s") from exc
+
+
+def _decode(body: bytes, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as exc:
+        raise ValueError(f"the body is not as expected: {exc}") from exc
+
+
+def _actor(request: web.Request) -> str:
+    """Who did it, for the journal: the role, and the name the caller gives itself."""
+    role = request[_ROLE].name.lower()
+    actor = request.headers.get("x-actor", "")[:MAX_ACTOR_CHARS]
+    return f"{actor} ({role})" if actor and actor.isprintable() else role
+
+
+def _json(value: object, *, status: int = 200) -> web.Response:
+    return web.Response(
+        status=status, body=msgspec.json.encode(value), content_type="application/json"
+    )
+
+
+def _refusal(status: int, code: str, error: str) -> web.Response:
+    headers = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="agent"'
+    if status == 503:
+        headers["Retry-After"] = "2"
+    return web.Response(
+        status=status,
+        body=msgspec.json.encode(Problem(error=error, code=code)),
+        content_type="application/json",
+        headers=headers,
+    )

@@ -1,0 +1,176 @@
+"""The agent's composition root: builds every part, starts them in order, ends them in reverse.
+
+settings -> memory -> gateways -> log -> loop -> API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from aiohttp import web
+
+from agent import settings as agent_settings
+from agent.api import Api
+from agent.evaluations import Evaluations
+from agent.journal import Journal
+from agent.loop import Clocks, Loop
+from agent.memory import Memory, MemoryUnavailable
+from agent.metrics import Metrics
+from agent.observer import Observer
+from agent.publisher import Gateways
+from agent.releases import Releases
+from agent.settings import AgentSettings
+from agent.tokens import Tokens
+from mlops.aio import spawn
+from mlops.contracts.evidence import Evidence
+from mlops.deployment.gateway_client import GatewayClient
+from mlops.feature_store.entries import Evaluation, ReleaseEvent
+from mlops.feature_store.log import FeatureLog
+from mlops.feature_store.settings import ClickHouseSettings
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN_S = 2.0
+"""Longest wait for open requests at the end."""
+
+EVENTS_TOLD_AGAIN = 200
+"""At start: what an agent that was killed may not have brought to ClickHouse. Telling it again
+stores nothing twice."""
+
+
+class PatientLog:
+    """The feature store, connected when first needed: the agent starts and runs without it."""
+
+    def __init__(self, settings: ClickHouseSettings) -> None:
+        self._settings = settings
+        self._connected: FeatureLog | None = None
+        self._connecting = asyncio.Lock()
+
+    async def _log(self) -> FeatureLog:
+        async with self._connecting:
+            if self._connected is None:
+                self._connected = await FeatureLog.connect(self._settings)
+            return self._connected
+
+    async def read_evidence(
+        self, route: str, *, since: int, release_id: str | None = None
+    ) -> Evidence:
+        return await (await self._log()).read_evidence(route, since=since, release_id=release_id)
+
+    async def insert_release_event(self, event: ReleaseEvent) -> None:
+        await (await self._log()).insert_release_event(event)
+
+    async def insert_evaluations(self, evaluations: Sequence[Evaluation], *, token: str) -> None:
+        await (await self._log()).insert_evaluations(evaluations, token=token)
+
+    async def close(self) -> None:
+        if self._connected is not None:
+            await self._connected.close()
+
+
+class Agent:
+    """One agent: several may share a database, one of them acts."""
+
+    def __init__(self, settings: AgentSettings, memory: Memory, log: PatientLog) -> None:
+        self._settings = settings
+        self._memory = memory
+        self._log = log
+        self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        clients = [GatewayClient(one.url, one.token) for one in settings.gateways]
+        self._gateways = Gateways(clients, time.monotonic)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._runner: web.AppRunner | None = None
+        self._journal: Journal | None = None
+
+    async def start(self) -> str:
+        """Begin to act and to answer; returns the address."""
+        metrics = Metrics()
+        last = await self._memory.last_sequence()
+        journal = self._journal = Journal(self._memory, max(0, last - EVENTS_TOLD_AGAIN))
+        clocks = Clocks(time.monotonic, _unix_s)
+        loop = Loop(
+            self._memory,
+            self._gateways,
+            Observer(self._log),
+            journal,
+            metrics=metrics,
+            holder=self._holder,
+            clocks=clocks,
+        )
+        evaluations = Evaluations(self._log, metrics)
+        api = Api(
+            Releases(self._memory, self._gateways, loop, _unix_s),
+            evaluations,
+            journal,
+            self._memory,
+            loop,
+            metrics=metrics,
+            tokens=Tokens(
+                operator=self._settings.operator_token, viewer=self._settings.viewer_token
+            ),
+        )
+        url = await self._listen(api.application())
+        self._tasks = [
+            spawn(loop.run(self._settings.interval_s, self._log), name="loop"),
+            spawn(evaluations.run(), name="evaluations"),
+        ]
+        return url
+
+    async def _listen(self, app: web.Application) -> str:
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+        await self._runner.setup()
+        host = self._settings.host
+        await web.TCPSite(self._runner, host, self._settings.port).start()
+        port = self._runner.addresses[0][1]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def stop(self) -> None:
+        """Stop acting first, then let another agent lead at once."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._journal is not None:
+            self._journal.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self._gateways.close()
+        await self._log.close()
+        try:
+            await self._memory.resign(self._holder)
+        except MemoryUnavailable as error:
+            log.warning("the next agent has to wait for our lease to end: %s", error)
+        await self._memory.close()
+
+
+async def serve(path: Path, environ: Mapping[str, str]) -> None:
+    """Run one agent until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError, MemoryUnavailable, OSError: it cannot start, and says why.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    settings = agent_settings.load(path, environ)
+    memory = await asyncio.to_thread(Memory.open, settings.memory)
+    agent = Agent(settings, memory, PatientLog(settings.clickhouse))
+    try:
+        url = await agent.start()
+        sys.stdout.write(f"ready {url}\n")
+        sys.stdout.flush()
+        await stop.wait()
+    finally:
+        await agent.stop()
+
+
+_unix_s: Callable[[], float] = time.time  # noqa: TID251  moments that outlive the process
