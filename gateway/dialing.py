@@ -1,0 +1,70 @@
+"""Opening connections to endpoints, in the background, for whoever waits longest."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from gateway.outcome import Failure
+from gateway.settings import Address
+from gateway.upstream import Upstream
+from mlops.aio import spawn
+
+if TYPE_CHECKING:
+    from gateway.flow import Flow
+    from gateway.lanes import Upstreams
+
+
+def parse_endpoint(url: str) -> Address:
+    """`http://HOST:PORT` or `unix:PATH`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if url.startswith("unix:"):
+        return Address(path=url.removeprefix("unix:"))
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or parts.query:
+        raise ValueError(f"endpoint {url!r} is not an address; expected http://HOST:PORT")
+    return Address(host=parts.hostname, port=parts.port or 80)
+
+
+def dial(flow: Flow, endpoint: Upstreams, connect_s: float) -> None:
+    """Open one connection; `endpoint.dial_begun()` has been called."""
+    spawn(_dial(flow, endpoint, connect_s), name=f"dial {endpoint.url}")
+
+
+async def _dial(flow: Flow, endpoint: Upstreams, connect_s: float) -> None:
+    failure = Failure.CONNECT
+    try:
+        async with asyncio.timeout(connect_s):
+            upstream = await _connect(flow, endpoint)
+    except TimeoutError:
+        failure = Failure.CONNECT_TIMEOUT
+        endpoint.dial_failed(f"no connection within {connect_s:g} s", monotonic_ns())
+    except OSError as error:
+        endpoint.dial_failed(error.strerror or str(error), monotonic_ns())
+    else:
+        endpoint.dialled()
+        upstream.serve_first(monotonic_ns())
+        return
+    waiter = endpoint.next_waiter()
+    if waiter is not None:
+        waiter.waiting = None
+        flow.failed(waiter, failure)
+    flow.dial_if_needed(endpoint, connect_s)
+
+
+async def _connect(flow: Flow, endpoint: Upstreams) -> Upstream:
+    loop = asyncio.get_running_loop()
+    address = parse_endpoint(endpoint.url)
+    factory = partial(Upstream, flow, endpoint)
+    if address.path is not None:
+        _, upstream = await loop.create_unix_connection(factory, address.path)
+    else:
+        assert address.host is not None
+        _, upstream = await loop.create_connection(factory, address.host, address.port)
+    return upstream

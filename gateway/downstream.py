@@ -1,0 +1,429 @@
+"""The side towards the client: requests in order, answers in the same order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Final, cast
+
+from httptools import (
+    HttpParserCallbackError,
+    HttpParserError,
+    HttpParserUpgrade,
+    HttpRequestParser,
+)
+
+from gateway import answers
+from gateway.deadlines import NEVER
+from gateway.exchange import Exchange, State
+from gateway.framing import (
+    MAX_HEAD_BYTES,
+    MAX_TARGET_BYTES,
+    REQUEST_DROPPED,
+    Refused,
+    check_request,
+    joined,
+)
+from gateway.upstream import MAX_WRITE_BUFFER_BYTES
+
+if TYPE_CHECKING:
+    from gateway.flow import Flow
+
+MAX_PIPELINED: Final = 64
+"""Requests queued on one connection. Past it the rest is dropped and the connection closes."""
+
+MAX_PENDING_BYTES: Final = 64 * 1024
+"""Of a body that no upstream takes yet, before the client is no longer read."""
+
+HEAD_NS: Final = 10_000_000_000
+"""From the first byte of a head to its last: a client that drips a head holds a descriptor."""
+
+IDLE_NS: Final = 75_000_000_000
+"""An idle connection, as in nginx; longer than the 60 s that most client pools keep one."""
+
+LINGER_NS: Final = 1_000_000_000
+"""How long bytes of a refused client are read and dropped, so that a reset does not overtake the
+answer on its way."""
+
+TOO_LONG: Final = f"header block is longer than {MAX_HEAD_BYTES} bytes"
+
+_RECEIVED: Final = int(State.RECEIVED)
+_ROUTED: Final = int(State.ROUTED)
+
+
+class Downstream(asyncio.Protocol):
+    """One client connection."""
+
+    __slots__ = (
+        "_discarding",
+        "_head_bytes",
+        "_in_body",
+        "_measures_heads",
+        "_parser",
+        "_quiet_bytes",
+        "_receiving",
+        "_refusal",
+        "current",
+        "deadline_ns",
+        "flow",
+        "queue",
+        "read_ns",
+        "reading_paused",
+        "transport",
+        "write_paused",
+    )
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self.transport: asyncio.Transport
+        self.current: Exchange | None = None
+        """The exchange whose answer is the next to go out."""
+        self.queue: deque[Exchange] = deque()
+        self.deadline_ns = NEVER
+        self.read_ns = 0
+        self.write_paused = False
+        self._parser = HttpRequestParser(self)
+        self._receiving: Exchange | None = None
+        """The exchange whose request is being read; often `current` itself."""
+        self._in_body = False
+        self._head_bytes = 0
+        self._quiet_bytes = 0
+        self._measures_heads = False
+        """Once as many bytes came at a time as a head may have; before, it cannot be too long."""
+        self._discarding = False
+        self.reading_paused = False
+        self._refusal: tuple[int, str] | None = None
+        """Goes out after the answers that are still owed."""
+
+    # ---- what asyncio reports -----------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self.transport.set_write_buffer_limits(high=MAX_WRITE_BUFFER_BYTES)
+        self.flow.connections.add(self)
+        self.deadline_ns = monotonic_ns() + IDLE_NS
+
+    def data_received(self, data: bytes) -> None:
+        if self._discarding:
+            return
+        self.read_ns = monotonic_ns()
+        if not self._in_body:
+            if not self._head_bytes and self.current is None:
+                self.deadline_ns = self.read_ns + HEAD_NS
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._measures_heads = True
+        self._feed(data)
+        exchange = self.current
+        if exchange is not None:
+            self._progress(exchange)
+        if self.queue or self.reading_paused:
+            self.update_reading()
+
+    def _feed(self, data: bytes) -> None:
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except HttpParserUpgrade as upgrade:
+                # The request asked to switch protocols. We do not, and go on with HTTP/1.1.
+                data = data[upgrade.args[0] :]
+                self._parser = HttpRequestParser(self)
+                continue
+            except HttpParserCallbackError as failure:
+                cause = failure.__context__
+                if not isinstance(cause, Refused):
+                    raise
+                self.refuse(cause.status, cause.message)
+                return
+            except HttpParserError as failure:
+                if not self._discarding:
+                    self.refuse(400, f"malformed request: {failure}")
+                return
+            break
+        if self._quiet_bytes:
+            self._quiet_bytes += len(data)
+        if max(self._quiet_bytes, 0 if self._in_body else self._head_bytes) > MAX_HEAD_BYTES:
+            self.refuse(431, TOO_LONG)
+
+    def eof_received(self) -> None:
+        """The client has closed; half-closed connections are not kept, as in nginx."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        flow = self.flow
+        self._discarding = True
+        current, self.current = self.current, None
+        self.queue.clear()
+        self._receiving = None
+        if current is not None:
+            flow.client_lost(current)
+        self._parser = None  # its callbacks point back here
+        flow.disconnected(self)
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        if self.current is not None and self.current.upstream is not None:
+            self.current.upstream.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        current = self.current
+        if current is None:
+            self._advance()
+        elif current.upstream is not None:
+            current.upstream.resume_reading()
+
+    # ---- what the parser reports --------------------------------------------------------------
+
+    def on_url(self, url: bytes) -> None:
+        exchange = self._receiving
+        if exchange is None:
+            self._receiving = exchange = Exchange(self, url, self.read_ns)
+        else:
+            exchange.target += url
+        if len(exchange.target) > MAX_TARGET_BYTES:
+            raise Refused(414, f"request target is longer than {MAX_TARGET_BYTES} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:
+            return  # a trailer: RFC 9110, 6.5.1 lets a proxy drop it
+        exchange = self._receiving
+        assert exchange is not None
+        lower = name.lower()
+        if lower in self.flow.special:
+            headers = exchange.headers
+            headers[lower] = joined(lower, headers[lower], value) if lower in headers else value
+            if lower in REQUEST_DROPPED:
+                return
+        exchange.parts += (name, b": ", value, b"\r\n")
+
+    def on_headers_complete(self) -> None:
+        exchange, parser = self._receiving, self._parser
+        assert exchange is not None
+        if self._measures_heads and sum(map(len, exchange.parts)) > MAX_HEAD_BYTES:
+            raise Refused(431, TOO_LONG)
+        check_request(
+            exchange,
+            parser.get_method(),
+            parser.get_http_version(),
+            keep_alive=parser.should_keep_alive(),
+        )
+        exchange.route = self.flow.match(exchange)
+        self._in_body = True
+        self._head_bytes = 0
+        if self.current is None and not self.queue:
+            self.current = exchange
+        elif len(self.queue) < MAX_PIPELINED:
+            self.queue.append(exchange)
+        else:
+            self._discarding = True  # the client sends the rest again on another connection
+            self.queue[-1].close = True
+            raise Refused(0, "too many pipelined requests")
+
+    def on_body(self, data: bytes) -> None:
+        exchange = self._receiving
+        if exchange is None:
+            return
+        self._quiet_bytes = 0
+        size = len(data)
+        route = exchange.route
+        if route is None:
+            return
+        if exchange.kept_bytes == exchange.request_bytes and (
+            exchange.kept_bytes + size <= route.kept_bytes
+        ):
+            exchange.kept.append(data)
+            exchange.kept_bytes += size
+        elif exchange.kept_bytes < route.bodies_bytes:
+            part = data[: route.bodies_bytes - exchange.kept_bytes]
+            exchange.kept.append(part)
+            exchange.kept_bytes += len(part)
+        exchange.request_bytes += size
+        exchange.pending.append(data)
+
+    def on_message_complete(self) -> None:
+        exchange = self._receiving
+        self._receiving = None
+        self._in_body = False
+        self._quiet_bytes = 0
+        if exchange is not None:
+            exchange.complete = True
+            if exchange.close:
+                self._discarding = True  # nothing may follow on this connection
+
+    # ---- moving on ----------------------------------------------------------------------------
+
+    def _progress(self, exchange: Exchange) -> None:
+        """Do what the bytes that have come make possible."""
+        state = exchange.state
+        if state == _RECEIVED:
+            if self.write_paused:
+                return  # the answer before it is still on its way; see resume_writing
+            self._start(exchange)
+        elif exchange.upstream is not None:
+            if exchange.pending or exchange.complete:
+                self._send_more(exchange)
+        elif state == _ROUTED:
+            self.update_reading()
+        self._watch_quiet(exchange)
+
+    def _watch_quiet(self, exchange: Exchange) -> None:
+        """Chunk extensions and trailers give no body: bytes without one are counted."""
+        if exchange is self._receiving and exchange.chunked and not self._quiet_bytes:
+            self._quiet_bytes = 1
+
+    def _start(self, exchange: Exchange) -> None:
+        route = exchange.route
+        if route is None:
+            self._refuse_unrouted(exchange)
+            return
+        if not exchange.complete:
+            self.deadline_ns = self.read_ns + route.idle_ns
+            if exchange.expects_continue and not exchange.pending:
+                exchange.expects_continue = False
+                self.write(answers.CONTINUE)
+            waits_for_key = route.sticky_json is not None and exchange.is_replayable
+            # A body is on its way: with its first bytes the request goes out in one write, and a
+            # body that is malformed from the start is never forwarded.
+            if exchange.wants_body and (not exchange.pending or waits_for_key):
+                return
+        self.flow.begin(exchange)
+
+    def _send_more(self, exchange: Exchange) -> None:
+        upstream, lane = exchange.upstream, exchange.lane
+        assert upstream is not None
+        assert lane is not None
+        upstream.send_more(exchange)
+        route = lane.route
+        if exchange.state < State.STREAMING:
+            self.deadline_ns = self.read_ns + (
+                route.first_byte_ns if exchange.complete else route.idle_ns
+            )
+
+    def exchange_done(self, exchange: Exchange) -> None:
+        """The answer to `exchange` is written whole; the next may go."""
+        self.current = None
+        if exchange.close or not exchange.complete:
+            self._close(linger=not exchange.complete)
+        elif self.queue or self._refusal is not None:
+            # In the next turn of the loop: a long pipeline of short answers must not recurse.
+            asyncio.get_running_loop().call_soon(self._advance)
+        else:
+            self.deadline_ns = self.read_ns + IDLE_NS
+
+    def _advance(self) -> None:
+        if self.current is not None or self.write_paused or self.transport.is_closing():
+            return
+        if self.queue:
+            self.current = self.queue.popleft()
+            self.read_ns = monotonic_ns()
+            self._progress(self.current)
+        elif self._refusal is not None:
+            status, message = self._refusal
+            self._refusal = None
+            self._write_refusal(status, message)
+        self.update_reading()
+
+    def update_reading(self) -> None:
+        """Read the client only while what it sends can go somewhere."""
+        current = self.current
+        full = bool(self.queue)
+        if current is not None and not full:
+            upstream = current.upstream
+            full = (
+                upstream.is_full
+                if upstream is not None
+                else (sum(map(len, current.pending)) > MAX_PENDING_BYTES)
+            )
+        if full != self.reading_paused and not self.transport.is_closing():
+            self.reading_paused = full
+            if full:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    # ---- endings ------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    def refuse(self, status: int, message: str) -> None:
+        """The client broke the rules, or a bound: answer in turn, then close."""
+        self._discarding = True
+        receiving, self._receiving = self._receiving, None
+        if status == 0:
+            return
+        current = self.current
+        if current is None or current is receiving:
+            self.current = None
+            if current is None or current.state < State.STREAMING:
+                if current is not None:
+                    self.flow.client_lost(current, status)
+                self._write_refusal(status, message)
+            else:
+                self.flow.client_lost(current, current.status)
+                self.abort()
+            return
+        if self.queue and self.queue[-1] is receiving:
+            self.queue.pop()
+        self._refusal = (status, message)
+
+    def _write_refusal(self, status: int, message: str) -> None:
+        self.flow.refuse(status)
+        self.write(answers.answer(status, answers.problem(status, message), close=True))
+        self._close(linger=True)
+
+    def _refuse_unrouted(self, exchange: Exchange) -> None:
+        self.flow.refuse(404)
+        exchange.close = exchange.close or not exchange.complete
+        body = answers.problem(404, "no route matches this request")
+        self.write(answers.answer(404, body, close=exchange.close, head_only=exchange.head_only))
+        self.exchange_done(exchange)
+
+    def _close(self, *, linger: bool) -> None:
+        self._discarding = True
+        self.queue.clear()
+        if self.transport.is_closing():
+            return
+        if not linger or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.deadline_ns = monotonic_ns() + LINGER_NS
+        self.reading_paused = True
+        self.update_reading()
+
+    def abort(self) -> None:
+        """Close in a way that no client can take for the end of an answer."""
+        self.current = None
+        self._discarding = True
+        self.transport.abort()
+
+    def on_deadline(self) -> None:
+        """The deadline has passed; the sweep says so once a tick."""
+        self.deadline_ns = NEVER
+        if self.current is not None:
+            self._current_is_late(self.current)
+        elif (self._head_bytes or self._receiving is not None) and not self._discarding:
+            self.refuse(408, f"the head did not come within {HEAD_NS // 10**9} s")
+        else:
+            self.transport.abort()
+
+    def _current_is_late(self, exchange: Exchange) -> None:
+        if exchange.state == _RECEIVED:
+            self.refuse(408, "the request did not come in time")
+        else:
+            self.flow.timed_out(exchange)
+
+    def close_if_idle(self) -> None:
+        """Drain: a connection on which nothing happens is closed at once."""
+        if self.current is None and not self.queue and not self._head_bytes:
+            self.transport.close()
+
+    def cut(self) -> None:
+        """Drain is over: end whatever is under way."""
+        current = self.current
+        self.abort()
+        if current is not None:
+            self.flow.client_lost(current)

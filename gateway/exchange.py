@@ -1,0 +1,239 @@
+"""One request and its answer as a table of states: it ends exactly once, however it ends.
+
+`TRANSITIONS` is the law; everything that changes the state of an exchange goes through it. The
+request path reads the same table flattened into a tuple, because it does so five times a request.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final, Protocol
+
+from gateway.record import OUTCOMES, ExchangeRecord
+from mlops.contracts.record import Outcome
+
+if TYPE_CHECKING:
+    from gateway.lanes import Lane, RouteState, Upstreams
+
+
+class State(IntEnum):
+    RECEIVED = 0
+    """Its head is read; no arm yet."""
+    ROUTED = 1
+    """An arm is assigned; waits for a connection to the upstream."""
+    SENT = 2
+    """Handed to an upstream connection; no byte of the answer passed on."""
+    STREAMING = 3
+    """The head of the answer has gone to the client: nothing can be retried any more."""
+    ENDED = 4
+
+
+class Event(IntEnum):
+    ASSIGNED = 0
+    SENT = 1
+    ATTEMPT_FAILED = 2
+    """Nothing has gone to the client and another attempt is made."""
+    HEAD = 3
+    DONE = 4
+    """The last byte of the upstream's answer."""
+    ANSWERED_HERE = 5
+    """The gateway answers in place of the upstream."""
+    UPSTREAM_LOST = 6
+    TIMED_OUT = 7
+    CLIENT_LOST = 8
+
+
+ENDINGS: Final = (Event.ANSWERED_HERE, Event.UPSTREAM_LOST, Event.TIMED_OUT, Event.CLIENT_LOST)
+"""What can end an exchange at any time; `DONE` only once the head has gone out."""
+
+LIVE: Final = (State.RECEIVED, State.ROUTED, State.SENT, State.STREAMING)
+
+TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
+    (State.RECEIVED, Event.ASSIGNED): State.ROUTED,
+    (State.ROUTED, Event.SENT): State.SENT,
+    (State.ROUTED, Event.ATTEMPT_FAILED): State.ROUTED,
+    (State.SENT, Event.ATTEMPT_FAILED): State.ROUTED,
+    (State.SENT, Event.HEAD): State.STREAMING,
+    (State.STREAMING, Event.DONE): State.ENDED,
+    **{(state, event): State.ENDED for state in LIVE for event in ENDINGS},
+}
+
+EVENTS: Final = len(Event)
+FORBIDDEN: Final = -1
+NEXT: Final = tuple(
+    int(TRANSITIONS.get((state, event), FORBIDDEN)) for state in State for event in Event
+)
+"""`TRANSITIONS` as one tuple: `NEXT[state * EVENTS + event]`."""
+
+ENDED: Final = int(State.ENDED)
+UNSET: Final = -1
+"""An outcome that is not known yet."""
+
+OUTCOME_INDEX: Final = {Outcome(name): index for index, name in enumerate(OUTCOMES)}
+
+
+class Closable(Protocol):
+    """What a connection's transport is used for from outside."""
+
+    def close(self) -> None: ...
+    def is_closing(self) -> bool: ...
+
+
+class ClientSide(Protocol):
+    """The client's connection, as the exchange knows it."""
+
+    deadline_ns: int
+    read_ns: int
+    reading_paused: bool
+    write_paused: bool
+
+    def write(self, data: bytes) -> None: ...
+    def refuse(self, status: int, message: str) -> None: ...
+    def update_reading(self) -> None: ...
+    def exchange_done(self, exchange: Exchange) -> None: ...
+    def abort(self) -> None: ...
+
+
+class UpstreamSide(Protocol):
+    """A connection to an upstream, as the exchange knows it."""
+
+    idle_since_ns: int
+    is_full: bool
+
+    @property
+    def transport(self) -> Closable: ...
+    def start(self, exchange: Exchange) -> None: ...
+    def send_more(self, exchange: Exchange) -> None: ...
+    def abandon(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
+class NotAllowed(AssertionError):
+    """The shell reported something that cannot happen in this state: a bug of ours."""
+
+
+class Exchange(ExchangeRecord):
+    """One request and its answer, from head to record: it is itself what the spool is offered.
+
+    `parts` is the request's head as it will be sent on, flat: name, colon, value, line end.
+    """
+
+    __slots__ = (
+        "chunked",
+        "client",
+        "close",
+        "complete",
+        "expects_continue",
+        "first_ns",
+        "head_only",
+        "headers",
+        "http10",
+        "kept",
+        "kept_bytes",
+        "lane",
+        "last_event_ns",
+        "own_ns",
+        "parts",
+        "pending",
+        "response_kept",
+        "response_kept_bytes",
+        "retried_stale",
+        "route",
+        "sse_tail",
+        "started_ns",
+        "state",
+        "upstream",
+        "waiting",
+        "wants_body",
+    )
+
+    # Set when the head is checked, before anything reads them:
+    chunked: bool
+    close: bool
+    expects_continue: bool
+    head_only: bool
+    http10: bool
+    wants_body: bool
+
+    def __init__(self, client: ClientSide | None, target: bytes, started_ns: int) -> None:
+        self.client = client
+        self.target = target
+        self.started_ns = started_ns
+        self.state = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.parts: list[bytes] = []
+        self.route: RouteState | None = None
+        self.lane: Lane | None = None
+        self.upstream: UpstreamSide | None = None
+        self.waiting: Upstreams | None = None
+        self.pending: list[bytes] = []
+        self.kept: list[bytes] = []
+        self.kept_bytes = 0
+        self.response_kept: list[bytes] = []
+        self.response_kept_bytes = 0
+        self.complete = self.retried_stale = False
+        self.first_ns = self.own_ns = self.last_event_ns = 0
+        self.attempts = 1
+        self.request_bytes = self.response_bytes = 0
+        self.events = self.max_event_gap_us = 0
+        self.sse_tail: bytes | None = None
+        self.first_attempt_outcome = UNSET
+        self.response_content_type = self.response_content_encoding = b""
+
+    def on(self, event: int) -> None:
+        """Move on by `event`.
+
+        Raises:
+            NotAllowed: the table has no such entry.
+        """
+        after = NEXT[self.state * EVENTS + event]
+        if after < 0:
+            raise NotAllowed(f"{Event(event).name} cannot happen in {State(self.state).name}")
+        self.state = after
+
+    def end(self, event: int, outcome: int, status: int, now_ns: int, wall_us: int) -> None:
+        """Close the record. `wall_us` is the time of day that `now_ns` stands for."""
+        self.on(event)
+        latency_us = (now_ns - self.started_ns) // 1000
+        self.outcome = outcome
+        if self.first_attempt_outcome < 0:
+            self.first_attempt_outcome = outcome
+        self.status = status
+        self.latency_us = latency_us
+        self.ended_at_us = wall_us
+        self.started_at_us = wall_us - latency_us
+        self.first_byte_us = (self.first_ns - self.started_ns) // 1000 if self.first_ns else 0
+
+    def note_events(self, body: bytes, now_ns: int) -> None:
+        """Count the server-sent events in a slice of the answer, and the gap before it."""
+        if self.last_event_ns:
+            self.max_event_gap_us = max(
+                self.max_event_gap_us, (now_ns - self.last_event_ns) // 1000
+            )
+        self.last_event_ns = now_ns
+        text = (self.sse_tail or b"") + body.replace(b"\r", b"")
+        self.events += text.count(b"\n\n")
+        self.sse_tail = b"\n" if text.endswith(b"\n") and not text.endswith(b"\n\n") else b""
+
+    def set_bodies(self, limit_bytes: int) -> None:
+        """Put together the copies of both bodies, at most `limit_bytes` of each."""
+        self.request_body, self.request_body_cut = _copy(self.kept, self.request_bytes, limit_bytes)
+        self.response_body, self.response_body_cut = _copy(
+            self.response_kept, self.response_bytes, limit_bytes
+        )
+        headers = self.headers
+        self.request_content_type = headers.get(b"content-type", b"")
+        self.request_content_encoding = headers.get(b"content-encoding", b"")
+
+    @property
+    def is_replayable(self) -> bool:
+        """Every byte of the body received so far is still here, so it can be sent again."""
+        return self.kept_bytes == self.request_bytes
+
+
+def _copy(parts: list[bytes], total_bytes: int, limit_bytes: int) -> tuple[bytes, bool]:
+    body = parts[0] if len(parts) == 1 else b"".join(parts)
+    if len(body) > limit_bytes:
+        body = body[:limit_bytes]
+    return body, len(body) < total_bytes

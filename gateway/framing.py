@@ -1,0 +1,193 @@
+"""What may pass, and how it is framed: the rules that llhttp leaves to its user.
+
+llhttp (RFC 9112) already refuses obs-fold, bare CR or LF, NUL, space before a colon, several or odd
+Content-Lengths, Content-Length beside Transfer-Encoding and bad chunk sizes.
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Final
+
+from gateway.exchange import Exchange
+
+MAX_TARGET_BYTES: Final = 8 * 1024
+"""Of a request line; nginx and Apache take 8 KiB too."""
+
+MAX_HEAD_BYTES: Final = 32 * 1024
+"""Of a header block: nginx takes 4 x 8 KiB. Trailers count as well."""
+
+MAX_RESPONSE_HEAD_BYTES: Final = 64 * 1024
+"""Of an upstream's header block: cookies and policies make these longer than requests'."""
+
+MAX_REQUEST_ID_BYTES: Final = 128
+"""A longer `x-request-id` is replaced: it is written to every log on the way."""
+
+HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+    }
+)
+"""RFC 9110, 7.6.1: they speak of one connection and stay on it."""
+
+REQUEST_DROPPED: Final = HOP_BY_HOP | {b"expect", b"x-request-id"}
+REQUEST_SPECIAL: Final = REQUEST_DROPPED | {
+    b"host",
+    b"content-length",
+    b"content-type",
+    b"content-encoding",
+}
+RESPONSE_DROPPED: Final = HOP_BY_HOP - {b"proxy-authenticate"} | {b"x-request-id", b"x-served-by"}
+RESPONSE_SPECIAL: Final = RESPONSE_DROPPED | {
+    b"content-length",
+    b"content-type",
+    b"content-encoding",
+}
+
+PROTECTED: Final = frozenset({b"host", b"content-length", b"content-type", b"content-encoding"})
+"""Naming one of these in Connection must not remove it: that would change the framing."""
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,%d}" % MAX_REQUEST_ID_BYTES)
+
+
+class Refused(Exception):
+    """The client's message is not one we pass on: it gets `status`, and its connection closes."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+def joined(name: bytes, before: bytes, value: bytes) -> bytes:
+    """Several header lines of one name as one value; a list never passes for a single value."""
+    return before + (b"; " if name == b"cookie" else b", ") + value
+
+
+def check_request(exchange: Exchange, method: bytes, version: str, *, keep_alive: bool) -> None:
+    """Check a whole request head, and set on `exchange` how its body is framed.
+
+    Raises:
+        Refused: with the status to answer; nothing of it may be forwarded.
+    """
+    headers = exchange.headers
+    exchange.method = method
+    exchange.head_only = method == b"HEAD"
+    exchange.http10 = http10 = version == "1.0"
+    if not http10 and version != "1.1":
+        raise Refused(505, f"HTTP version {version} is not spoken here; expected 1.1 or 1.0")
+    if method == b"CONNECT":
+        raise Refused(400, "CONNECT is not supported: this is not a forward proxy")
+    exchange.close = http10 or not keep_alive
+    coding = headers.get(b"transfer-encoding")
+    exchange.chunked = coding is not None
+    if coding is not None:
+        if http10:
+            raise Refused(400, "Transfer-Encoding in an HTTP/1.0 request")
+        if coding.lower() != b"chunked":
+            raise Refused(400, f"Transfer-Encoding is {_shown(coding)}; expected exactly chunked")
+    exchange.wants_body = coding is not None or headers.get(b"content-length", b"0").strip(
+        b"0"
+    ) != (b"")
+    _check_host(exchange)
+    if exchange.target[0] != 0x2F:
+        _to_origin_form(exchange)
+    exchange.expects_continue = False
+    if b"expect" in headers:
+        if headers[b"expect"].lower() != b"100-continue":
+            raise Refused(417, f"Expect is {_shown(headers[b'expect'])}; expected 100-continue")
+        exchange.expects_continue = not http10
+    if b"connection" in headers:
+        drop_named(exchange.parts, headers[b"connection"])
+
+
+def _check_host(exchange: Exchange) -> None:
+    host = exchange.headers.get(b"host")
+    if host is None:
+        if not exchange.http10:
+            raise Refused(400, "no Host; HTTP/1.1 needs exactly one")
+    elif not host or b"," in host or b" " in host or b"/" in host:
+        raise Refused(400, f"Host is {_shown(host)}; expected exactly one host")
+
+
+def _to_origin_form(exchange: Exchange) -> None:
+    """Take `http://host/path` apart (RFC 9112, 3.2.2): its authority stands over Host."""
+    target = exchange.target
+    if target == b"*" and exchange.method == b"OPTIONS":
+        return
+    scheme, found, rest = target.partition(b"://")
+    if not found or scheme.lower() not in (b"http", b"https"):
+        raise Refused(400, f"request target is {_shown(target)}; expected a path")
+    cut = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
+    authority, path = rest[:cut], rest[cut:]
+    if not authority or b"@" in authority:
+        raise Refused(400, f"request target is {_shown(target)}; expected a host in it")
+    exchange.target = path if path.startswith(b"/") else b"/" + path
+    exchange.headers[b"host"] = authority
+    remove(exchange.parts, frozenset({b"host"}))
+    exchange.parts[:0] = (b"Host", b": ", authority, b"\r\n")
+
+
+def drop_named(parts: list[bytes], connection: bytes) -> None:
+    """Remove the headers that `Connection` names, but for those that frame the message."""
+    named = frozenset(name.strip().lower() for name in connection.split(b",")) - PROTECTED
+    if not named <= _OPTIONS:
+        remove(parts, named)
+
+
+_OPTIONS: Final = frozenset({b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings", b""})
+"""Options that name no header, or one that is dropped anyway."""
+
+
+def remove(parts: list[bytes], names: frozenset[bytes]) -> None:
+    """Take header lines out of a flat list of name, colon, value, line end."""
+    for index in range(len(parts) - 4, -1, -4):
+        if parts[index].lower() in names:
+            del parts[index : index + 4]
+
+
+def is_request_id(value: bytes) -> bool:
+    return _REQUEST_ID.fullmatch(value) is not None
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk. Never empty: an empty chunk would end the body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+_PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+STATUS_LINES: Final = tuple(
+    b"HTTP/1.1 %d %b\r\n" % (code, _PHRASES.get(code, b"")) for code in range(1000)
+)
+"""Clients ignore the phrase (RFC 9112, 4), so the upstream's own is not copied."""
+
+
+def has_no_body(status: int) -> bool:
+    return status in (204, 304)
+
+
+def cookie_value(header: bytes, name: bytes) -> bytes | None:
+    """The first cookie of that name, quotes removed."""
+    for pair in header.split(b";"):
+        key, found, value = pair.partition(b"=")
+        if found and key.strip() == name:
+            return value.strip().strip(b'"')
+    return None
+
+
+def _shown(value: bytes) -> str:
+    """A value as it may stand in an answer: short, and only what can be printed."""
+    return repr(value[:64].decode("latin-1"))

@@ -1,0 +1,194 @@
+"""What a plan means for the request path, worked out once when it comes into force.
+
+A lane is one way that a request may go: assigned arm, arm that serves, endpoints, and the bytes
+that every exchange on it shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from gateway.counters import SeriesCounters, TallyCell, new_series
+from gateway.outcome import RetryBudget
+from gateway.pool import Endpoint
+from gateway.record import Stamp
+from gateway.routing import LivePlan
+from gateway.settings import RouteSettings
+from mlops.contracts.plan import Arm, RoutePlan, Slot
+
+if TYPE_CHECKING:
+    from gateway.exchange import Exchange, UpstreamSide
+
+    Upstreams = Endpoint[UpstreamSide, Exchange]
+
+MIN_KEPT_BYTES: Final = 64 * 1024
+"""Longest body that is kept to send again; a longer request gets one attempt once it is sent."""
+
+MAX_VERSIONS: Final = 32
+"""Versions per route whose counters are kept: the last month or two of daily releases."""
+
+SECOND_NS: Final = 1_000_000_000
+
+
+class ArmCount:
+    """Since the start, charged to the assigned arm."""
+
+    __slots__ = ("cancelled", "errors", "requests")
+
+    def __init__(self) -> None:
+        self.requests = self.errors = self.cancelled = 0
+
+
+class Lane:
+    """One way through the gateway under one plan."""
+
+    __slots__ = (
+        "arm_count",
+        "cell",
+        "endpoints",
+        "failover",
+        "headers",
+        "is_stable",
+        "replaced",
+        "route",
+        "series",
+        "served_by",
+        "stamp",
+    )
+
+    def __init__(
+        self,
+        route: RouteState,
+        arm: Arm,
+        served: Arm,
+        slot: Slot,
+        endpoints: tuple[Upstreams, ...],
+        share_bp: int,
+    ) -> None:
+        settings = route.settings
+        self.route = route
+        self.endpoints = endpoints
+        self.is_stable = served is Arm.STABLE
+        self.failover: Lane | None = None
+        """Where a request goes that this lane's own endpoints could not take."""
+        self.cell: TallyCell = route.cell(arm, route.live.plan.generation)
+        self.arm_count = route.arm_counts[arm]
+        self.series = route.series_of(arm, slot.version)
+        self.headers = b"".join(
+            b"%b: %b\r\n" % (name.encode("latin-1"), value.encode("latin-1"))
+            for name, value in slot.headers.items()
+        )
+        self.replaced = frozenset(name.lower().encode("latin-1") for name in slot.headers)
+        """The client's own headers of these names are not passed on."""
+        self.served_by = (
+            b"x-served-by: %b;%b\r\n" % (served.encode(), slot.version.encode("latin-1", "replace"))
+            if route.says_served_by
+            else b""
+        )
+        self.stamp = msgspec.json.encode(
+            Stamp(
+                route=settings.name,
+                model=settings.model,
+                generation=route.live.plan.generation,
+                share_bp=share_bp,
+                arm=arm,
+                served_arm=served,
+                version=slot.version,
+                profile=settings.record.profile,
+            )
+        )
+
+
+class RouteState:
+    """One route: its settings as the request path wants them, and the lanes of the live plan."""
+
+    def __init__(self, settings: RouteSettings, *, says_served_by: bool) -> None:
+        self.settings = settings
+        self.says_served_by = says_served_by
+        self.live: LivePlan
+        self.lanes: dict[str, Lane] = {}
+        self.lapsed: Lane
+        """Where everything goes once the lease has ended."""
+        self.share_bp = 0
+        self.requests = 0
+        self.cells: dict[tuple[str, int], TallyCell] = {}
+        self.arm_counts = {arm.value: ArmCount() for arm in Arm}
+        self.series: dict[tuple[str, str], list[SeriesCounters]] = {}
+        match = settings.match
+        self.prefix = match.prefix.encode()
+        self.host = match.host.lower().encode() if match.host else None
+        self.methods = match.methods
+        self.takes_all = self.prefix == b"/" and self.host is None and not self.methods
+        sticky = settings.sticky
+        self.sticky_header = sticky.header.lower().encode() if sticky.header else None
+        self.sticky_cookie = sticky.cookie.encode() if sticky.cookie else None
+        self.sticky_json = sticky.json
+        self.override = settings.override
+        self.is_plainly_sticky = self.sticky_header is not None and not self.override
+        timeouts = settings.timeouts
+        self.connect_s = timeouts.connect_s
+        self.connect_ns = int(timeouts.connect_s * SECOND_NS)
+        self.first_byte_ns = int(timeouts.first_byte_s * SECOND_NS)
+        self.idle_ns = int(timeouts.idle_s * SECOND_NS)
+        self.bodies_bytes = settings.record.bodies_bytes
+        self.kept_bytes = max(settings.record.bodies_bytes, MIN_KEPT_BYTES)
+        self.attempts = settings.retry.attempts
+        self.retry_on = settings.retry.on
+        self.retry_statuses = frozenset(int(word) for word in self.retry_on if word.isdigit())
+        self.budget = RetryBudget(settings.retry.budget_percent)
+
+    def matches(self, host: bytes, path: bytes, method: bytes) -> bool:
+        """Prefixes are compared byte by byte, as in nginx and Envoy: `/v1` takes `/v1x` too."""
+        return (
+            path.startswith(self.prefix)
+            and (self.host is None or _without_port(host) == self.host)
+            and (not self.methods or method in self.methods)
+        )
+
+    def apply(self, live: LivePlan, endpoint: Callable[[str], Upstreams]) -> None:
+        """Replace the plan whole. Exchanges under way keep the lane they have."""
+        plan = live.plan
+        slots = {arm: slot for arm in Arm if (slot := plan.slot(arm)) is not None}
+        pools = {arm: tuple(endpoint(url) for url in slot.endpoints) for arm, slot in slots.items()}
+        self.live = live
+        self.share_bp = plan.canary_share_bp + plan.holdback_share_bp
+        lanes: dict[str, Lane] = {}
+        for arm, slot in slots.items():
+            lane = Lane(self, arm, arm, slot, pools[arm], self.share_bp)
+            if arm is not Arm.STABLE:
+                lane.failover = Lane(
+                    self, arm, Arm.STABLE, plan.stable, pools[Arm.STABLE], self.share_bp
+                )
+            lanes[arm.value] = lane
+        self.lanes = lanes
+        self.lapsed = Lane(self, Arm.STABLE, Arm.STABLE, plan.stable, pools[Arm.STABLE], 0)
+        self._forget_versions(plan)
+
+    def cell(self, arm: Arm, generation: int) -> TallyCell:
+        key = (arm.value, generation)
+        cell = self.cells.get(key)
+        if cell is None:
+            cell = self.cells[key] = TallyCell(self.settings.name, arm.value, generation)
+        return cell
+
+    def series_of(self, arm: Arm, version: str) -> list[SeriesCounters]:
+        key = (arm.value, version)
+        series = self.series.get(key)
+        if series is None:
+            series = self.series[key] = new_series(self.settings.name, arm.value, version)
+        return series
+
+    def _forget_versions(self, plan: RoutePlan) -> None:
+        named = {slot.version for arm in Arm if (slot := plan.slot(arm)) is not None}
+        for key in [key for key in self.series if key[1] not in named]:
+            if len(self.series) <= MAX_VERSIONS * len(Arm):
+                return
+            del self.series[key]
+
+
+def _without_port(host: bytes) -> bytes:
+    name, colon, port = host.rpartition(b":")
+    return (name if colon and port.isdigit() else host).lower()

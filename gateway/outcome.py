@@ -1,0 +1,83 @@
+"""How an attempt or an exchange ended, classified once, at the edge; and whether to try again."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from gateway.exchange import OUTCOME_INDEX
+from mlops.contracts.record import ERROR_OUTCOMES, Outcome, outcome_of_status
+
+OUTCOME_OF_STATUS: Final = tuple(OUTCOME_INDEX[outcome_of_status(status)] for status in range(1000))
+"""By status; llhttp lets only three digits through."""
+
+OK: Final = OUTCOME_INDEX[Outcome.OK]
+CLIENT_ERROR: Final = OUTCOME_INDEX[Outcome.CLIENT_ERROR]
+TIMEOUT: Final = OUTCOME_INDEX[Outcome.TIMEOUT]
+TRUNCATED: Final = OUTCOME_INDEX[Outcome.TRUNCATED]
+CANCELLED: Final = OUTCOME_INDEX[Outcome.CANCELLED]
+ERRORS: Final = frozenset(OUTCOME_INDEX[outcome] for outcome in ERROR_OUTCOMES)
+
+CLIENT_CLOSED_STATUS: Final = 499
+"""nginx's number for a client that went away; it never goes out on a wire."""
+
+
+class Failure(Enum):
+    """Why an attempt brought no answer. Each knows what it counts as and what the client is told.
+
+    `retry_on` is the word of the route's `retry.on` that allows another attempt; empty: never.
+    """
+
+    CONNECT = (Outcome.UPSTREAM_ERROR, 502, "connect", "no connection to the upstream")
+    CONNECT_TIMEOUT = (Outcome.UPSTREAM_ERROR, 504, "connect", "no connection in time")
+    BUSY = (Outcome.UPSTREAM_ERROR, 503, "connect", "too many requests wait for the upstream")
+    RESET = (Outcome.RESET, 502, "reset", "the upstream closed the connection without an answer")
+    GARBAGE = (Outcome.RESET, 502, "reset", "the upstream's answer is not HTTP")
+    FIRST_BYTE = (Outcome.TIMEOUT, 504, "", "the upstream did not answer in time")
+
+    def __init__(self, outcome: Outcome, status: int, retry_on: str, message: str) -> None:
+        self.outcome = OUTCOME_INDEX[outcome]
+        self.status = status
+        self.retry_on = retry_on
+        self.message = message
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether the upstream may have seen the request."""
+        return self.retry_on != "connect"
+
+
+RETRY_FLOOR: Final = 10
+"""Retries allowed in a window whatever the traffic: a quiet route must be able to retry at all."""
+
+RETRY_WINDOW_NS: Final = 10_000_000_000
+"""Ten seconds, as in Finagle and linkerd: long enough to smooth, short enough to recover."""
+
+
+class RetryBudget:
+    """Retries as a share of recent requests, so that a sick upstream is not hit twice as hard.
+
+    Only requests that may have reached an upstream spend it: one whose connection was refused
+    costs nobody anything twice.
+    """
+
+    __slots__ = ("_floor", "_percent", "_requests_at_start", "_spent", "_window_ends_ns")
+
+    def __init__(self, percent: float, floor: int = RETRY_FLOOR) -> None:
+        self._percent = percent
+        self._floor = floor if percent > 0 else 0
+        self._requests_at_start = 0
+        self._spent = 0
+        self._window_ends_ns = 0
+
+    def spend(self, requests: int, now_ns: int) -> bool:
+        """Take one retry if there is one. `requests` counts all of the route since its start."""
+        if now_ns >= self._window_ends_ns:
+            self._window_ends_ns = now_ns + RETRY_WINDOW_NS
+            self._requests_at_start = requests
+            self._spent = 0
+        recent = requests - self._requests_at_start
+        if self._spent >= self._floor + recent * self._percent / 100:
+            return False
+        self._spent += 1
+        return True

@@ -1,0 +1,113 @@
+"""The table of states, and that whatever happens gives exactly one record."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import outcome
+from gateway.exchange import (
+    ENDED,
+    ENDINGS,
+    EVENTS,
+    FORBIDDEN,
+    LIVE,
+    NEXT,
+    TRANSITIONS,
+    Event,
+    Exchange,
+    NotAllowed,
+    State,
+)
+
+
+def exchange(started_ns=1_000_000):
+    return Exchange(None, b"/", started_ns)
+
+
+def test_every_live_state_accepts_every_ending():
+    assert all(TRANSITIONS[state, ending] is State.ENDED for state in LIVE for ending in ENDINGS)
+
+
+def test_nothing_follows_the_end():
+    assert not [key for key in TRANSITIONS if key[0] is State.ENDED]
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("event", Event)
+def test_the_request_path_reads_the_same_table(state, event):
+    expected = TRANSITIONS.get((state, event))
+    assert NEXT[state * EVENTS + event] == (FORBIDDEN if expected is None else expected)
+    one = exchange()
+    one.state = int(state)
+    if expected is None:
+        with pytest.raises(NotAllowed, match=f"{event.name} cannot happen in {state.name}"):
+            one.on(event)
+        assert one.state == state
+    else:
+        one.on(event)
+        assert one.state == expected
+
+
+@given(st.lists(st.sampled_from(list(Event)), max_size=40))
+def test_any_sequence_of_events_ends_an_exchange_at_most_once(events):
+    one, records = exchange(), []
+    for event in [*events, Event.CLIENT_LOST]:
+        allowed = (State(one.state), event) in TRANSITIONS
+        ends = allowed and TRANSITIONS[State(one.state), event] is State.ENDED
+        try:
+            if ends:
+                one.end(event, outcome.OK, 200, 2_000_000, 10)
+                records.append(one)
+            else:
+                one.on(event)
+        except NotAllowed:
+            assert not allowed
+        else:
+            assert allowed
+    assert len(records) == 1
+    assert one.state == ENDED
+
+
+def test_times_are_durations_from_the_first_byte_of_the_head():
+    one = exchange(started_ns=5_000_000)
+    one.first_ns = 7_000_000
+    one.end(Event.CLIENT_LOST, outcome.CANCELLED, 499, 9_500_000, 1_000_000_000)
+    assert (one.latency_us, one.first_byte_us) == (4500, 2000)
+    assert (one.started_at_us, one.ended_at_us) == (999_995_500, 1_000_000_000)
+    assert one.first_attempt_outcome == outcome.CANCELLED
+
+
+def test_a_first_failure_stays_charged_when_a_later_attempt_succeeds():
+    one = exchange()
+    one.first_attempt_outcome = outcome.TIMEOUT
+    one.end(Event.ANSWERED_HERE, outcome.OK, 200, 2_000_000, 10)
+    assert (one.outcome, one.first_attempt_outcome) == (outcome.OK, outcome.TIMEOUT)
+
+
+def test_bodies_are_cut_at_the_limit_and_say_so():
+    one = exchange()
+    one.kept, one.request_bytes = [b"abc", b"def"], 6
+    one.response_kept, one.response_bytes = [b"ghi"], 3
+    one.set_bodies(4)
+    assert (one.request_body, one.request_body_cut) == (b"abcd", True)
+    assert (one.response_body, one.response_body_cut) == (b"ghi", False)
+
+
+@given(
+    stream=st.lists(st.sampled_from([b"data: 1\n\n", b"data: 2\r\n\r\n"]), max_size=6).map(
+        b"".join
+    ),
+    cuts=st.lists(st.integers(0, 70), max_size=8),
+)
+def test_events_are_counted_wherever_the_stream_is_cut(stream, cuts):
+    one = exchange()
+    one.sse_tail = b""
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    for start, end in pairwise(edges):
+        if start < end:
+            one.note_events(stream[start:end], 1_000_000 * (end + 1))
+    assert one.events == stream.count(b"data:")
