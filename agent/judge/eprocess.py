@@ -25,6 +25,10 @@ WINDOW_DEVIATIONS = 12
 """Beyond this many standard deviations from the mode lies less than double precision can see."""
 
 
+_LOG_FACTORIAL: Floats = gammaln(np.arange(1 << 16) + 1.0)
+"""Half a megabyte that covers every block up to 65,000 requests per arm."""
+
+
 class Table(NamedTuple):
     """Requests and bad ones of both arms in one block."""
 
@@ -51,21 +55,26 @@ def log_partition(table: Table, log_odds: Floats) -> Floats | None:
         return None
     if high - low < FULL_SUPPORT:
         support = np.arange(low, high + 1, dtype=np.float64)
-        terms = _log_weights(table, support)[:, None] + support[:, None] * log_odds[None, :]
+        terms = _log_weights(table, low, high)[:, None] + support[:, None] * log_odds[None, :]
         return _log_sum(terms)
     return np.array([_windowed(table, low, high, one) for one in log_odds])
 
 
-def _log_weights(table: Table, support: Floats) -> Floats:
-    rest = table.bad - support
-    weights = -(
-        gammaln(support + 1)
-        + gammaln(table.candidate - support + 1)
-        + gammaln(rest + 1)
-        + gammaln(table.control - rest + 1)
-    )
-    # A constant that cancels in every ratio keeps the numbers small.
-    return np.asarray(weights + gammaln(table.candidate + 1) + gammaln(table.control + 1))
+def _log_weights(table: Table, low: int, high: int) -> Floats:
+    """log of the terms for u in low..high, without the odds."""
+    # Constants that cancel in every ratio keep the numbers small.
+    constant = gammaln(table.candidate + 1.0) + gammaln(table.control + 1.0)
+    rest = table.control - table.bad
+    weights = _log_factorials(low, high) + _log_factorials(rest + low, rest + high)
+    weights += _log_factorials(table.candidate - high, table.candidate - low)[::-1]
+    weights += _log_factorials(table.bad - high, table.bad - low)[::-1]
+    return np.asarray(constant - weights)
+
+
+def _log_factorials(first: int, last: int) -> Floats:
+    if last < len(_LOG_FACTORIAL):
+        return _LOG_FACTORIAL[first : last + 1]
+    return np.asarray(gammaln(np.arange(first, last + 1) + 1.0))
 
 
 def _log_sum(terms: Floats) -> Floats:
@@ -82,8 +91,9 @@ def _windowed(table: Table, low: int, high: int, log_odds: float) -> float:
     c = (table.candidate + 1) * (table.bad + 1) * odds
     mode = -2 * c / (b - sqrt(b * b - 4 * a * c))
     width = WINDOW_DEVIATIONS * sqrt(high - low) / 2 + 64
-    support = np.arange(max(low, int(mode - width)), min(high, int(mode + width)) + 1.0)
-    return float(_log_sum((_log_weights(table, support) + support * log_odds)[:, None])[0])
+    low, high = max(low, int(mode - width)), min(high, int(mode + width))
+    support = np.arange(low, high + 1, dtype=np.float64)
+    return float(_log_sum((_log_weights(table, low, high) + support * log_odds)[:, None])[0])
 
 
 def log_odds_ratios(table: Table, log_bets: Floats, log_null: float) -> Floats:
