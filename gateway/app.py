@@ -55,15 +55,14 @@ async def serve(path: Path, environ: Mapping[str, str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     settings = config.load(path, environ)
+    store = PlanStore(settings.state_dir)
     spool = None
     if settings.spool is not None:
         spool = await asyncio.to_thread(SpoolWriter.open, settings.spool)
-    gateway = Gateway(settings, spool, lambda: config.load(path, environ))
+    gateway = Gateway(settings, store, spool, lambda: config.load(path, environ))
+    loop.add_signal_handler(signal.SIGHUP, lambda: spawn(gateway.reload_and_log(), name="reload"))
     try:
         await gateway.start()
-        loop.add_signal_handler(
-            signal.SIGHUP, lambda: spawn(gateway.reload_and_log(), name="reload")
-        )
         await stop.wait()
     finally:
         await gateway.stop()
@@ -73,13 +72,17 @@ class Gateway:
     """One worker: a proxy, its plans, its spool and its admin port."""
 
     def __init__(
-        self, settings: GatewaySettings, spool: SpoolWriter | None, read_file: reload.ReadFile
+        self,
+        settings: GatewaySettings,
+        store: PlanStore,
+        spool: SpoolWriter | None,
+        read_file: reload.ReadFile,
     ) -> None:
-        """`read_file` loads the settings again for a reload. Makes the state directory."""
+        """`read_file` loads the settings again for a reload."""
         self._settings = settings
         self._spool = spool
         self._read_file = read_file
-        self._store = PlanStore(settings.state_dir)
+        self._store = store
         self._book = PlanBook()
         self._proxy = Proxy(settings.routes, spool)
         self._control = Control(self._proxy, self._book, self._store, time.monotonic)
@@ -94,12 +97,14 @@ class Gateway:
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._tallies = TallySchedule(int(_wall_s()) - 1)
+        self._serves = False
 
     async def start(self) -> None:
         """Seed or restore every route, open both ports, say so on stdout."""
         for route in self._settings.routes:
             self._take_up(route)
         bound = await self._proxy.listen(self._settings.listen)
+        self._serves = True
         admin = await self._start_admin()
         self._tasks.append(spawn(self._every_second(), name="tally and leases"))
         if any(self._book.is_unpublished(route) for route in self._book.routes):
@@ -113,14 +118,17 @@ class Gateway:
     async def stop(self) -> None:
         """Refuse readiness, let exchanges finish, close the spool, then the admin port."""
         self._readiness.draining = True
-        cut = await self._proxy.drain(DRAIN_TIMEOUT_S)
-        if cut:
-            log.warning("%d exchanges were cut after %g s of draining", cut, DRAIN_TIMEOUT_S)
+        if self._serves:
+            cut = await self._proxy.drain(DRAIN_TIMEOUT_S)
+            if cut:
+                log.warning("%d exchanges were cut after %g s of draining", cut, DRAIN_TIMEOUT_S)
         for task in self._tasks:
             task.cancel()
         if self._spool is not None:
-            last = self._proxy.take_tally(int(_wall_s()))
-            self._tallies.offer(self._spool, replace(last, final=True))
+            if self._serves:
+                # One second ahead: the proxy's time of day may lead ours by a few milliseconds.
+                last = self._proxy.take_tally(int(_wall_s()) + 1)
+                self._tallies.offer(self._spool, replace(last, final=True))
             await asyncio.to_thread(self._spool.close)
         if self._runner is not None:
             await self._runner.cleanup()

@@ -20,7 +20,7 @@ from gateway.config_file import (
     StickyFile,
     decode,
 )
-from gateway.file_values import parse_address, parse_endpoint
+from gateway.file_values import TOKEN, check_header, parse_address, parse_endpoint
 from gateway.settings import (
     Address,
     AdminSettings,
@@ -42,7 +42,6 @@ MAX_ATTEMPTS = 5
 MAX_BODIES_BYTES = 1024 * 1024
 """Longest part of a body that may be kept; the spool's segments are sized for it."""
 ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class ConfigError(ValueError):
@@ -247,12 +246,9 @@ def _slot(file: SlotFile, path: str, environ: Mapping[str, str]) -> Slot:
     headers = {}
     for name, value in file.headers.items():
         with _at(f"{path}.headers"):
-            if not _TOKEN.fullmatch(name):
-                raise ValueError(f"expected the name of a header, got {name!r}")
             text = _secret(value, name, environ) if isinstance(value, EnvironmentValue) else value
             assert text is not None, "a value that is given resolves or raises"
-            if not text.isascii() or not text.isprintable():
-                raise ValueError(f"the value of {name!r} is not printable ASCII")
+            check_header(name, text)
             headers[name] = text
     with _at(path):
         for endpoint in file.endpoints:
@@ -264,7 +260,7 @@ def _match(file: MatchFile, path: str) -> MatchSettings:
     if not file.prefix.startswith("/"):
         raise ValueError(f"{path}.prefix: expected a path that starts with /, got {file.prefix!r}")
     for method in file.methods:
-        if not _TOKEN.fullmatch(method) or method != method.upper():
+        if not TOKEN.fullmatch(method) or method != method.upper():
             raise ValueError(f"{path}.methods: expected methods such as POST, got {method!r}")
     host = file.host.lower() if file.host is not None else None
     if host == "":
@@ -275,7 +271,7 @@ def _match(file: MatchFile, path: str) -> MatchSettings:
 
 def _sticky(file: StickyFile, path: str) -> StickySettings:
     for key, name in (("header", file.header), ("cookie", file.cookie)):
-        if name is not None and not _TOKEN.fullmatch(name):
+        if name is not None and not TOKEN.fullmatch(name):
             raise ValueError(f"{path}.{key}: expected the name of a {key}, got {name!r}")
     if file.json is not None and not file.json.startswith("/"):
         raise ValueError(f"{path}.json: expected a JSON pointer such as /user, got {file.json!r}")

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.file_values import parse_endpoint
+from gateway.file_values import check_header, parse_endpoint
 from gateway.plan_store import NotStored, PlanStore
 from gateway.plans import Origin, PlanBook, StoredPlan
 from gateway.routing import LivePlan
@@ -91,10 +91,10 @@ class Control:
 
         Raises:
             StaleGeneration, UnknownRoute: nothing changed.
-            ValueError: an endpoint is not an address.
+            ValueError: an endpoint or a header cannot be used.
             NotStored: the disk did not take it; nothing changed.
         """
-        check_endpoints(plan)
+        check_slots(plan)
         async with self._changing:
             self.book.check(plan)
             await self._store.save(StoredPlan(plan=plan))
@@ -173,11 +173,15 @@ class Control:
         log.info("route %s: %r", plan.route, self.book.explain(plan.route, self._clock()))
 
 
-def check_endpoints(plan: RoutePlan) -> None:
-    """Raise ValueError unless every endpoint of the plan can be connected to by name."""
+def check_slots(plan: RoutePlan) -> None:
+    """Raise ValueError unless the proxy can use every endpoint and header of the plan."""
     for slot in (plan.stable, plan.canary, plan.previous):
-        for endpoint in slot.endpoints if slot is not None else ():
+        if slot is None:
+            continue
+        for endpoint in slot.endpoints:
             parse_endpoint(endpoint)
+        for name, value in slot.headers.items():
+            check_header(name, value)
 
 
 async def _require_answer(route: str, slot: Slot) -> None:

@@ -19,6 +19,13 @@ _SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)")
 _BYTES_PER = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 _PORTS = range(65_536)
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110's token: a method, or the name of a header or cookie."""
+_FRAMING_HEADERS = frozenset(
+    {"connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding",
+     "upgrade"}
+)  # fmt: skip
+"""Headers that say how a message is framed or its connection used (RFC 9112)."""
 
 
 class Duration:
@@ -101,6 +108,16 @@ def parse_endpoint(text: str) -> Address:
     if parts.scheme != "http" or not host or extra:
         raise ValueError(f"endpoint {text!r}: expected http://HOST:PORT and nothing after it")
     return Address(host=host, port=port)
+
+
+def check_header(name: str, value: str) -> None:
+    """Raise ValueError unless a slot may add this header. The message never holds the value."""
+    if not TOKEN.fullmatch(name):
+        raise ValueError(f"expected the name of a header, got {name!r}")
+    if name.lower() in _FRAMING_HEADERS:
+        raise ValueError(f"the header {name!r} is the gateway's own; it cannot be set")
+    if not value.isascii() or not value.isprintable():
+        raise ValueError(f"the value of the header {name!r} is not printable ASCII")
 
 
 class _Loader(yaml.SafeLoader):

@@ -61,6 +61,10 @@ class Counted(Protocol):
 
     @property
     def in_flight(self) -> int: ...
+    @property
+    def connections(self) -> int: ...
+    @property
+    def refused(self) -> dict[int, int]: ...
     def counters(self) -> Iterable[Series]: ...
 
 
@@ -124,6 +128,17 @@ class Metrics(Collector):
         yield GaugeMetricFamily(
             "gateway_in_flight", "Exchanges open now.", value=self._proxy.in_flight
         )
+        yield GaugeMetricFamily(
+            "gateway_client_connections", "Open now.", value=self._proxy.connections
+        )
+        refused = CounterMetricFamily(
+            "gateway_requests_refused",
+            "Requests answered before they were given to a route.",
+            labels=["status"],
+        )
+        for status, count in self._proxy.refused.items():
+            refused.add_metric([str(status)], count)
+        yield refused
         info = GaugeMetricFamily("gateway_info", "This process.", labels=["worker"])
         info.add_metric([self._worker], 1)
         yield info

@@ -90,5 +90,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     """A sentence: the thing, what was expected, what came."""
     code: str
-    """`stale_generation`, `bad_request`, `unauthorized`, `forbidden`, `not_found`, `conflict`."""
+    """`stale_generation`, `bad_request`, `unauthorized`, `forbidden`, `not_found`, `conflict`;
+    of the gateway also `unhealthy` (rollback without force), `not_stored` (its disk), `bad_config`,
+    `too_large`, `method_not_allowed`, `internal`."""
     live_generation: int | None = None

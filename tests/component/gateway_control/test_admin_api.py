@@ -121,6 +121,23 @@ async def test_a_plan_for_another_route_or_with_a_bad_endpoint_is_refused(
     assert (await status(desk)).plan.generation == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("x-key", "a\r\nx-admin: 1"), ("bad name", "v"), ("Content-Length", "3"), ("x", "\u00e9")],
+)
+async def test_a_header_that_could_break_the_framing_is_refused(
+    open_desk: OpenDesk, plan: MakePlan, name: str, value: str
+) -> None:
+    desk = await open_desk()
+    bad = Slot(version="B", endpoints=("http://127.0.0.1:8012",), headers={name: value})
+    code, problem = await send(
+        desk, "PUT", "/v1/routes/rag/plan", msgspec.structs.replace(plan(7), canary=bad)
+    )
+    assert code == 400
+    assert repr(name) in problem.error
+    assert "x-admin" not in problem.error
+
+
 async def test_fields_of_a_newer_version_are_ignored_and_counted(
     open_desk: OpenDesk, plan: MakePlan
 ) -> None:
