@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ START = datetime(2026, 3, 1, 23, 59, 57, tzinfo=UTC)
 """Three seconds before midnight: every batch reaches into two partitions."""
 
 ENGINE = (sys.executable, "-W", "ignore::SyntaxWarning", "-m", "mlops.local.clickhouse")
-BATCH_ROWS = 2_000
+BATCH_ROWS = 1_000
 ROUNDS = 6
 
 
@@ -41,18 +42,23 @@ class EngineProcess:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.process: subprocess.Popen[str] | None = None
-        self.settings = ClickHouseSettings(host="127.0.0.1", port=1)
+        self.port = 0
+        """Free the first time, the same ever after, so that clients find it again."""
+
+    @property
+    def settings(self) -> ClickHouseSettings:
+        return ClickHouseSettings(host="127.0.0.1", port=self.port)
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [*ENGINE, "--path", str(self.directory), "--port", "0"],
+            [*ENGINE, "--path", str(self.directory), "--port", str(self.port)],
             stdout=subprocess.PIPE,
             text=True,
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith("ready http://127.0.0.1:"), line
-        self.settings = ClickHouseSettings(host="127.0.0.1", port=int(line.rsplit(":", 1)[1]))
+        self.port = int(line.rsplit(":", 1)[1])
 
     def end(self, number: signal.Signals) -> int:
         if self.process is None:
@@ -85,6 +91,7 @@ def engine(tmp_path: Path) -> Iterator[EngineProcess]:
     process.end(signal.SIGKILL)
 
 
+@cache
 def batch(number: int) -> list[Row]:
     rng = random.Random(number)
     rows = []
@@ -164,45 +171,42 @@ def check_exactly_once(engine: EngineProcess, batches: list[list[Row]]) -> None:
 
 
 async def insert_until_killed(
-    engine: EngineProcess, first: int, kill_after_s: float
-) -> tuple[int, int]:
+    engine: EngineProcess, log: FeatureLog, first: int, kill_after_s: float
+) -> int:
     """Insert batches from number `first` on while the engine is killed.
 
-    Returns how many were acknowledged, and the number of the one whose outcome is unknown.
+    Returns the number of the batch whose outcome is unknown.
     """
-    log = await FeatureLog.connect(engine.settings)
     assert engine.process is not None
     asyncio.get_running_loop().call_later(kill_after_s, engine.process.kill)
     number = first
-    try:
-        while True:
+    while True:
+        try:
             await log.insert_rows(batch(number), token=f"w0/{number}")
-            number += 1
-    except Unavailable:
-        return number - first, number
-    finally:
-        await log.close()
+        except Unavailable:
+            return number
+        number += 1
 
 
 async def kill_rounds(engine: EngineProcess, rounds: int, seed: int) -> Counter[str]:
     """Kill, restart, retry with the same token, compare; returns what the engine held each time."""
     rng = random.Random(seed)
     await migrate(engine.settings)
+    log = await FeatureLog.connect(engine.settings)
     seen: Counter[str] = Counter()
     done = 0
     for _ in range(rounds):
-        _, unknown = await insert_until_killed(engine, done, rng.uniform(0.02, 0.6))
+        unknown = await insert_until_killed(engine, log, done, rng.uniform(0.02, 0.6))
         engine.end(signal.SIGKILL)
         engine.start()
         where = f"WHERE batch = 'w0/{unknown}'"
         stored = engine.rows(f"SELECT count() FROM query_features {where}")[0][0]
         counted = engine.rows(f"SELECT sum(rows) FROM second_count_batches FINAL {where}")[0][0]
         seen[f"{_part_of(stored)} of the rows, {_part_of(counted)} of the counts"] += 1
-        log = await FeatureLog.connect(engine.settings)
         await log.insert_rows(batch(unknown), token=f"w0/{unknown}")
-        await log.close()
         done = unknown + 1
         check_exactly_once(engine, [batch(number) for number in range(done)])
+    await log.close()
     return seen
 
 
