@@ -65,6 +65,8 @@ class Recorder:
         self._lock = segments.take_lock(spool / LOCK_NAME)
         if self._lock is None:
             raise SpoolTaken(f"another recorder already reads {spool}; expected to be the only one")
+        with segments.locked(spool) as usage:
+            usage.count()
 
     def stop(self) -> None:
         """End `run` after the batches in hand."""

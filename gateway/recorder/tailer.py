@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -208,16 +207,19 @@ class WorkerTailer:
 
     def _free_segments(self) -> None:
         """Everything before the cursor's segment is acknowledged."""
-        for number in self._reader.segments():
-            if number < self._cursor.done.segment:
-                segments.segment_path(self._directory, number).unlink()
+        read = [x for x in self._reader.segments() if x < self._cursor.done.segment]
+        if read:
+            segments.remove_segments(self._settings.spool_dir, self.worker, read)
 
     def _remove(self) -> None:
         """Remove the directory; the cursor after the segments, so that none is read anew."""
+        segments.remove_segments(self._settings.spool_dir, self.worker, self._reader.segments())
         last = (segments.CURSOR_NAME, segments.LOCK_NAME)
-        names: list[Path] = [x for x in self._directory.iterdir() if x.name not in last]
-        with segments.locked(self._settings.spool_dir):
-            for path in [*names, *(self._directory / name for name in last)]:
-                path.unlink(missing_ok=True)
+        others = [x.name for x in self._directory.iterdir() if x.name not in last]
+        with segments.locked(self._settings.spool_dir) as usage:
+            for name in (*others, *last):
+                (self._directory / name).unlink(missing_ok=True)
             self._directory.rmdir()
+            if others:  # segments that were being made
+                usage.count()
         log.info("worker %s is gone and everything of it is stored", self.worker)

@@ -14,13 +14,15 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from mmap import PAGESIZE, mmap
 from pathlib import Path
 
 from gateway.spool.format import encode_header
 
 SUFFIX = ".seg"
+_MAKING = ".new"
+"""After `SUFFIX` while a segment is being made."""
 LOCK_NAME = "lock"
 CURSOR_NAME = "cursor"
 DIRECTORY_MODE = 0o700
@@ -29,8 +31,10 @@ FILE_MODE = 0o600
 
 _POPULATE_WRITE = 23
 """MADV_POPULATE_WRITE of Linux 5.14; the mmap module has no name for it."""
-_PIECE_BYTES = 64 * 1024
-"""Populated at a time: some 30 µs during which the process's other page faults may wait."""
+_PIECE_BYTES = 1024**2
+"""Populated at a time: some 200 µs during which a memory map of another thread may wait. After each
+piece this thread waits for the interpreter's lock, up to 5 ms when the event loop is busy."""
+_NOTE_BYTES = 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -54,27 +58,63 @@ def workers_of(spool: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(spool) if entry.is_dir(follow_symlinks=False))
 
 
-def used_bytes(spool: Path) -> int:
-    """Space that all workers' segments take, those being made included."""
-    total = 0
-    for worker in workers_of(spool):
-        with contextlib.suppress(FileNotFoundError):  # the recorder has just removed it
-            for entry in os.scandir(spool / worker):
-                with contextlib.suppress(FileNotFoundError):
-                    if SUFFIX in entry.name:
-                        total += entry.stat().st_size
-    return total
+class Usage:
+    """Space that all workers' segments take, as noted in the spool's lock file.
+
+    Noted, not looked up: with two thousand segments a look costs the preparing thread thousands of
+    system calls, after each of which it may wait 5 ms for the interpreter's lock. A process killed
+    between a change and its note leaves the note wrong until the next one starts and counts.
+    """
+
+    def __init__(self, spool: Path, descriptor: int) -> None:
+        self._spool = spool
+        self._descriptor = descriptor
+
+    def bytes(self) -> int:
+        return int.from_bytes(os.pread(self._descriptor, _NOTE_BYTES, 0), "little")
+
+    def add(self, change: int) -> None:
+        """Note that so many bytes were allocated, or freed if negative."""
+        self._note(max(0, self.bytes() + change))
+
+    def count(self) -> int:
+        """Look at every segment and note what is really there."""
+        total = sum(
+            _size(Path(entry.path))
+            for worker in workers_of(self._spool)
+            for entry in os.scandir(self._spool / worker)
+            if SUFFIX in entry.name
+        )
+        self._note(total)
+        return total
+
+    def _note(self, total: int) -> None:
+        os.pwrite(self._descriptor, total.to_bytes(_NOTE_BYTES, "little"), 0)
 
 
 @contextlib.contextmanager
-def locked(spool: Path) -> Iterator[None]:
-    """Hold the spool's lock; waits for whoever has it, which is milliseconds."""
+def locked(spool: Path) -> Iterator[Usage]:
+    """Hold the spool's lock; waits for whoever has it, which is milliseconds.
+
+    Segments appear and go only under it.
+    """
     descriptor = os.open(spool / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield Usage(spool, descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_segments(spool: Path, worker: str, numbers: Iterable[int]) -> None:
+    """Give the space of these segments back to every worker."""
+    with locked(spool) as usage:
+        freed = 0
+        for number in numbers:
+            path = segment_path(spool / worker, number)
+            freed += path.stat().st_size
+            path.unlink()
+        usage.add(-freed)
 
 
 def take_lock(path: Path) -> int | None:
@@ -161,4 +201,12 @@ def touch(memory: mmap) -> None:
 
 
 def _temporary(directory: Path, segment: int) -> Path:
-    return directory / f"{segment:08d}{SUFFIX}.new"
+    return directory / f"{segment:08d}{SUFFIX}{_MAKING}"
+
+
+def _size(path: Path) -> int:
+    """Of a segment that may just be given its name."""
+    for name in (path, path.with_name(path.name.removesuffix(_MAKING))):
+        with contextlib.suppress(FileNotFoundError):
+            return name.stat().st_size
+    return 0

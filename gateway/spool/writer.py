@@ -203,7 +203,8 @@ class _Preparer:
 
     def open(self) -> None:
         self._spool.mkdir(mode=segments.DIRECTORY_MODE, parents=True, exist_ok=True)
-        with segments.locked(self._spool):
+        with segments.locked(self._spool) as usage:
+            usage.count()
             self._directory.mkdir(mode=segments.DIRECTORY_MODE)
             self._lock = segments.take_lock(self._directory / segments.LOCK_NAME)
         assert self._lock is not None, "the directory is new, nobody else can hold its lock"
@@ -229,9 +230,9 @@ class _Preparer:
         self._used.put(None)
         self._thread.join(CLOSE_S)
         self._unmap_used()
-        for number in range(self._taken + 1, self._made + 1):
-            with contextlib.suppress(OSError):
-                segments.segment_path(self._directory, number).unlink()
+        with contextlib.suppress(OSError):  # then the recorder removes them
+            unused = range(self._taken + 1, self._made + 1)
+            segments.remove_segments(self._spool, self._directory.name, unused)
         while self._ready:
             self._ready.popleft().close()
         if self._lock is not None:
@@ -279,10 +280,16 @@ class _Preparer:
 
     def _make(self) -> str:
         number = self._made + 1
-        with segments.locked(self._spool):  # so that workers together respect the limit
-            if segments.used_bytes(self._spool) + self._segment_bytes > self._limit_bytes:
+        with segments.locked(self._spool) as usage:  # so that workers together keep the limit
+            if usage.bytes() + self._segment_bytes > self._limit_bytes:
                 return SPOOL_FULL
             segments.make_segment(self._directory, number, self._segment_bytes)
-        self._ready.append(segments.map_segment(self._directory, number))
+            usage.add(self._segment_bytes)
+        try:
+            self._ready.append(segments.map_segment(self._directory, number))
+        except OSError:
+            with segments.locked(self._spool) as usage:
+                usage.add(-self._segment_bytes)
+            raise
         self._made = number
         return NOT_READY
