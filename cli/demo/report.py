@@ -125,4 +125,4 @@ async def _difference(client: AsyncClient) -> str:
     only_fresh = set(fresh.result_rows) - set(kept.result_rows)
     if not only_kept and not only_fresh:
         return ""
-    return f"aggregates {sorted(only_kept)[:3]}, rows {sorted(only_fresh)[:3]}"
+    return f"aggregates {list(only_kept)[:3]}, rows {list(only_fresh)[:3]}"

@@ -39,15 +39,12 @@ class View:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(
-            console=console, auto_refresh=False, get_renderable=self.render, transient=False
-        )
         self._lines: deque[Text] = deque(maxlen=MAX_LINES)
         self._counts = TrafficCounts()
         self._status: dict[str, Any] = {}
         self._started_at_s = time.monotonic()
         self._rate: deque[tuple[float, int]] = deque(maxlen=20)
-        self._last_line = ""
+        self._live = Live(console=console, auto_refresh=False, get_renderable=self.render)
 
     def __enter__(self) -> View:
         if self._console.is_terminal:
