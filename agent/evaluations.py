@@ -54,7 +54,7 @@ class Evaluations:
 
     async def run(self) -> None:
         """Store, until cancelled."""
-        while True:  # noqa: ASYNC110
+        while True:
             stored = await self.flush()
             # Scores are gathered into batches: waiting for the first one would store it alone.
             await asyncio.sleep(STORE_EVERY_S if stored else RETRY_AFTER_S)

@@ -111,15 +111,15 @@ def to_document(policy: Policy) -> dict[str, Any]:
         checks["score"] = {"field": score.field, "margin": score.margin}
     return {
         "steps": [_step_document(step) for step in policy.steps],
-        "bake": {"duration": f"{policy.bake_s!r}s"},
+        "bake": {"duration": policy.bake_s},
         "alpha": policy.alpha,
         "beta": policy.beta,
-        "lease": f"{policy.lease_s!r}s",
-        "grace": f"{policy.grace_s!r}s",
-        "dwell": f"{policy.dwell_s!r}s",
-        "holdback": f"{policy.holdback_share_bp / 100!r}%",
-        "block": f"{policy.block_s}s",
-        "settle": f"{policy.settle_s}s",
+        "lease": policy.lease_s,
+        "grace": policy.grace_s,
+        "dwell": policy.dwell_s,
+        "holdback": policy.holdback_share_bp / 100,
+        "block": policy.block_s,
+        "settle": policy.settle_s,
         "sampleRatioTolerance": policy.sample_ratio_tolerance,
         "checks": checks,
     }
@@ -128,7 +128,7 @@ def to_document(policy: Policy) -> dict[str, Any]:
 def _step_document(step: Step) -> dict[str, Any]:
     if isinstance(step, SetWeight):
         return {"setWeight": step.share_bp / 100}
-    return {"pause": {} if step.duration_s == inf else {"duration": f"{step.duration_s!r}s"}}
+    return {"pause": {} if step.duration_s == inf else {"duration": step.duration_s}}
 
 
 # ---- values ------------------------------------------------------------------------------------
