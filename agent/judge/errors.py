@@ -40,9 +40,12 @@ class Guard:
 
     def __init__(self) -> None:
         self._process = FixedShare(len(_LOG_GUARD_BETS))
+        self.seen = Table(0, 0, 0, 0)
+        """Everything so far."""
 
     def absorb(self, table: Table) -> None:
         """One second or block."""
+        self.seen = _sum(self.seen, table)
         tests = ((_LOG_GUARD_BETS, _LOG_GUARD_NULL),)
         self._process.absorb(log_odds_ratios_many(table, tests)[0])
 

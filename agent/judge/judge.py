@@ -152,11 +152,16 @@ class Judge:
             part = exp(parts[name])
             if part < total / 10:
                 break
-            numbers = _numbers(name, results[name]) if name in results else "nearly all fail"
-            reasons.append(
-                f"{name}: {numbers}; evidence {part:.3g} of {1 / self._alpha:.3g} needed"
-            )
+            numbers = _numbers(name, results[name]) if name in results else self._catastrophe()
+            reasons.append(f"{name}: {numbers} (e-value {part:.3g}, limit {1 / self._alpha:.3g})")
         return tuple(reasons)
+
+    def _catastrophe(self) -> str:
+        seen = self._guard.seen
+        return (
+            f"{seen.candidate_bad} errors in {seen.candidate} requests of the candidate, "
+            f"{seen.control_bad} in {seen.control} of the control"
+        )
 
     def _missing(self, results: Mapping[str, CheckResult]) -> tuple[str, ...]:
         """Why this is not HEALTHY yet; empty if it is."""
@@ -164,7 +169,7 @@ class Judge:
             return ("the policy has no check, so nothing can be proved",)
         seen = f"{self._candidate_requests} candidate requests"
         if self._guard.log_value >= log(SUSPICIOUS_E_VALUE):
-            return (f"guard: suspicious after {seen}, evidence {exp(self._guard.log_value):.3g}",)
+            return (f"guard: suspicious after {seen}, {self._catastrophe()}",)
         reasons = []
         for name, one in results.items():
             if one.e_value >= SUSPICIOUS_E_VALUE:
@@ -185,7 +190,8 @@ def _numbers(name: str, one: CheckResult) -> str:
             return f"{one.candidate_value:.2%} against {one.control_value:.2%}"
         case "latency" | "ttft":
             candidate_ms, control_ms = one.candidate_value / 1000, one.control_value / 1000
-            return f"{candidate_ms:.1f} ms against {control_ms:.1f} ms ({one.effect:+.0%})"
+            which = "" if one.quantile is None else f"p{one.quantile * 100:g} "
+            return f"{which}{candidate_ms:.1f} ms against {control_ms:.1f} ms ({one.effect:+.0%})"
         case _:
             return f"{one.candidate_value:.3f} against {one.control_value:.3f}"
 

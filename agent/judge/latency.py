@@ -73,6 +73,13 @@ class History:
         """The bin the quantile lies in; None while the history is too short to tell."""
         if self.count < max(MIN_REFERENCE, MIN_TAIL / (1 - quantile)):
             return None
+        return self._bin_at(quantile)
+
+    def shown_us(self, quantile: float) -> float | None:
+        """The quantile to show, however short the history; None while it is empty."""
+        return upper_edge_us(self._bin_at(quantile)) if self.count else None
+
+    def _bin_at(self, quantile: float) -> int:
         seen = 0
         for index in sorted(self._bins):
             seen += self._bins[index]
@@ -148,10 +155,7 @@ class LatencyTest:
         index = MARGIN_FACTORS.index(PROOFS[level].margin_factor)
         mirrored = self._mirrored(index)
         worst = max(self._quantiles, key=lambda one: one.worse.log_value).quantile
-        candidate, control = (
-            upper_edge_us(found) if (found := history.quantile_bin(worst)) is not None else None
-            for history in (self._candidate, self._control)
-        )
+        candidate, control = self._candidate.shown_us(worst), self._control.shown_us(worst)
         return CheckResult(
             candidate_count=self._candidate_count,
             control_count=self._control_count,
@@ -161,6 +165,7 @@ class LatencyTest:
             e_value=e_value(self.log_value),
             noninferiority_e_value=e_value(mirrored),
             still_needed=self._paces[index].needed(mirrored, self._candidate_count, log_goal),
+            quantile=worst,
         )
 
 

@@ -37,6 +37,8 @@ class CheckResult:
     """Evidence that it is not worse than this step's margin."""
     still_needed: int | None
     """Candidate requests until that is proved, at the pace so far; None: cannot be said yet."""
+    quantile: float | None = None
+    """Which quantile the values are of, where they are of one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
