@@ -25,8 +25,9 @@ DISCOVERY_S = 0.25
 """Between two looks for new workers: how late a new worker's first record is at most read."""
 FAILED_RETRY_S = 5.0
 """After a failure that is not known to last."""
-MAX_WORKERS_AT_ONCE = 32
-"""Tailed together, a batch in hand each; the directories of workers past this wait their turn."""
+MAX_WORKERS_AT_ONCE = 64
+"""Tailed together, a batch in hand each: 512 MB at the worst. More than any gateway has workers;
+directories past this, of workers long gone, wait their turn."""
 
 
 class SpoolTaken(Exception):

@@ -26,17 +26,22 @@ class Batch:
         self._rows += entry.tally is None
         self._bytes += entry.weight_bytes
 
-    def is_due(self, now_s: float) -> bool:
-        """It has enough in it, or was opened long enough ago."""
+    def is_full(self, now_s: float) -> bool:
+        """Nothing more may go in: it is inserted as it is."""
         return bool(self.entries) and (
-            self._rows >= self._settings.batch_rows
+            self._rows >= self._settings.most_rows
             or self._bytes >= self._settings.batch_bytes
             or now_s - self._opened_at_s >= self._settings.batch_s
         )
 
-    def ends_a_second(self) -> bool:
-        """Its last entry is a tally: where nothing more is to be read, waiting gains nothing."""
-        return bool(self.entries) and self.entries[-1].tally is not None
+    def is_enough(self) -> bool:
+        """Where nothing more is there to be read, waiting for more gains nothing.
+
+        It has its rows, or a tally is the last of it: nothing more comes of that second.
+        """
+        return bool(self.entries) and (
+            self._rows >= self._settings.batch_rows or self.entries[-1].tally is not None
+        )
 
 
 def halves(whole: Range, entries: Sequence[Entry]) -> tuple[Range, Range]:

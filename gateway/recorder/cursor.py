@@ -56,18 +56,28 @@ def load(path: Path) -> Cursor:
         raise BadCursor(f"{path}: not a cursor: {exc}") from exc
 
 
-def save(path: Path, cursor: Cursor) -> None:
-    """Replace the file whole; on disk when this returns."""
+def save(path: Path, cursor: Cursor, *, durable: bool) -> None:
+    """Replace the file whole.
+
+    With `durable` it is on disk when this returns, which a range must be before it is inserted.
+    An acknowledgement need not: if a power cut loses it, its range is inserted again in vain.
+    """
     temporary = path.with_name(path.name + ".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     try:
         os.write(descriptor, msgspec.json.encode(cursor))
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if durable:
+        _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)

@@ -81,7 +81,7 @@ class WorkerTailer:
 
     async def _deliver_new(self, entries: list[Entry]) -> None:
         whole = Range(self._cursor.done, self._reader.position)
-        self._save(replace(self._cursor, pending=(whole,)))
+        self._save(replace(self._cursor, pending=(whole,)), durable=True)
         await self._deliver(whole, entries)
         if self._cursor.pending:  # it was split
             position = self._reader.position
@@ -103,7 +103,8 @@ class WorkerTailer:
         except TooManyRows as exc:
             log.warning("batch %s refused, split: %s", whole.token(self.worker), exc)
             self._metrics.splits.inc()
-            self._save(replace(self._cursor, pending=(*halves(whole, entries), *rest)))
+            pending = (*halves(whole, entries), *rest)
+            self._save(replace(self._cursor, pending=pending), durable=True)
             return
         self._save(
             replace(
@@ -112,7 +113,8 @@ class WorkerTailer:
                 pending=rest,
                 last_second=max([self._cursor.last_second, *(entry.second for entry in entries)]),
                 is_final=self._cursor.is_final or any(x.tally and x.tally.final for x in entries),
-            )
+            ),
+            durable=False,
         )
         self.oldest_s = None
         self._free_segments()
@@ -123,7 +125,7 @@ class WorkerTailer:
         Empty only when the recorder stops.
         """
         batch = Batch(self._settings)
-        while not batch.is_due(self._clock_s()):
+        while not batch.is_full(self._clock_s()):
             start = self._reader.position
             records = self._reader.read(READ_RECORDS, final=self._is_dead)
             self._report_cuts()
@@ -135,7 +137,7 @@ class WorkerTailer:
                 self.oldest_s = batch.entries[0].ended_at_s
             if records:
                 await asyncio.sleep(0)
-            elif batch.ends_a_second():
+            elif batch.is_enough():
                 break
             elif self._is_dead:
                 return batch.entries or None
@@ -146,7 +148,7 @@ class WorkerTailer:
     def _skip_nothing(self) -> None:
         """Free a segment that is read to its end: the writer may be waiting for its space."""
         if self._reader.position.segment > self._cursor.done.segment:
-            self._save(replace(self._cursor, done=self._reader.position))
+            self._save(replace(self._cursor, done=self._reader.position), durable=False)
             self._free_segments()
 
     async def _wait_for_more(self) -> bool:
@@ -201,8 +203,8 @@ class WorkerTailer:
         tally = Tally(worker=self.worker, second=self._cursor.last_second, final=True)
         await self._delivery.deliver_tally(tally, f"{self.worker}/final")
 
-    def _save(self, cursor: Cursor) -> None:
-        cursors.save(self._cursor_path, cursor)
+    def _save(self, cursor: Cursor, *, durable: bool) -> None:
+        cursors.save(self._cursor_path, cursor, durable=durable)
         self._cursor = cursor
 
     def _free_segments(self) -> None:

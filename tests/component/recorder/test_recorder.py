@@ -65,10 +65,17 @@ async def test_thousands_of_records_of_two_workers_come_once_and_in_order(
 
 async def test_a_batch_is_full_at_its_rows(harness: Any, exchange: Exchange) -> None:
     offer(harness.writer(), exchange, 1_000)
-    async with harness.recording(batch_rows=300, batch_s=0.5):
+    async with harness.recording(most_rows=300, batch_s=0.5):
         await harness.until(lambda: len(harness.log.request_ids()) == 1_000)
     sizes = [len(rows) for rows in harness.log.rows.values()]
     assert sizes == [400, 400, 200], "reads of 200 records until there are 300"
+
+
+async def test_a_batch_with_enough_rows_waits_for_no_more(harness: Any, exchange: Exchange) -> None:
+    offer(harness.writer(), exchange, 500)
+    async with harness.recording(batch_rows=500, batch_s=3600.0):
+        await harness.until(lambda: len(harness.log.request_ids()) == 500)
+    assert len(harness.log.rows) == 1
 
 
 async def test_a_batch_is_full_at_its_bytes(harness: Any, exchange: Exchange) -> None:
