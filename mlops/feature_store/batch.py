@@ -28,6 +28,13 @@ MAX_BATCH_ROWS = 65_536
 MAX_TOKEN_CHARS = 256
 """Longest token; it is stored with every row of its batch."""
 
+MAX_BATCH_DAYS = 50
+"""Days that one batch may lie in: each is a part of its own, and the engine takes at most 100."""
+
+_DAY_US = 86_400_000_000
+_END_OF_SECONDS_US = 2**32 * 1_000_000
+"""Seconds are kept in 32 bits, until the year 2106."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _STARTED = ROW_COLUMNS.index("started_at")
@@ -78,7 +85,7 @@ def batch_of(rows: Sequence[Row], token: str) -> Batch:
     """Turn rows into columns.
 
     Raises:
-        Refused: no rows, too many, a token that is empty or too long, or a time without a zone.
+        Refused: no rows, too many, a token that is empty or too long, or times that do not fit.
     """
     check_token(token)
     if not 0 < len(rows) <= MAX_BATCH_ROWS:
@@ -87,14 +94,26 @@ def batch_of(rows: Sequence[Row], token: str) -> Batch:
     columns[_STARTED] = [microseconds(moment) for moment in columns[_STARTED]]
     ended = [microseconds(moment) for moment in columns[_ENDED]]
     columns[_ENDED] = ended
+    _check_times(ended)
     routes = sorted({row.route for row in rows})
     return Batch(token, columns, len(rows), routes, min(ended), max(ended))
+
+
+def _check_times(ended: Sequence[int]) -> None:
+    for moment_us in (min(ended), max(ended)):
+        if not 0 <= moment_us < _END_OF_SECONDS_US:
+            raise Refused(f"ended_at is {moment_us} us since 1970, expected the years 1970 to 2105")
+    days = len({moment_us // _DAY_US for moment_us in ended})
+    if days > MAX_BATCH_DAYS:
+        raise Refused(f"the batch lies in {days} days, at most {MAX_BATCH_DAYS}")
 
 
 def check_token(token: str) -> None:
     """Refuse a token that could not tell batches apart."""
     if not 0 < len(token) <= MAX_TOKEN_CHARS:
-        raise Refused(f"token {token[:40]!r} has {len(token)} characters, expected 1 to 256")
+        raise Refused(
+            f"token {token[:40]!r} has {len(token)} characters, expected 1 to {MAX_TOKEN_CHARS}"
+        )
 
 
 _ROWS_OF_BATCH = f"""{BATCH} = {{batch:String}} AND route IN {{routes:Array(String)}}

@@ -161,9 +161,12 @@ class FeatureLog:
         await self._insert(RELEASE_EVENTS, RELEASE_EVENT_TYPES, [values])
 
     async def read_evidence(
-        self, route: str, *, since: int, release_id: str | None = None
+        self, route: str, *, since: int, until: int | None = None, release_id: str | None = None
     ) -> Evidence:
-        """Everything about `route` from second `since` up to the watermark.
+        """Everything about `route` from second `since` to the watermark, or to `until` if sooner.
+
+        Who writes evaluations reads with `until` the last whole second before it began to store
+        what it had received: then no score of a second that was read is stored afterwards.
 
         The answer for a span of seconds below the watermark does not change when it is read again,
         but for workers that were taken for gone and came back. `release_id` narrows nothing here
@@ -172,6 +175,8 @@ class FeatureLog:
         what = f"read evidence of {route}" + (f" for {release_id}" if release_id else "")
         workers = [WorkerTally(*row) for row in await self._rows(WATERMARK, {}, what)]
         closed = closed_through(workers)
+        if closed is not None and until is not None:
+            closed = min(closed, until)
         if closed is None or closed < since:
             return Evidence(route=route, since=since, closed_through=since - 1)
         span: dict[str, object] = {"route": route, "since": since, "closed": closed}

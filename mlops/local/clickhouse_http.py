@@ -13,6 +13,7 @@ import logging
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Any, Protocol
 
 import lz4.frame
@@ -131,6 +132,8 @@ class Front:
         self._engine = engine
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="statement")
         self._requests = 0
+        self._running = 0
+        self._running_lock = Lock()
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=MAX_BODY_BYTES)
@@ -139,9 +142,20 @@ class Front:
             application.router.add_get(path, _pong)
         return application
 
-    def close(self) -> None:
-        """Wait for running statements."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def close(self) -> bool:
+        """Start no more statements. False: some still run, and the engine may not be closed."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._running_lock:
+            return self._running == 0
+
+    def _run(self, call: Call) -> Answer:
+        with self._running_lock:
+            self._running += 1
+        try:
+            return self._engine.run(call)
+        finally:
+            with self._running_lock:
+                self._running -= 1
 
     async def _root(self, request: web.Request) -> web.Response:
         headers = {
@@ -160,7 +174,7 @@ class Front:
             if not call.sql:
                 return web.Response(text="Ok.\n")
             loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._pool, self._engine.run, call)
+            answer = await loop.run_in_executor(self._pool, self._run, call)
         except EngineError as error:
             return self._problem(error, headers)
         finally:

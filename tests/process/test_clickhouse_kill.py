@@ -6,11 +6,12 @@ import asyncio
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -261,6 +262,30 @@ def test_sigterm_ends_cleanly_and_soon(engine: EngineProcess) -> None:
 
     assert engine.end(signal.SIGTERM) == 0
     assert time.monotonic() - began < 10
+
+
+def test_sigterm_does_not_wait_for_ever_for_a_statement(engine: EngineProcess) -> None:
+    asyncio.run(migrate(engine.settings))
+    running = socket.create_connection(("127.0.0.1", engine.port), timeout=20)
+    sql = b"SELECT count() FROM numbers(10000000000000) WHERE sipHash64(number) = 1"
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(sql)
+    running.sendall(head + sql)
+    wait_until(lambda: engine.rows("SELECT count() FROM system.processes") == [(2,)])
+
+    began = time.monotonic()
+    assert engine.end(signal.SIGTERM) == 0
+    assert time.monotonic() - began < 15
+    running.close()
+
+    engine.start()
+    assert engine.rows("SELECT 1") == [(1,)]
+
+
+def wait_until(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not reached():
+        assert time.monotonic() < deadline, "not within 20 s"
+        time.sleep(0.05)
 
 
 def test_a_second_process_on_the_directory_is_told_so(engine: EngineProcess) -> None:

@@ -88,6 +88,19 @@ async def test_a_second_is_read_when_the_slowest_worker_has_passed_it(
     )
 
 
+async def test_a_reader_may_stop_before_the_watermark(feature_log: FeatureLog) -> None:
+    await feature_log.insert_rows([row(n, n) for n in range(5)], token="t")
+    await feature_log.insert_tallies([tally("w", 4)], token="t")
+
+    read_until = {
+        until: await feature_log.read_evidence("rag", since=SECOND + 1, until=SECOND + until)
+        for until in (0, 2, 9)
+    }
+
+    assert {k: e.closed_through - SECOND for k, e in read_until.items()} == {0: 0, 2: 2, 9: 4}
+    assert {k: len(e.seconds) for k, e in read_until.items()} == {0: 0, 2: 2, 9: 4}
+
+
 async def test_ended_and_silent_workers_hold_nothing_up(feature_log: FeatureLog) -> None:
     await feature_log.insert_tallies(
         [

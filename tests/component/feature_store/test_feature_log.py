@@ -167,6 +167,34 @@ async def test_the_same_rows_under_another_token_are_another_batch(
     assert await totals(settings) == (2, 2)
 
 
+async def test_names_may_hold_any_character(
+    feature_log: FeatureLog, settings: ClickHouseSettings
+) -> None:
+    odd = "it's a\\n \n\t`\"{x:String}é"
+    for _ in range(2):
+        await feature_log.insert_rows([row(1, route=odd), row(2, request_id=odd)], token=odd)
+    score = Evaluation(request_id=odd, name=odd, score=1.0, received_at=NOON)
+    await feature_log.insert_evaluations([score], token=odd)
+    await feature_log.insert_tallies([Tally(worker=odd, second=int(NOON.timestamp()))], token=odd)
+
+    evidence = await feature_log.read_evidence(odd, since=int(NOON.timestamp()))
+
+    assert await totals(settings) == (2, 2)
+    assert [second.rows for second in evidence.seconds] == [1]
+    scores = (await feature_log.read_evidence("rag", since=int(NOON.timestamp()))).scores
+    assert [(counts.name, counts.count) for counts in scores] == [(odd, 1)]
+
+
+async def test_a_batch_of_many_days_is_stored_once(
+    feature_log: FeatureLog, settings: ClickHouseSettings
+) -> None:
+    rows = [row(day, ended_at=NOON + timedelta(days=day)) for day in range(50)]
+    for _ in range(2):
+        await feature_log.insert_rows(rows, token="days")
+
+    assert await totals(settings) == (50, 50)
+
+
 async def test_missing_rows_and_counts_are_made_up_for(
     feature_log: FeatureLog, settings: ClickHouseSettings
 ) -> None:

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from mlops.contracts.record import ROW_COLUMNS, Row
-from mlops.feature_store.batch import MAX_BATCH_ROWS, batch_of, microseconds
+from mlops.feature_store.batch import MAX_BATCH_DAYS, MAX_BATCH_ROWS, batch_of, microseconds
 from mlops.feature_store.errors import Refused
 
 NOON = datetime(2026, 4, 1, 12, 0, tzinfo=UTC)
 
 
-def row(number: int, route: str = "rag") -> Row:
+def row(number: int, route: str = "rag", ended_at: datetime | None = None) -> Row:
     return Row(
         record_id=f"w-1-{number}",
         request_id="q",
@@ -27,7 +27,7 @@ def row(number: int, route: str = "rag") -> Row:
         version="1",
         kind="served",
         started_at=NOON,
-        ended_at=NOON + timedelta(microseconds=number),
+        ended_at=ended_at or NOON + timedelta(microseconds=number),
         status=200,
         outcome="ok",
         first_attempt_outcome="ok",
@@ -78,3 +78,17 @@ def test_what_is_stored_is_left_out() -> None:
 def test_a_batch_of_no_or_too_many_rows_is_refused(count: int) -> None:
     with pytest.raises(Refused, match=f"has {count:,} rows"):
         batch_of([row(1)] * count, "w/1")
+
+
+@pytest.mark.parametrize("year", [1969, 2107])
+def test_a_second_that_has_no_number_is_refused(year: int) -> None:
+    with pytest.raises(Refused, match="expected the years 1970 to 2105"):
+        batch_of([row(1), row(2, ended_at=NOON.replace(year=year))], "w/1")
+
+
+def test_a_batch_over_too_many_days_is_refused_and_halves_of_it_fit() -> None:
+    rows = [row(day, ended_at=NOON + timedelta(days=day)) for day in range(MAX_BATCH_DAYS + 1)]
+
+    with pytest.raises(Refused, match="lies in 51 days, at most 50"):
+        batch_of(rows, "w/1")
+    assert batch_of(rows[:25], "w/1a").rows + batch_of(rows[25:], "w/1b").rows == len(rows)
