@@ -1,0 +1,261 @@
+"""An agent in this process: real database, real HTTP, a fake gateway with the real plan book."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+from aiohttp import web
+
+from agent.app import Agent
+from agent.memory import Memory
+from agent.settings import AgentSettings, GatewaySettings
+from gateway.plans import PlanBook, StaleGeneration, StoredPlan
+from mlops.contracts.api import LeaseRenewal, Problem, RouteStatus
+from mlops.contracts.evidence import AnsweredCounts, Evidence, SecondCounts
+from mlops.contracts.plan import Arm, RoutePlan, Slot
+from mlops.feature_store.entries import Evaluation, ReleaseEvent
+from mlops.feature_store.errors import Unavailable
+from mlops.feature_store.settings import ClickHouseSettings
+
+STABLE = Slot(version="1", endpoints=("http://127.0.0.1:9",))
+WAIT_S = 20.0
+
+
+class FakeGateway:
+    """The admin API's three calls an agent makes, in front of the gateway's own plan book."""
+
+    def __init__(self) -> None:
+        self.book = PlanBook()
+        seed = RoutePlan(route="rag", generation=1, salt="rag", stable=STABLE, set_by="file")
+        self.book.restore(StoredPlan(plan=seed))
+        self.url = ""
+        self.renewals = 0
+        self.accepted: list[RoutePlan] = []
+
+    @property
+    def plan(self) -> RoutePlan:
+        return self.book.live("rag").plan
+
+    @property
+    def share_bp(self) -> int:
+        return self.book.live("rag").share_in_force_bp(time.monotonic())
+
+    def by_hand(self, plan: RoutePlan) -> None:
+        self.book.accept(plan, time.monotonic())
+
+    def application(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/v1/routes", self._get)
+        app.router.add_put("/v1/routes/rag/plan", self._put_plan)
+        app.router.add_put("/v1/routes/rag/lease", self._put_lease)
+        return app
+
+    def _status(self) -> RouteStatus:
+        now_s = time.monotonic()
+        lease = self.book.lease_status("rag", now_s)
+        return RouteStatus(plan=self.plan, share_bp=self.share_bp, lease=lease)
+
+    async def _get(self, _: web.Request) -> web.Response:
+        return web.Response(body=msgspec.json.encode({"routes": [self._status()]}))
+
+    async def _put_plan(self, request: web.Request) -> web.Response:
+        plan = msgspec.json.decode(await request.read(), type=RoutePlan)
+        try:
+            self.book.accept(plan, time.monotonic())
+        except StaleGeneration as stale:
+            return _stale(stale)
+        self.accepted.append(plan)
+        return web.Response(body=msgspec.json.encode(self._status()))
+
+    async def _put_lease(self, request: web.Request) -> web.Response:
+        wanted = msgspec.json.decode(await request.read(), type=LeaseRenewal)
+        try:
+            self.book.renew_lease("rag", wanted.generation, wanted.lease_s, time.monotonic())
+        except StaleGeneration as stale:
+            return _stale(stale)
+        self.renewals += 1
+        return web.Response(body=msgspec.json.encode(self._status()))
+
+
+def _stale(stale: StaleGeneration) -> web.Response:
+    problem = Problem(
+        error=str(stale), code="stale_generation", live_generation=stale.live_generation
+    )
+    return web.Response(status=409, body=msgspec.json.encode(problem))
+
+
+class FakeLog:
+    """Evidence of a steady 200 requests a second, split as the gateway says; can be away."""
+
+    def __init__(self, gateway: FakeGateway) -> None:
+        self._gateway = gateway
+        self.away = False
+        self.canary_errors = 0
+        self.events: list[ReleaseEvent] = []
+        self.evaluations: list[Evaluation] = []
+        self._history: dict[int, tuple[int, int, Arm]] = {}
+
+    def note(self) -> None:
+        """What is live now is what this second's rows say."""
+        plan = self._gateway.plan
+        arm = Arm.HOLDBACK if plan.holdback_share_bp else Arm.CANARY
+        self._history[int(time.time())] = (plan.generation, self._gateway.share_bp, arm)
+
+    async def read_evidence(
+        self, route: str, *, since: int, release_id: str | None = None
+    ) -> Evidence:
+        if self.away:
+            raise Unavailable("away")
+        self.note()
+        closed = int(time.time()) - 1
+        seconds: list[SecondCounts] = []
+        answered: list[AnsweredCounts] = []
+        for second in range(since, closed + 1):
+            generation, share_bp, other = self._history.get(second, (1, 0, Arm.CANARY))
+            split = 200 * share_bp // 10_000
+            for arm, count in ((other, split), (Arm.STABLE, 200 - split)):
+                errors = min(count, self.canary_errors) if arm is Arm.CANARY else 0
+                seconds.append(
+                    SecondCounts(
+                        second=second,
+                        generation=generation,
+                        arm=arm,
+                        rows=count,
+                        requests=count,
+                        errors=errors,
+                        latency_bins={100: count},
+                    )
+                )
+                answered.append(
+                    AnsweredCounts(
+                        second=second, generation=generation, arm=arm, answered=count, dropped=0
+                    )
+                )
+        return Evidence(
+            route=route,
+            since=since,
+            closed_through=closed,
+            seconds=tuple(seconds),
+            answered=tuple(answered),
+        )
+
+    async def insert_release_event(self, event: ReleaseEvent) -> None:
+        if self.away:
+            raise Unavailable("away")
+        self.events.append(event)
+
+    async def insert_evaluations(self, evaluations: Any, *, token: str) -> None:
+        if self.away:
+            raise Unavailable("away")
+        self.evaluations += evaluations
+
+    async def close(self) -> None:
+        return None
+
+
+class Running:
+    """A running agent and a client of its API."""
+
+    def __init__(self, agent: Agent, url: str, session: aiohttp.ClientSession) -> None:
+        self.agent = agent
+        self.url = url
+        self.session = session
+        self._ended = False
+
+    async def stop(self) -> None:
+        """End it as SIGTERM does; once."""
+        if not self._ended:
+            self._ended = True
+            await self.session.close()
+            await self.agent.stop()
+
+    async def call(
+        self, method: str, path: str, body: object = None, *, token: str = "operator"
+    ) -> tuple[int, Any]:
+        headers = {"Authorization": f"Bearer {token}", "x-actor": "ann"}
+        url = f"{self.url}{path}"
+        async with self.session.request(method, url, json=body, headers=headers) as answer:
+            return answer.status, await answer.json(content_type=None)
+
+    async def release(self, release_id: str) -> Any:
+        _, found = await self.call("GET", f"/v1/releases/{release_id}")
+        return found
+
+
+async def until(holds: Callable[[], Awaitable[Any]]) -> Any:
+    """Ask until the answer is true; bounded."""
+    async with asyncio.timeout(WAIT_S):
+        while not (found := await holds()):
+            await asyncio.sleep(0.02)
+        return found
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[FakeGateway]:
+    fake = FakeGateway()
+    runner = web.AppRunner(fake.application(), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    fake.url = f"http://{host}:{port}"
+    yield fake
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def log(gateway: FakeGateway) -> AsyncIterator[FakeLog]:
+    """Notes the live split ten times a second, as rows would."""
+    fake = FakeLog(gateway)
+
+    async def follow() -> None:
+        while True:
+            fake.note()
+            await asyncio.sleep(0.1)
+
+    task = asyncio.create_task(follow())
+    yield fake
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+@pytest.fixture
+async def start(
+    tmp_path: Path, gateway: FakeGateway, log: FakeLog
+) -> AsyncIterator[Callable[[], Awaitable[Running]]]:
+    """Start an agent on the test's one database; each call one more."""
+    running: list[Running] = []
+
+    async def one() -> Running:
+        url = f"sqlite:///{tmp_path / 'agent.sqlite'}"
+        settings = AgentSettings(
+            port=0,
+            memory=url,
+            gateways=(GatewaySettings(url=gateway.url),),
+            operator_token="operator",
+            viewer_token="viewer",
+            interval_s=0.1,
+            clickhouse=ClickHouseSettings(),
+        )
+        agent = Agent(settings, Memory.open(url), log)  # type: ignore[arg-type]
+        address = await agent.start()
+        found = Running(agent, address, aiohttp.ClientSession())
+        running.append(found)
+        return found
+
+    yield one
+    for each in running:
+        await each.stop()
+
+
+@pytest.fixture
+def wait() -> Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]:
+    return until
