@@ -68,6 +68,16 @@ class SeriesCounters:
         self.request_bytes = 0
         self.response_bytes = 0
 
+    def add(self, latency_us: int, first_byte_us: int, own_us: int) -> None:
+        """Count one exchange. `Histogram.add` three times over, without the calls."""
+        latency, first_byte, own = self.latency, self.first_byte, self.own
+        latency.counts[bisect_left(LATENCY_BOUNDS_US, latency_us)] += 1
+        latency.sum_us += latency_us
+        first_byte.counts[bisect_left(LATENCY_BOUNDS_US, first_byte_us)] += 1
+        first_byte.sum_us += first_byte_us
+        own.counts[bisect_left(OWN_BOUNDS_US, own_us)] += 1
+        own.sum_us += own_us
+
     @property
     def count(self) -> int:
         return self.latency.count

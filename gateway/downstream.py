@@ -7,24 +7,11 @@ from collections import deque
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final, cast
 
-from httptools import (
-    HttpParserCallbackError,
-    HttpParserError,
-    HttpParserUpgrade,
-    HttpRequestParser,
-)
-
 from gateway import answers
 from gateway.deadlines import NEVER
 from gateway.exchange import Exchange, State
-from gateway.framing import (
-    MAX_HEAD_BYTES,
-    MAX_TARGET_BYTES,
-    REQUEST_DROPPED,
-    Refused,
-    check_request,
-    joined,
-)
+from gateway.framing import MAX_HEAD_BYTES
+from gateway.request_reader import RequestReader
 from gateway.upstream import MAX_WRITE_BUFFER_BYTES
 
 if TYPE_CHECKING:
@@ -46,52 +33,31 @@ LINGER_NS: Final = 1_000_000_000
 """How long bytes of a refused client are read and dropped, so that a reset does not overtake the
 answer on its way."""
 
-TOO_LONG: Final = f"header block is longer than {MAX_HEAD_BYTES} bytes"
-
 _RECEIVED: Final = int(State.RECEIVED)
 _ROUTED: Final = int(State.ROUTED)
 
 
-class Downstream(asyncio.Protocol):
+class Downstream(RequestReader):
     """One client connection."""
 
     __slots__ = (
-        "_discarding",
-        "_head_bytes",
-        "_in_body",
-        "_measures_heads",
-        "_parser",
-        "_quiet_bytes",
-        "_receiving",
         "_refusal",
         "current",
         "deadline_ns",
-        "flow",
         "queue",
-        "read_ns",
         "reading_paused",
         "transport",
         "write_paused",
     )
 
     def __init__(self, flow: Flow) -> None:
-        self.flow = flow
+        super().__init__(flow)
         self.transport: asyncio.Transport
         self.current: Exchange | None = None
         """The exchange whose answer is the next to go out."""
         self.queue: deque[Exchange] = deque()
         self.deadline_ns = NEVER
-        self.read_ns = 0
         self.write_paused = False
-        self._parser = HttpRequestParser(self)
-        self._receiving: Exchange | None = None
-        """The exchange whose request is being read; often `current` itself."""
-        self._in_body = False
-        self._head_bytes = 0
-        self._quiet_bytes = 0
-        self._measures_heads = False
-        """Once as many bytes came at a time as a head may have; before, it cannot be too long."""
-        self._discarding = False
         self.reading_paused = False
         self._refusal: tuple[int, str] | None = None
         """Goes out after the answers that are still owed."""
@@ -121,31 +87,6 @@ class Downstream(asyncio.Protocol):
         if self.queue or self.reading_paused:
             self.update_reading()
 
-    def _feed(self, data: bytes) -> None:
-        while data:
-            try:
-                self._parser.feed_data(data)
-            except HttpParserUpgrade as upgrade:
-                # The request asked to switch protocols. We do not, and go on with HTTP/1.1.
-                data = data[upgrade.args[0] :]
-                self._parser = HttpRequestParser(self)
-                continue
-            except HttpParserCallbackError as failure:
-                cause = failure.__context__
-                if not isinstance(cause, Refused):
-                    raise
-                self.refuse(cause.status, cause.message)
-                return
-            except HttpParserError as failure:
-                if not self._discarding:
-                    self.refuse(400, f"malformed request: {failure}")
-                return
-            break
-        if self._quiet_bytes:
-            self._quiet_bytes += len(data)
-        if max(self._quiet_bytes, 0 if self._in_body else self._head_bytes) > MAX_HEAD_BYTES:
-            self.refuse(431, TOO_LONG)
-
     def eof_received(self) -> None:
         """The client has closed; half-closed connections are not kept, as in nginx."""
 
@@ -173,83 +114,16 @@ class Downstream(asyncio.Protocol):
         elif current.upstream is not None:
             current.upstream.resume_reading()
 
-    # ---- what the parser reports --------------------------------------------------------------
-
-    def on_url(self, url: bytes) -> None:
-        exchange = self._receiving
-        if exchange is None:
-            self._receiving = exchange = Exchange(self, url, self.read_ns)
-        else:
-            exchange.target += url
-        if len(exchange.target) > MAX_TARGET_BYTES:
-            raise Refused(414, f"request target is longer than {MAX_TARGET_BYTES} bytes")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_body:
-            return  # a trailer: RFC 9110, 6.5.1 lets a proxy drop it
-        exchange = self._receiving
-        assert exchange is not None
-        lower = name.lower()
-        if lower in self.flow.special:
-            headers = exchange.headers
-            headers[lower] = joined(lower, headers[lower], value) if lower in headers else value
-            if lower in REQUEST_DROPPED:
-                return
-        exchange.parts += (name, b": ", value, b"\r\n")
-
-    def on_headers_complete(self) -> None:
-        exchange, parser = self._receiving, self._parser
-        assert exchange is not None
-        if self._measures_heads and sum(map(len, exchange.parts)) > MAX_HEAD_BYTES:
-            raise Refused(431, TOO_LONG)
-        check_request(
-            exchange,
-            parser.get_method(),
-            parser.get_http_version(),
-            keep_alive=parser.should_keep_alive(),
-        )
-        exchange.route = self.flow.match(exchange)
-        self._in_body = True
-        self._head_bytes = 0
+    def take(self, exchange: Exchange) -> bool:
+        """A request's head is whole: it is next, or queued; False where the queue is full."""
         if self.current is None and not self.queue:
             self.current = exchange
         elif len(self.queue) < MAX_PIPELINED:
             self.queue.append(exchange)
         else:
-            self._discarding = True  # the client sends the rest again on another connection
             self.queue[-1].close = True
-            raise Refused(0, "too many pipelined requests")
-
-    def on_body(self, data: bytes) -> None:
-        exchange = self._receiving
-        if exchange is None:
-            return
-        self._quiet_bytes = 0
-        size = len(data)
-        route = exchange.route
-        if route is None:
-            return
-        if exchange.kept_bytes == exchange.request_bytes and (
-            exchange.kept_bytes + size <= route.kept_bytes
-        ):
-            exchange.kept.append(data)
-            exchange.kept_bytes += size
-        elif exchange.kept_bytes < route.bodies_bytes:
-            part = data[: route.bodies_bytes - exchange.kept_bytes]
-            exchange.kept.append(part)
-            exchange.kept_bytes += len(part)
-        exchange.request_bytes += size
-        exchange.pending.append(data)
-
-    def on_message_complete(self) -> None:
-        exchange = self._receiving
-        self._receiving = None
-        self._in_body = False
-        self._quiet_bytes = 0
-        if exchange is not None:
-            exchange.complete = True
-            if exchange.close:
-                self._discarding = True  # nothing may follow on this connection
+            return False
+        return True
 
     # ---- moving on ----------------------------------------------------------------------------
 
@@ -265,12 +139,8 @@ class Downstream(asyncio.Protocol):
                 self._send_more(exchange)
         elif state == _ROUTED:
             self.update_reading()
-        self._watch_quiet(exchange)
-
-    def _watch_quiet(self, exchange: Exchange) -> None:
-        """Chunk extensions and trailers give no body: bytes without one are counted."""
-        if exchange is self._receiving and exchange.chunked and not self._quiet_bytes:
-            self._quiet_bytes = 1
+        if exchange.chunked and exchange is self._receiving and not self._quiet_bytes:
+            self._quiet_bytes = 1  # counts: chunk extensions and trailers give no body
 
     def _start(self, exchange: Exchange) -> None:
         route = exchange.route

@@ -194,7 +194,10 @@ class Exchange(ExchangeRecord):
 
     def end(self, event: int, outcome: int, status: int, now_ns: int, wall_us: int) -> None:
         """Close the record. `wall_us` is the time of day that `now_ns` stands for."""
-        self.on(event)
+        after = NEXT[self.state * EVENTS + event]
+        if after != ENDED:
+            raise NotAllowed(f"{Event(event).name} does not end {State(self.state).name}")
+        self.state = ENDED
         latency_us = (now_ns - self.started_ns) // 1000
         self.outcome = outcome
         if self.first_attempt_outcome < 0:
@@ -204,6 +207,22 @@ class Exchange(ExchangeRecord):
         self.ended_at_us = wall_us
         self.started_at_us = wall_us - latency_us
         self.first_byte_us = (self.first_ns - self.started_ns) // 1000 if self.first_ns else 0
+
+    def note_answer(self, body: bytes, limit_bytes: int, now_ns: int) -> None:
+        """Count a slice of the answer's body, and keep what fits under `limit_bytes` in all."""
+        size = len(body)
+        self.response_bytes += size
+        kept_bytes = self.response_kept_bytes
+        if kept_bytes < limit_bytes:
+            if kept_bytes + size > limit_bytes:
+                body_kept = body[: limit_bytes - kept_bytes]
+                self.response_kept.append(body_kept)
+                self.response_kept_bytes = limit_bytes
+            else:
+                self.response_kept.append(body)
+                self.response_kept_bytes = kept_bytes + size
+        if self.sse_tail is not None:
+            self.note_events(body, now_ns)
 
     def note_events(self, body: bytes, now_ns: int) -> None:
         """Count the server-sent events in a slice of the answer, and the gap before it."""
@@ -218,10 +237,18 @@ class Exchange(ExchangeRecord):
 
     def set_bodies(self, limit_bytes: int) -> None:
         """Put together the copies of both bodies, at most `limit_bytes` of each."""
-        self.request_body, self.request_body_cut = _copy(self.kept, self.request_bytes, limit_bytes)
-        self.response_body, self.response_body_cut = _copy(
-            self.response_kept, self.response_bytes, limit_bytes
-        )
+        kept = self.kept
+        body = kept[0] if len(kept) == 1 else b"".join(kept)
+        if len(body) > limit_bytes:
+            body = body[:limit_bytes]
+        self.request_body = body
+        self.request_body_cut = len(body) < self.request_bytes
+        kept = self.response_kept
+        body = kept[0] if len(kept) == 1 else b"".join(kept)
+        if len(body) > limit_bytes:
+            body = body[:limit_bytes]
+        self.response_body = body
+        self.response_body_cut = len(body) < self.response_bytes
         headers = self.headers
         self.request_content_type = headers.get(b"content-type", b"")
         self.request_content_encoding = headers.get(b"content-encoding", b"")
@@ -230,10 +257,3 @@ class Exchange(ExchangeRecord):
     def is_replayable(self) -> bool:
         """Every byte of the body received so far is still here, so it can be sent again."""
         return self.kept_bytes == self.request_bytes
-
-
-def _copy(parts: list[bytes], total_bytes: int, limit_bytes: int) -> tuple[bytes, bool]:
-    body = parts[0] if len(parts) == 1 else b"".join(parts)
-    if len(body) > limit_bytes:
-        body = body[:limit_bytes]
-    return body, len(body) < total_bytes

@@ -112,13 +112,13 @@ class Flow:
         decision = decide(
             route.live,
             key or self._random.getrandbits(64).to_bytes(8, "big"),
-            time.monotonic(),
+            time.monotonic_ns() * 1e-9,
             override=override,
         )
         request_id = headers.get(b"x-request-id")
         if request_id is None or not is_request_id(request_id):
-            self._sequence += 1
-            request_id = b"%b%010x" % (self._id_prefix, self._sequence)
+            self._sequence = number = self._sequence + 1
+            request_id = b"%b%010x" % (self._id_prefix, number)
         exchange.request_id = request_id
         exchange.bucket = decision.bucket
         exchange.kind = 0 if decision.kind is Kind.SERVED else _OVERRIDE_KIND
@@ -145,8 +145,14 @@ class Flow:
     def attempt(self, exchange: Exchange, lane: Lane, *, fresh: bool = False) -> None:
         """Hand the exchange to a connection of `lane`, or queue it for one."""
         exchange.lane = lane
-        endpoints = lane.endpoints
+        only = lane.only_endpoint
+        if only is not None and only.idle and not fresh:
+            idle = only.idle.pop()
+            if not idle.transport.is_closing():
+                idle.start(exchange)
+                return
         now_ns = time.monotonic_ns()
+        endpoints = lane.endpoints
         endpoint: Upstreams | None = endpoints[0]
         assert endpoint is not None
         if len(endpoints) > 1 or endpoint.down_until_ns > now_ns:
@@ -246,9 +252,7 @@ class Flow:
         answered = cell.answered
         answered[second] = answered.get(second, 0) + 1
         series = lane.series[outcome_index]
-        series.latency.add(exchange.latency_us)
-        series.first_byte.add(exchange.first_byte_us)
-        series.own.add(exchange.own_ns // 1000)
+        series.add(exchange.latency_us, exchange.first_byte_us, exchange.own_ns // 1000)
         series.request_bytes += exchange.request_bytes
         series.response_bytes += exchange.response_bytes
         count = lane.arm_count

@@ -83,41 +83,50 @@ def check_request(exchange: Exchange, method: bytes, version: str, *, keep_alive
     headers = exchange.headers
     exchange.method = method
     exchange.head_only = method == b"HEAD"
-    exchange.http10 = http10 = version == "1.0"
-    if not http10 and version != "1.1":
+    exchange.http10 = http10 = version != "1.1"
+    if http10 and version != "1.0":
         raise Refused(505, f"HTTP version {version} is not spoken here; expected 1.1 or 1.0")
     if method == b"CONNECT":
         raise Refused(400, "CONNECT is not supported: this is not a forward proxy")
     exchange.close = http10 or not keep_alive
+    exchange.expects_continue = exchange.chunked = False
+    if headers.keys() & _NEEDS_CARE:
+        _check_with_care(exchange)
+    elif b"content-length" in headers:
+        exchange.wants_body = headers[b"content-length"].strip(b"0") != b""
+    else:
+        exchange.wants_body = False
+    host = headers.get(b"host")
+    if not host or b"," in host or b" " in host or b"/" in host:
+        if host is not None:
+            raise Refused(400, f"Host is {_shown(host)}; expected exactly one host")
+        if not http10:
+            raise Refused(400, "no Host; HTTP/1.1 needs exactly one")
+    if exchange.target[0] != _SLASH:
+        _to_origin_form(exchange)
+
+
+_NEEDS_CARE: Final = frozenset({b"transfer-encoding", b"expect", b"connection"})
+_SLASH: Final = 0x2F
+
+
+def _check_with_care(exchange: Exchange) -> None:
+    headers = exchange.headers
     coding = headers.get(b"transfer-encoding")
     exchange.chunked = coding is not None
     if coding is not None:
-        if http10:
+        if exchange.http10:
             raise Refused(400, "Transfer-Encoding in an HTTP/1.0 request")
         if coding.lower() != b"chunked":
             raise Refused(400, f"Transfer-Encoding is {_shown(coding)}; expected exactly chunked")
-    exchange.wants_body = coding is not None or headers.get(b"content-length", b"0").strip(
-        b"0"
-    ) != (b"")
-    _check_host(exchange)
-    if exchange.target[0] != 0x2F:
-        _to_origin_form(exchange)
-    exchange.expects_continue = False
+    length = headers.get(b"content-length", b"")
+    exchange.wants_body = exchange.chunked or length.strip(b"0") != b""
     if b"expect" in headers:
         if headers[b"expect"].lower() != b"100-continue":
             raise Refused(417, f"Expect is {_shown(headers[b'expect'])}; expected 100-continue")
-        exchange.expects_continue = not http10
+        exchange.expects_continue = not exchange.http10
     if b"connection" in headers:
         drop_named(exchange.parts, headers[b"connection"])
-
-
-def _check_host(exchange: Exchange) -> None:
-    host = exchange.headers.get(b"host")
-    if host is None:
-        if not exchange.http10:
-            raise Refused(400, "no Host; HTTP/1.1 needs exactly one")
-    elif not host or b"," in host or b" " in host or b"/" in host:
-        raise Refused(400, f"Host is {_shown(host)}; expected exactly one host")
 
 
 def _to_origin_form(exchange: Exchange) -> None:
@@ -140,10 +149,15 @@ def _to_origin_form(exchange: Exchange) -> None:
 
 def drop_named(parts: list[bytes], connection: bytes) -> None:
     """Remove the headers that `Connection` names, but for those that frame the message."""
+    if connection in _PLAIN:
+        return
     named = frozenset(name.strip().lower() for name in connection.split(b",")) - PROTECTED
     if not named <= _OPTIONS:
         remove(parts, named)
 
+
+_PLAIN: Final = frozenset({b"keep-alive", b"Keep-Alive", b"close", b"Close"})
+"""What Connection nearly always is."""
 
 _OPTIONS: Final = frozenset({b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings", b""})
 """Options that name no header, or one that is dropped anyway."""

@@ -52,6 +52,7 @@ class Lane:
         "failover",
         "headers",
         "is_stable",
+        "only_endpoint",
         "replaced",
         "route",
         "series",
@@ -71,6 +72,7 @@ class Lane:
         settings = route.settings
         self.route = route
         self.endpoints = endpoints
+        self.only_endpoint = endpoints[0] if len(endpoints) == 1 else None
         self.is_stable = served is Arm.STABLE
         self.failover: Lane | None = None
         """Where a request goes that this lane's own endpoints could not take."""

@@ -9,19 +9,9 @@ from typing import TYPE_CHECKING, Final, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.exchange import ENDED, Event, Exchange
-from gateway.framing import (
-    LAST_CHUNK,
-    MAX_RESPONSE_HEAD_BYTES,
-    RESPONSE_DROPPED,
-    RESPONSE_SPECIAL,
-    STATUS_LINES,
-    chunk,
-    drop_named,
-    has_no_body,
-    joined,
-    remove,
-)
+from gateway.framing import LAST_CHUNK, MAX_RESPONSE_HEAD_BYTES, chunk, remove
 from gateway.outcome import OUTCOME_OF_STATUS, Failure
+from gateway.response_reader import ResponseReader
 
 if TYPE_CHECKING:
     from gateway.flow import Flow
@@ -30,67 +20,34 @@ if TYPE_CHECKING:
 MAX_WRITE_BUFFER_BYTES: Final = 64 * 1024
 """Unsent bytes per connection before the other side is no longer read; asyncio's own default."""
 
-MAX_INTERIM_ANSWERS: Final = 8
-"""1xx answers before the real one; more is an upstream that makes no progress."""
-
 _SENT: Final = int(Event.SENT)
 _HEAD: Final = int(Event.HEAD)
 _DONE: Final = int(Event.DONE)
 
 
-class _BadAnswer(Exception):
-    """The head is HTTP, but not an answer that can be passed on."""
-
-
-class Upstream(asyncio.Protocol):
+class Upstream(ResponseReader):
     """Sends one request at a time and passes its answer on as it comes."""
 
     __slots__ = (
-        "_body",
-        "_chunks_out",
-        "_close_delimited",
-        "_done",
-        "_head_bytes",
-        "_head_ready",
-        "_head_sent",
-        "_interim",
-        "_parser",
-        "_parts",
-        "_quiet_bytes",
         "_reading_paused",
-        "_reusable",
-        "_special",
-        "_status",
         "_transport",
         "_used",
         "endpoint",
-        "exchange",
         "flow",
         "idle_since_ns",
         "is_full",
     )
 
     def __init__(self, flow: Flow, endpoint: Upstreams) -> None:
+        super().__init__()
         self.flow = flow
         self.endpoint = endpoint
-        self.exchange: Exchange | None = None
         self._transport: asyncio.Transport
         self.idle_since_ns = 0
         self.is_full = False
         """The upstream takes the request more slowly than it comes."""
-        self._parser = HttpResponseParser(self)
         self._used = False
         self._reading_paused = False
-        self._reset()
-
-    def _reset(self) -> None:
-        self._parts: list[bytes] = []
-        self._special: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
-        self._head_ready = self._head_sent = self._done = False
-        self._close_delimited = self._chunks_out = False
-        self._head_bytes = self._quiet_bytes = self._interim = 0
-        self._reusable = True
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -215,56 +172,6 @@ class Upstream(asyncio.Protocol):
         if self.exchange is not None and self.exchange.client is not None:
             self.exchange.client.update_reading()
 
-    # ---- what the parser reports --------------------------------------------------------------
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head_ready:
-            return  # a trailer: RFC 9110, 6.5.1 lets a proxy drop it
-        lower = name.lower()
-        if lower in RESPONSE_SPECIAL:
-            special = self._special
-            if lower in special:
-                value = joined(lower, special[lower], value)
-            special[lower] = value
-            if lower in RESPONSE_DROPPED:
-                return
-        self._parts += (name, b": ", value, b"\r\n")
-
-    def on_headers_complete(self) -> None:
-        parser = self._parser
-        status = parser.get_status_code()
-        if status < 200:
-            self._interim += 1
-            if status == 101 or self._interim > MAX_INTERIM_ANSWERS:
-                raise _BadAnswer(f"status {status}; expected the answer to a request")
-            self._parts = []
-            self._special = {}
-            return
-        special = self._special
-        coding = special.get(b"transfer-encoding")
-        if coding is not None and coding.lower() != b"chunked":
-            raise _BadAnswer(f"Transfer-Encoding {coding!r}; expected exactly chunked")
-        self._status = status
-        self._head_ready = True
-        self._reusable = parser.should_keep_alive()
-        exchange = self.exchange
-        assert exchange is not None
-        if exchange.head_only:
-            self._done = True  # llhttp does not know that this answers a HEAD and waits for a body
-        elif not has_no_body(status) and b"content-length" not in special:
-            self._close_delimited = coding is None
-            self._chunks_out = not exchange.http10
-
-    def on_body(self, data: bytes) -> None:
-        if self._done:
-            self._reusable = False  # a body after an answer that has none
-            return
-        self._body.append(data)
-
-    def on_message_complete(self) -> None:
-        if self._head_ready:
-            self._done = True
-
     # ---- towards the client -------------------------------------------------------------------
 
     def _pass_on(self, exchange: Exchange, now_ns: int, data_bytes: int) -> None:
@@ -272,22 +179,23 @@ class Upstream(asyncio.Protocol):
         client, lane = exchange.client, exchange.lane
         assert client is not None
         assert lane is not None
-        out: list[bytes] = []
         status = self._status
-        if not self._head_sent:
+        if self._head_sent:
+            out: list[bytes] = []
+        else:
             if status in lane.route.retry_statuses and self._retried(exchange, status):
                 return
             self._head_sent = True
-            out.extend(self._head(exchange, status))
+            if self.flow.closing or not exchange.complete:
+                exchange.close = True
+            out = self._head(exchange)
             exchange.on(_HEAD)
-            if b"content-type" in self._special:
-                self._note_content(exchange)
         pieces = self._body
         if pieces:
             self._body = []
             self._quiet_bytes = 0
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            self._note_body(exchange, body, now_ns)
+            exchange.note_answer(body, lane.route.bodies_bytes, now_ns)
             out.append(chunk(body) if self._chunks_out else body)
         elif not self._done:
             self._quiet_bytes += data_bytes
@@ -308,51 +216,6 @@ class Upstream(asyncio.Protocol):
         self._release(exchange, end_ns)
         client.exchange_done(exchange)
 
-    def _head(self, exchange: Exchange, status: int) -> list[bytes]:
-        special, parts = self._special, self._parts
-        if b"connection" in special:
-            drop_named(parts, special[b"connection"])
-        if status == 204 and b"content-length" in special:
-            remove(parts, frozenset({b"content-length"}))
-        if not exchange.complete or self.flow.closing:
-            exchange.close = True
-        if exchange.http10 and self._close_delimited:
-            exchange.close = True
-        exchange.status = status
-        lane = exchange.lane
-        assert lane is not None
-        head = [
-            STATUS_LINES[status],
-            *parts,
-            lane.served_by,
-            b"x-request-id: ",
-            exchange.request_id,
-        ]
-        if self._chunks_out:
-            head.append(b"\r\ntransfer-encoding: chunked")
-        head.append(b"\r\nconnection: close\r\n\r\n" if exchange.close else b"\r\n\r\n")
-        return head
-
-    def _note_content(self, exchange: Exchange) -> None:
-        special = self._special
-        content_type = special[b"content-type"]
-        exchange.response_content_type = content_type
-        exchange.response_content_encoding = special.get(b"content-encoding", b"")
-        if content_type.startswith(b"text/event-stream"):
-            exchange.sse_tail = b""
-
-    def _note_body(self, exchange: Exchange, body: bytes, now_ns: int) -> None:
-        exchange.response_bytes += len(body)
-        lane = exchange.lane
-        assert lane is not None
-        room = lane.route.bodies_bytes - exchange.response_kept_bytes
-        if room > 0:
-            kept = body if len(body) <= room else body[:room]
-            exchange.response_kept.append(kept)
-            exchange.response_kept_bytes += len(kept)
-        if exchange.sse_tail is not None:
-            exchange.note_events(body, now_ns)
-
     # ---- endings ------------------------------------------------------------------------------
 
     def _retried(self, exchange: Exchange, status: int) -> bool:
@@ -369,9 +232,8 @@ class Upstream(asyncio.Protocol):
 
     def _release(self, exchange: Exchange, now_ns: int) -> None:
         """The answer is whole: keep the connection if it is clean, for a waiter or for later."""
-        self.exchange = None
-        exchange.upstream = None
-        if not (self._reusable and exchange.complete and not exchange.pending):
+        self.exchange = exchange.upstream = None
+        if not self._reusable or not exchange.complete or exchange.pending:
             self._transport.close()
             return
         if exchange.head_only:
@@ -385,18 +247,14 @@ class Upstream(asyncio.Protocol):
             return
         self._used = True
         self._reset()
-        waiter = self.endpoint.next_waiter()
-        if waiter is not None:
-            self.start(waiter)
-        elif not self.endpoint.put_back(self, now_ns):
-            self._transport.close()
+        self.serve_first(now_ns)
 
     def serve_first(self, now_ns: int) -> None:
-        """A new connection: whoever waits longest gets it."""
-        waiter = self.endpoint.next_waiter()
-        if waiter is not None:
-            self.start(waiter)
-        elif not self.endpoint.put_back(self, now_ns):
+        """Whoever waits longest gets this connection, else it becomes idle."""
+        endpoint = self.endpoint
+        if endpoint.waiters:
+            self.start(endpoint.waiters.popleft())
+        elif not endpoint.put_back(self, now_ns):
             self._transport.close()
 
     def _fail(self, failure: Failure) -> None:

@@ -1,0 +1,148 @@
+"""Reads one answer after the other off an upstream connection, and writes the heads anew."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from httptools import HttpResponseParser
+
+from gateway.framing import (
+    RESPONSE_DROPPED,
+    RESPONSE_SPECIAL,
+    STATUS_LINES,
+    drop_named,
+    has_no_body,
+    joined,
+    remove,
+)
+
+if TYPE_CHECKING:
+    from gateway.exchange import Exchange
+
+MAX_INTERIM_ANSWERS: Final = 8
+"""1xx answers before the real one; more is an upstream that makes no progress."""
+
+_LENGTH: Final = frozenset({b"content-length"})
+
+
+class BadAnswer(Exception):
+    """The head is HTTP, but not an answer that can be passed on."""
+
+
+class ResponseReader(asyncio.Protocol):
+    """What llhttp reports of the answer to `exchange`; the other half of `Upstream`."""
+
+    __slots__ = (
+        "_body",
+        "_chunks_out",
+        "_close_delimited",
+        "_done",
+        "_head_bytes",
+        "_head_ready",
+        "_head_sent",
+        "_interim",
+        "_parser",
+        "_parts",
+        "_quiet_bytes",
+        "_reusable",
+        "_special",
+        "_status",
+        "exchange",
+    )
+
+    def __init__(self) -> None:
+        self.exchange: Exchange | None = None
+        """Whose answer is awaited; None while the connection is idle."""
+        self._parser = HttpResponseParser(self)
+        self._reset()
+
+    def _reset(self) -> None:
+        """Make ready for the next answer."""
+        self._parts: list[bytes] = []
+        self._special: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+        self._head_ready = self._head_sent = self._done = False
+        self._close_delimited = self._chunks_out = False
+        self._head_bytes = self._quiet_bytes = self._interim = self._status = 0
+        self._reusable = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_ready:
+            return  # a trailer: RFC 9110, 6.5.1 lets a proxy drop it
+        lower = name.lower()
+        if lower in RESPONSE_SPECIAL:
+            special = self._special
+            if lower in special:
+                value = joined(lower, special[lower], value)
+            special[lower] = value
+            if lower in RESPONSE_DROPPED:
+                return
+        self._parts += (name, b": ", value, b"\r\n")
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        status = parser.get_status_code()
+        special = self._special
+        if status < 200:
+            self._interim += 1
+            if status == 101 or self._interim > MAX_INTERIM_ANSWERS:
+                raise BadAnswer(f"status {status}; expected the answer to a request")
+            self._parts = []
+            self._special = {}
+            return
+        self._status = status
+        self._head_ready = True
+        self._reusable = parser.should_keep_alive()
+        exchange = self.exchange
+        assert exchange is not None
+        if b"content-length" not in special or b"transfer-encoding" in special:
+            self._set_framing(exchange, special.get(b"transfer-encoding"))
+        if exchange.head_only:
+            self._done = True  # llhttp does not know that this answers a HEAD and waits for a body
+
+    def _set_framing(self, exchange: Exchange, coding: bytes | None) -> None:
+        if coding is not None and coding.lower() != b"chunked":
+            raise BadAnswer(f"Transfer-Encoding {coding!r}; expected exactly chunked")
+        if not exchange.head_only and not has_no_body(self._status):
+            self._close_delimited = coding is None
+            self._chunks_out = not exchange.http10
+
+    def on_body(self, data: bytes) -> None:
+        if self._done:
+            self._reusable = False  # a body after an answer that has none
+            return
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._head_ready:
+            self._done = True
+
+    def _head(self, exchange: Exchange) -> list[bytes]:
+        """The head of the answer as the client gets it, with our own headers."""
+        special, parts, status = self._special, self._parts, self._status
+        if b"connection" in special:
+            drop_named(parts, special[b"connection"])
+        if status == 204 and b"content-length" in special:
+            remove(parts, _LENGTH)
+        exchange.status = status
+        content_type = special.get(b"content-type")
+        if content_type is not None:
+            exchange.response_content_type = content_type
+            if content_type.startswith(b"text/event-stream"):
+                exchange.sse_tail = b""
+        if b"content-encoding" in special:
+            exchange.response_content_encoding = special[b"content-encoding"]
+        lane = exchange.lane
+        assert lane is not None
+        head = [
+            STATUS_LINES[status],
+            *parts,
+            lane.served_by,
+            b"x-request-id: ",
+            exchange.request_id,
+        ]
+        if self._chunks_out:
+            head.append(b"\r\ntransfer-encoding: chunked")
+        head.append(b"\r\nconnection: close\r\n\r\n" if exchange.close else b"\r\n\r\n")
+        return head
