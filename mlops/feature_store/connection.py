@@ -14,7 +14,6 @@ from clickhouse_connect.driver.exceptions import (
     ClickHouseError,
     DatabaseError,
     DataError,
-    StreamFailureError,
 )
 
 from mlops.feature_store.errors import Refused, Unavailable
@@ -32,7 +31,6 @@ _DATA_CODES = frozenset(
         6,  # CANNOT_PARSE_TEXT
         26,  # CANNOT_PARSE_QUOTED_STRING
         27,  # CANNOT_PARSE_INPUT_ASSERTION_FAILED
-        33,  # CANNOT_READ_ALL_DATA
         41,  # CANNOT_PARSE_DATETIME
         53,  # TYPE_MISMATCH
         69,  # ARGUMENT_OUT_OF_BOUND
@@ -45,7 +43,8 @@ _DATA_CODES = frozenset(
         349,  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
     }
 )
-"""Codes that blame the values sent; every other one may pass with time or with an operator."""
+"""Codes that blame the values sent; every other one may pass with time or with an operator.
+CANNOT_READ_ALL_DATA (33) is not among them: a body that was cut on its way looks like that."""
 
 
 async def open_client(settings: ClickHouseSettings, *, database: str | None) -> Any:
@@ -77,7 +76,7 @@ async def translated(settings: ClickHouseSettings, what: str) -> AsyncIterator[N
             yield
     except DataError as error:
         raise Refused(f"{what}: the values do not fit their columns: {error}") from error
-    except (StreamFailureError, DatabaseError) as error:
+    except DatabaseError as error:
         code = getattr(error, "code", None)
         if code in _DATA_CODES:
             raise Refused(f"{what}: {place} refused the values (code {code}): {error}") from error
