@@ -15,7 +15,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterable, Iterator
-from mmap import PAGESIZE, mmap
+from mmap import MADV_DONTNEED, PAGESIZE, mmap
 from pathlib import Path
 
 from gateway.spool.format import encode_header
@@ -32,8 +32,8 @@ FILE_MODE = 0o600
 _POPULATE_WRITE = 23
 """MADV_POPULATE_WRITE of Linux 5.14; the mmap module has no name for it."""
 _PIECE_BYTES = 1024**2
-"""Populated at a time: some 200 µs during which a memory map of another thread may wait. After each
-piece this thread waits for the interpreter's lock, up to 5 ms when the event loop is busy."""
+"""Populated at a time: about a millisecond during which a memory map of another thread may wait.
+After each piece this one waits for the interpreter's lock, 5 ms when the event loop is busy."""
 _NOTE_BYTES = 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -176,21 +176,36 @@ def map_segment(directory: Path, segment: int) -> mmap:
 
 
 def populate(memory: mmap) -> None:
-    """Make every page present and writable, so that writing to it later faults no more.
+    """Make every page present and writable, so that writing to it later faults no more."""
+    try:
+        _advise(memory, _POPULATE_WRITE)
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+        touch(memory)  # a kernel before 5.14
 
-    Through ctypes, because that lets go of the interpreter's lock: `mmap.madvise` does not.
+
+def unmap(memory: mmap) -> None:
+    """Close a mapping; what was written to it stays with its file.
+
+    `close` alone would hold the interpreter's lock for the half millisecond that letting go of the
+    pages takes.
     """
+    with contextlib.suppress(OSError):  # then `close` does it all
+        _advise(memory, MADV_DONTNEED)
+    memory.close()
+
+
+def _advise(memory: mmap, advice: int) -> None:
+    """`memory.madvise`, but letting go of the interpreter's lock meanwhile."""
     first = ctypes.c_char.from_buffer(memory)
     address = ctypes.addressof(first)
     del first  # as long as it lives, the mapping cannot be closed
     for offset in range(0, len(memory), _PIECE_BYTES):
         length = min(_PIECE_BYTES, len(memory) - offset)
-        if _libc.madvise(address + offset, length, _POPULATE_WRITE) != 0:
+        if _libc.madvise(address + offset, length, advice) != 0:
             number = ctypes.get_errno()
-            if number != errno.EINVAL:
-                raise OSError(number, f"cannot make a segment's pages: {os.strerror(number)}")
-            touch(memory)  # a kernel before 5.14
-            return
+            raise OSError(number, f"cannot advise on a segment's pages: {os.strerror(number)}")
 
 
 def touch(memory: mmap) -> None:

@@ -234,7 +234,7 @@ class _Preparer:
             unused = range(self._taken + 1, self._made + 1)
             segments.remove_segments(self._spool, self._directory.name, unused)
         while self._ready:
-            self._ready.popleft().close()
+            segments.unmap(self._ready.popleft())
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -246,7 +246,7 @@ class _Preparer:
                 # Nothing is missing: sleep until something is taken. Else: look again soon.
                 used = self._used.get(timeout=SHORTAGE_RETRY_S if short else None)
                 if used is not None:
-                    used.close()
+                    segments.unmap(used)
             self._unmap_used()
             self._prepare()
 
@@ -255,15 +255,15 @@ class _Preparer:
             while True:
                 used = self._used.get_nowait()
                 if used is not None:
-                    used.close()
+                    segments.unmap(used)
 
     def _prepare(self) -> None:
         """Make segments until enough are ready, or say in `shortage` why not."""
         while len(self._ready) < READY_AHEAD and not self._stopping:
             try:
                 shortage = self._make()
-            except OSError as exc:
-                full = exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            except Exception as exc:  # without this thread there is no spool: it never ends
+                full = isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT)
                 shortage = DISK_FULL if full else DISK_ERROR
                 if shortage != self.shortage:
                     log.warning("no segment for worker %s: %s", self._directory.name, exc)
