@@ -132,7 +132,6 @@ class Gateway:
             await asyncio.to_thread(self._spool.close)
         if self._runner is not None:
             await self._runner.cleanup()
-        self._store.close()
 
     async def reload(self) -> str:
         """Read the file again and apply it whole, or not at all.

@@ -7,16 +7,17 @@ a plan may carry an upstream's credentials.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 
 import msgspec
 
 from gateway.plans import StoredPlan
 
-STORE_TIMEOUT_S = 5.0
-"""Longest wait for a disk that does not answer; the plan is then refused."""
+STORE_TIMEOUT_S = 2.0
+"""Longest wait for a disk that does not answer; callers give up on us after 3 s."""
 FORMAT = 1
 
 
@@ -36,7 +37,7 @@ class _PlanFile(msgspec.Struct, kw_only=True):
 
 
 class PlanStore:
-    """One directory of plans. Writes go through one thread, so they land in order."""
+    """One directory of plans. One write at a time, so they land in order."""
 
     def __init__(self, directory: Path) -> None:
         """Make the directory where it is missing. Blocks; at start only.
@@ -46,7 +47,8 @@ class PlanStore:
         """
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="plan store")
+        self._late: asyncio.Future[None] | None = None
+        """The last write; while it hangs no other is queued behind it."""
 
     def load(self, route: str) -> StoredPlan | None:
         """The route's plan; None where none was ever stored.
@@ -82,8 +84,13 @@ class PlanStore:
         Raises:
             NotStored: it did not get there; what was stored before may still stand.
         """
-        loop = asyncio.get_running_loop()
-        writing = loop.run_in_executor(self._writer, self._write, stored)
+        if self._late is not None and not self._late.done():
+            raise NotStored(f"{self._directory}: the disk has not taken an earlier plan yet")
+        writing = self._late = asyncio.get_running_loop().create_future()
+        # A daemon, so that a disk that hangs for good cannot keep the process from ending.
+        Thread(
+            target=self._write_for, args=(stored, writing), name="plan store", daemon=True
+        ).start()
         try:
             await asyncio.wait_for(asyncio.shield(writing), STORE_TIMEOUT_S)
         except TimeoutError as exc:
@@ -101,9 +108,14 @@ class PlanStore:
         except OSError as exc:
             raise NotStored(f"{self._directory}: the plan was not stored: {exc.strerror}") from exc
 
-    def close(self) -> None:
-        """Take no more plans. A write that hangs does not keep the process."""
-        self._writer.shutdown(wait=False, cancel_futures=True)
+    def _write_for(self, stored: StoredPlan, writing: asyncio.Future[None]) -> None:
+        failure: OSError | None = None
+        try:
+            self._write(stored)
+        except OSError as exc:
+            failure = exc
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            writing.get_loop().call_soon_threadsafe(_settle, writing, failure)
 
     def _path(self, route: str) -> Path:
         return self._directory / f"plan-{route}.json"
@@ -125,3 +137,10 @@ class PlanStore:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def _settle(writing: asyncio.Future[None], failure: OSError | None) -> None:
+    if failure is None:
+        writing.set_result(None)
+    else:
+        writing.set_exception(failure)

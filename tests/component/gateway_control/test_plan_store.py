@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -67,4 +69,29 @@ async def test_a_plan_that_cannot_be_stored_leaves_the_one_before(tmp_path: Path
     (tmp_path / "plan-rag.json.new").mkdir()
     with pytest.raises(NotStored, match=str(tmp_path)):
         await store.save(StoredPlan(plan=STORED.plan, origin=Origin.RESTORED))
+    assert store.load("rag") == STORED
+
+
+async def test_a_disk_that_hangs_is_not_waited_for_and_gets_no_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A named pipe that nobody reads: opening it for writing blocks like a dead network disk."""
+    monkeypatch.setattr("gateway.plan_store.STORE_TIMEOUT_S", 0.05)
+    pipe = tmp_path / "plan-rag.json.new"
+    os.mkfifo(pipe)
+    store = PlanStore(tmp_path)
+    with pytest.raises(NotStored, match="did not take the plan within"):
+        await store.save(STORED)
+    with pytest.raises(NotStored, match="has not taken an earlier plan"):
+        await store.save(STORED)
+    reader = os.open(pipe, os.O_RDONLY)  # lets the blocked thread go on
+    pipe.unlink()
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await store.save(STORED)
+                break
+            except NotStored:
+                await asyncio.sleep(0.01)
+    os.close(reader)
     assert store.load("rag") == STORED
