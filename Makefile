@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down test test-system check bench bench-gateway bench-recorder bench-agent clean
+.PHONY: help venv demo up down test test-system check bench bench-gateway bench-recorder bench-judge bench-agent lock
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -58,7 +58,7 @@ lock:                          ## make the locks again (needs uv)
 
 # ---- measuring --------------------------------------------------------------------------------
 
-bench: bench-gateway bench-recorder bench-agent   ## every benchmark
+bench: bench-gateway bench-recorder bench-judge bench-agent   ## every benchmark
 
 bench-gateway: .venv/dev.stamp ## CPU per proxied request beside nginx
 	scripts/install_debian nginx wrk
@@ -66,6 +66,9 @@ bench-gateway: .venv/dev.stamp ## CPU per proxied request beside nginx
 
 bench-recorder: .venv/dev.stamp ## cost of one offer to the spool; rows per second of the recorder
 	$(RUN) -m bench.recorder
+
+bench-judge: .venv/dev.stamp   ## false alarms, power and cost of the judge, by simulation
+	$(RUN) -m bench.judge
 
 bench-agent: .venv/dev.stamp   ## CPU of one agent cycle with a million rows in the last hour
 	$(RUN) -m bench.agent
