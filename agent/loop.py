@@ -190,7 +190,7 @@ class Loop:
     async def _tend_or_raise(self, kept: Kept, view: View) -> None:
         release, policy = kept.release, self._policy(kept.release)
         sights = view.of(release.route)
-        watch = await self._observer.observe(release, policy, sights)
+        watch = await self._observer.observe(release, policy, sights, self._clocks.unix_s())
         now_s = self._clocks.unix_s()
         picture = Picture(
             now_s=now_s,

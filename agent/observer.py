@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from time import monotonic
+from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 
@@ -18,17 +20,31 @@ from agent.judge import Judge, Judgement
 from agent.policy import Policy
 from agent.release import Phase, Release, Sight
 from agent.windows import Cutter, Roles
-from mlops.contracts.evidence import Evidence
+from mlops.contracts.evidence import AnsweredCounts, Evidence, ScoreCounts, SecondCounts
 from mlops.contracts.plan import Arm
 from mlops.feature_store.errors import Refused, Unavailable
 
 log = logging.getLogger(__name__)
+
+_Counts = TypeVar("_Counts", SecondCounts, AnsweredCounts, ScoreCounts)
 
 STEPS_PART_OF_ALPHA = 0.8
 """Of the chance of a false rollback; bake has the rest. Together at most alpha."""
 
 READ_TIMEOUT_S = 5.0
 """Longest that reading may keep a cycle. A read that needs more counts as no evidence."""
+
+REBUILD_TIMEOUT_S = 20.0
+"""The same where hours are read again after a restart."""
+
+REBUILD_FROM_S = 600
+
+SLICE_S = 60
+"""Seconds judged at a time: about 25 ms of CPU."""
+
+WORK_S = 0.2
+"""Longest that judging may keep a cycle; the rest waits for the next one. Until all is judged the
+evidence counts as old, so nothing advances and no lease is renewed meanwhile."""
 
 
 class EvidenceLog(Protocol):
@@ -54,7 +70,12 @@ class _Watch:
         self.phase = release.phase
         self.since = int((release.promoted_at_s if is_baking else None) or release.started_at_s)
         self.closed_through = self.since - 1
+        """Judged up to here."""
+        self.next_second = self.since
+        """To be read from here on."""
         self.candidate_requests = 0
+        self._waiting: deque[Evidence] = deque()
+        """Read and not judged yet; bounded by the length of the release."""
         self._roles = Roles.BAKE if is_baking else Roles.STEPS
         self._cutter = Cutter(policy, self._roles)
         part = 1 - STEPS_PART_OF_ALPHA if is_baking else STEPS_PART_OF_ALPHA
@@ -62,17 +83,23 @@ class _Watch:
         self._last_split_second: dict[int, int] = {}
         """By generation, the last second in which the arm that is not stable answered."""
 
-    @property
-    def next_second(self) -> int:
-        return self.closed_through + 1
+    def take(self, evidence: Evidence, lapsed: frozenset[int]) -> None:
+        """Keep what was read, in slices."""
+        if evidence.closed_through >= self.next_second:
+            self._waiting.extend(_sliced(self._without_lapses(evidence, lapsed)))
+            self.next_second = evidence.closed_through + 1
 
-    def absorb(self, evidence: Evidence, shares: Mapping[int, int], lapsed: frozenset[int]) -> None:
-        kept = self._without_lapses(evidence, lapsed)
-        for block in self._cutter.feed(kept, shares):
-            self._judge.absorb(block)
-            if not block.guard_only:
-                self.candidate_requests += block.candidate.ended
-        self.closed_through = max(self.closed_through, evidence.closed_through)
+    def absorb(self, shares: Mapping[int, int], until_s: float) -> None:
+        """Judge at least one slice, and more until `until_s` on the monotonic clock."""
+        while self._waiting:
+            evidence = self._waiting.popleft()
+            for block in self._cutter.feed(evidence, shares):
+                self._judge.absorb(block)
+                if not block.guard_only:
+                    self.candidate_requests += block.candidate.ended
+            self.closed_through = evidence.closed_through
+            if monotonic() >= until_s:
+                return
 
     def judgement(self, share_bp: int) -> Judgement:
         return self._judge.judgement(self._roles.candidate_share_bp(share_bp))
@@ -108,7 +135,7 @@ class Observer:
         self._watches: dict[str, _Watch] = {}
 
     async def observe(
-        self, release: Release, policy: Policy, sights: tuple[Sight, ...]
+        self, release: Release, policy: Policy, sights: tuple[Sight, ...], now_s: float
     ) -> Seen | None:
         """Read on from where the last cycle ended; None where there never was evidence.
 
@@ -120,8 +147,10 @@ class Observer:
         watch = self._watches.get(release.id)
         if watch is None or watch.phase is not release.phase:
             watch = self._watches[release.id] = _Watch(release, policy)
+        behind_s = now_s - watch.next_second
+        timeout_s = READ_TIMEOUT_S if behind_s < REBUILD_FROM_S else REBUILD_TIMEOUT_S
         try:
-            async with asyncio.timeout(READ_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 evidence = await self._log.read_evidence(
                     release.route, since=watch.next_second, release_id=release.id
                 )
@@ -130,7 +159,8 @@ class Observer:
         except Refused as error:
             log.error("%s: the log refuses to be read: %s", release.id, error)  # noqa: TRY400
         else:
-            watch.absorb(evidence, release.shares, _lapsed(release, sights))
+            watch.take(evidence, _lapsed(release, sights))
+        watch.absorb(release.shares, monotonic() + WORK_S)
         if watch.closed_through < watch.since:
             return None
         is_baking = release.phase is Phase.BAKING
@@ -145,6 +175,31 @@ class Observer:
         """Keep only the releases named."""
         for release_id in self._watches.keys() - known:
             self._watches.pop(release_id, None)
+
+
+def _sliced(evidence: Evidence) -> Iterator[Evidence]:
+    """The same, `SLICE_S` seconds at a time."""
+    if evidence.closed_through - evidence.since < SLICE_S:
+        yield evidence
+        return
+    seconds, answered = deque(evidence.seconds), deque(evidence.answered)
+    scores = deque(evidence.scores)
+    for since in range(evidence.since, evidence.closed_through + 1, SLICE_S):
+        last = min(since + SLICE_S - 1, evidence.closed_through)
+        yield Evidence(
+            route=evidence.route,
+            since=since,
+            closed_through=last,
+            seconds=tuple(_through(seconds, last)),
+            answered=tuple(_through(answered, last)),
+            scores=tuple(_through(scores, last)),
+        )
+
+
+def _through(ordered: deque[_Counts], last: int) -> Iterator[_Counts]:
+    """Take from the left what is dated `last` or before; the log answers in order of time."""
+    while ordered and ordered[0].second <= last:
+        yield ordered.popleft()
 
 
 def _lapsed(release: Release, sights: tuple[Sight, ...]) -> frozenset[int]:
