@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TypeGuard
 
-from gateway.features.model import Features
+from gateway.features.model import TRUNCATED, Features
+from mlops.contracts.record import MAX_EMBEDDING_LENGTH, MAX_TEXT_CHARS
 
 MAX_RETRIEVED = 1_000
 """Documents kept of one answer; more is a dump, not a retrieval."""
@@ -24,10 +25,15 @@ class Fields:
         self._features = features
 
     def text(self, name: str, *values: object) -> str | None:
-        """The first value that is a text; a whole number is its digits, as ids often are one."""
+        """The first value that is a text, cut to what a row takes.
+
+        A whole number is its digits, as ids often are one.
+        """
         for value in values:
             if isinstance(value, str):
-                return storable(value)
+                if len(value) > MAX_TEXT_CHARS:
+                    self._features.miss(TRUNCATED)
+                return storable(value[:MAX_TEXT_CHARS])
             if isinstance(value, int) and not isinstance(value, bool):
                 return str(value)
             if value is not None:
@@ -51,9 +57,9 @@ class Fields:
         return None
 
     def numbers(self, name: str, *values: object) -> list[float]:
-        """The first value that is a list of numbers, all finite."""
+        """The first value that is a list of numbers, all finite and no more than a row takes."""
         for value in values:
-            if isinstance(value, list):
+            if isinstance(value, list) and len(value) <= MAX_EMBEDDING_LENGTH:
                 found = [number for item in value if (number := finite(item)) is not None]
                 if len(found) == len(value):
                     return found

@@ -103,7 +103,8 @@ class Row(msgspec.Struct, kw_only=True):
     retrieved_ids: list[str] = []
     retrieved_scores: list[float] = []
     features_missing: str = ""
-    """Why features are missing: truncated, undecodable, not_json, unknown_shape. Else empty."""
+    """Why features are missing: truncated, undecodable, not_json, unknown_shape, or `unusable NAME`
+    for a single one of the wrong kind; several with ", " between. Else empty."""
 
 
 ROW_COLUMNS: tuple[str, ...] = Row.__struct_fields__

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -140,17 +141,23 @@ routes:
 def start_recorder(
     processes: Processes, directory: Path, engine: ClickHouseSettings
 ) -> subprocess.Popen[str]:
+    return start_measured_recorder(processes, directory, engine)[0]
+
+
+def start_measured_recorder(
+    processes: Processes, directory: Path, engine: ClickHouseSettings, *arguments: str
+) -> tuple[subprocess.Popen[str], str]:
     config = directory / "gateway.yaml"
     config.write_text(CONFIG.format(directory=directory))
-    process, _ = processes.start(
+    return processes.start(
         "-m",
         "gateway.recorder",
         "--config",
         str(config),
+        *arguments,
         MLOPS_CLICKHOUSE_HOST=engine.host,
         MLOPS_CLICKHOUSE_PORT=str(engine.port),
     )
-    return process
 
 
 @pytest.fixture
@@ -198,11 +205,19 @@ def test_a_killed_recorder_stores_every_record_once(
 def test_the_recorder_waits_for_an_engine_that_is_not_there_yet(
     processes: Processes, tmp_path: Path
 ) -> None:
-    """And ends on SIGTERM all the same, in time."""
+    """Says how late it is, and ends on SIGTERM all the same, in time."""
     start_worker(processes, tmp_path / "spool", tmp_path / "taken", limit=50)
     away = ClickHouseSettings(host="127.0.0.1", port=1)
-    recorder = start_recorder(processes, tmp_path, away)
-    wait_until(lambda: any((tmp_path / "spool").glob("*/cursor")))
+    recorder, url = start_measured_recorder(processes, tmp_path, away, "--metrics-port", "0")
+
+    def metric(name: str) -> float:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return float(next(line.split()[1] for line in lines if line.startswith(f"{name} ")))
+
+    wait_until(lambda: metric("recorder_retries_total") > 0)
+    assert metric("recorder_spool_lag_seconds") > 0
+    assert metric("recorder_rows_total") == 0
     assert processes.end(recorder, signal.SIGTERM) == 0
 
 

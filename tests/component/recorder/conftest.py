@@ -40,8 +40,12 @@ class RememberingLog:
         """So many inserts from now on fail without storing anything."""
         self.away_after = 0
         """Then so many are stored, but the caller hears that they failed."""
+        self.dies_after = 0
+        """After so many inserts were stored, every later one fails. 0: never."""
         self.poisoned: set[str] = set()
         """Requests whose rows are refused."""
+        self.poisoned_seconds: set[int] = set()
+        """Of tallies that are refused."""
 
     async def insert_rows(self, rows: Sequence[Row], *, token: str) -> None:
         if any(row.request_id in self.poisoned for row in rows):
@@ -50,6 +54,8 @@ class RememberingLog:
         self._store("rows", self.rows, rows, token)
 
     async def insert_tallies(self, tallies: Sequence[Tally], *, token: str) -> None:
+        if any(tally.second in self.poisoned_seconds for tally in tallies):
+            raise Refused("a poisoned tally")
         self._store("tallies", self.tallies, tallies, token)
 
     async def insert_dead_letters(self, letters: Sequence[DeadLetter], *, token: str) -> None:
@@ -63,6 +69,9 @@ class RememberingLog:
         if token in table:
             assert table[token] == list(values), "the same token, but other values"
         table[token] = list(values)
+        if self.dies_after:
+            self.dies_after -= 1
+            self.away_before = 0 if self.dies_after else 10**9
         if self.away_after:
             self.away_after -= 1
             raise Unavailable("the connection broke")

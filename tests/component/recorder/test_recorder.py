@@ -230,6 +230,58 @@ async def test_stopping_while_the_engine_is_away_keeps_the_range(
     assert len({token for _, token, size in harness.log.calls if size == 100}) == 1
 
 
+async def test_halves_of_a_refused_batch_stay_halves_after_a_restart(
+    harness: Any, exchange: Exchange
+) -> None:
+    """Even if the whole would now be taken: one half is stored already, under its own token."""
+    names = offer(harness.writer(), exchange, 64)
+    harness.log.poisoned = {"r60"}
+    harness.log.dies_after = 1
+    async with harness.recording():
+        await harness.until(lambda: harness.log.away_before > 0)
+    whole = harness.log.calls[0][1]
+    first_run = len(harness.log.calls)
+    assert harness.log.request_ids() == names[:32]
+    harness.log.poisoned = set()
+    harness.log.away_before = 0
+    async with harness.recording():
+        await harness.until(lambda: len(harness.log.request_ids()) == 64)
+    assert harness.log.request_ids() == names
+    assert whole not in {token for _, token, _ in harness.log.calls[first_run:]}
+
+
+async def test_a_cursor_that_is_damaged_stops_that_worker_only(
+    harness: Any, exchange: Exchange
+) -> None:
+    """Guessing where to go on would store records twice or not at all."""
+    damaged, good = harness.writer(), harness.writer()
+    offer(damaged, exchange, 1, "d")
+    offer(good, exchange, 3, "g")
+    (harness.spool / damaged.worker / segments.CURSOR_NAME).write_bytes(b'{"done": 7')
+    async with harness.recording() as recorder:
+        await harness.until(lambda: len(harness.log.request_ids()) == 3)
+        await harness.until(lambda: recorder.metrics.unreadable._value.get() == 1)
+    assert harness.log.request_ids() == ["g0", "g1", "g2"]
+
+
+async def test_a_tally_that_is_refused_is_a_dead_letter_and_the_others_are_stored(
+    harness: Any, exchange: Exchange
+) -> None:
+    writer = harness.writer()
+    harness.log.poisoned_seconds = {11}
+    for second in (10, 11, 12):
+        offer(writer, exchange, 1, f"s{second}-")
+        assert writer.offer_tally(Tally(worker=writer.worker, second=second))
+    async with harness.recording():
+        await harness.until(lambda: bool(harness.log.all_letters()))
+    assert [tally.second for tally in harness.log.all_tallies()] == [10, 12]
+    (letter,) = harness.log.all_letters()
+    assert (letter.record_id, letter.reason) == (
+        f"{writer.worker}-tally-11", "tally refused: a poisoned tally",
+    )  # fmt: skip
+    assert len(harness.log.request_ids()) == 3
+
+
 async def test_a_spool_of_another_version_is_left_alone_and_the_others_go_on(
     harness: Any, exchange: Exchange
 ) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from gateway.features.bodies import MAX_DECODED_BYTES
 from gateway.features.extract import extract
 from gateway.features.model import Body, Features
+from mlops.contracts.record import MAX_EMBEDDING_LENGTH, MAX_TEXT_CHARS
 
 
 def body(value: Any, **changes: Any) -> Body:
@@ -232,6 +233,17 @@ def test_a_number_that_is_not_finite_is_dropped_and_named(number: bytes) -> None
 
 def test_a_score_outside_its_range_is_kept_for_the_schema_to_refuse() -> None:
     assert native(answer={**ANSWER, "relevance_score": 7}).relevance_score == 7.0
+
+
+def test_what_is_longer_than_a_row_takes_is_cut_or_dropped_not_refused() -> None:
+    """A long prompt is no reason to lose the row."""
+    found = native(
+        question={**QUESTION, "query_text": "é" * (MAX_TEXT_CHARS + 1)},
+        answer={**ANSWER, "embedding": [0.0] * (MAX_EMBEDDING_LENGTH + 1)},
+    )
+    assert found.query_text == "é" * MAX_TEXT_CHARS
+    assert found.embedding == []
+    assert found.missing == ["truncated", "unusable embedding"]
 
 
 def test_half_a_surrogate_pair_becomes_storable() -> None:
