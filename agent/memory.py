@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -111,11 +112,13 @@ class Memory:
         is_sqlite = url.startswith("sqlite")
         arguments: dict[str, Any] = {"timeout": BUSY_TIMEOUT_S} if is_sqlite else {}
         try:
+            if is_sqlite:
+                _make_private(sa.engine.make_url(url).database)
             engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=not is_sqlite)
             if is_sqlite:
                 sa.event.listen(engine, "connect", _prepare_sqlite)
             _tables.create_all(engine)
-        except (SQLAlchemyError, ImportError) as error:
+        except (SQLAlchemyError, ImportError, OSError) as error:
             shown = sa.engine.make_url(url).render_as_string(hide_password=True)
             raise MemoryUnavailable(f"memory {shown}: {_first_line(error)}") from error
         return cls(engine)
@@ -339,6 +342,14 @@ def _journal(connection: Connection, release: Release, change: Change, now_s: fl
             body=msgspec.json.encode(event),
         )
     )
+
+
+def _make_private(database: str | None) -> None:
+    """Plans may carry an upstream's credentials in their headers."""
+    if database and database != ":memory:":
+        path = Path(database)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
