@@ -38,24 +38,17 @@ def dial(flow: Flow, endpoint: Upstreams, connect_s: float) -> None:
 
 
 async def _dial(flow: Flow, endpoint: Upstreams, connect_s: float) -> None:
-    failure = Failure.CONNECT
     try:
         async with asyncio.timeout(connect_s):
             upstream = await _connect(flow, endpoint)
     except TimeoutError:
-        failure = Failure.CONNECT_TIMEOUT
-        endpoint.dial_failed(f"no connection within {connect_s:g} s", monotonic_ns())
+        reason = f"no connection within {connect_s:g} s"
+        flow.dial_failed(endpoint, Failure.CONNECT_TIMEOUT, reason, connect_s)
     except OSError as error:
-        endpoint.dial_failed(error.strerror or str(error), monotonic_ns())
+        flow.dial_failed(endpoint, Failure.CONNECT, error.strerror or str(error), connect_s)
     else:
         endpoint.dialled()
         upstream.serve_first(monotonic_ns())
-        return
-    waiter = endpoint.next_waiter()
-    if waiter is not None:
-        waiter.waiting = None
-        flow.failed(waiter, failure)
-    flow.dial_if_needed(endpoint, connect_s)
 
 
 async def _connect(flow: Flow, endpoint: Upstreams) -> Upstream:

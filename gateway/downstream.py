@@ -83,7 +83,11 @@ class Downstream(RequestReader):
         self._feed(data)
         exchange = self.current
         if exchange is not None:
-            self._progress(exchange)
+            if exchange.complete and exchange.state == _RECEIVED and exchange.route is not None:
+                if not self.write_paused:
+                    self.flow.begin(exchange)  # as `_progress` would, without the calls
+            else:
+                self._progress(exchange)
         if self.queue or self.reading_paused:
             self.update_reading()
 
@@ -160,11 +164,9 @@ class Downstream(RequestReader):
         self.flow.begin(exchange)
 
     def _send_more(self, exchange: Exchange) -> None:
-        upstream, lane = exchange.upstream, exchange.lane
+        upstream, route = exchange.upstream, exchange.lane.route
         assert upstream is not None
-        assert lane is not None
         upstream.send_more(exchange)
-        route = lane.route
         if exchange.state < State.STREAMING:
             self.deadline_ns = self.read_ns + (
                 route.first_byte_ns if exchange.complete else route.idle_ns
@@ -177,7 +179,7 @@ class Downstream(RequestReader):
             self._close(linger=not exchange.complete)
         elif self.queue or self._refusal is not None:
             # In the next turn of the loop: a long pipeline of short answers must not recurse.
-            asyncio.get_running_loop().call_soon(self._advance)
+            self.flow.later(self._advance)
         else:
             self.deadline_ns = self.read_ns + IDLE_NS
 

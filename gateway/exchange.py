@@ -63,7 +63,8 @@ FORBIDDEN: Final = -1
 NEXT: Final = tuple(
     int(TRANSITIONS.get((state, event), FORBIDDEN)) for state in State for event in Event
 )
-"""`TRANSITIONS` as one tuple: `NEXT[state * EVENTS + event]`."""
+"""`TRANSITIONS` as one tuple: `NEXT[state * EVENTS + event]`. What is forbidden stays forbidden:
+from -1 every event leads to -1, and `end` refuses it."""
 
 ENDED: Final = int(State.ENDED)
 UNSET: Final = -1
@@ -148,7 +149,8 @@ class Exchange(ExchangeRecord):
         "wants_body",
     )
 
-    # Set when the head is checked, before anything reads them:
+    # Set when the head is checked, or when an arm is assigned, before anything reads them:
+    lane: Lane
     chunked: bool
     close: bool
     expects_continue: bool
@@ -156,7 +158,7 @@ class Exchange(ExchangeRecord):
     http10: bool
     wants_body: bool
 
-    def __init__(self, client: ClientSide | None, target: bytes, started_ns: int) -> None:
+    def __init__(self, client: ClientSide, target: bytes, started_ns: int) -> None:
         self.client = client
         self.target = target
         self.started_ns = started_ns
@@ -164,7 +166,6 @@ class Exchange(ExchangeRecord):
         self.headers: dict[bytes, bytes] = {}
         self.parts: list[bytes] = []
         self.route: RouteState | None = None
-        self.lane: Lane | None = None
         self.upstream: UpstreamSide | None = None
         self.waiting: Upstreams | None = None
         self.pending: list[bytes] = []

@@ -5,17 +5,17 @@ The protocols tell it what happened; it decides with the pure core and acts on t
 
 from __future__ import annotations
 
-import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from random import Random
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 from gateway import answers, outcome
 from gateway.deadlines import NEVER, Deadlines
-from gateway.exchange import ENDED, UNSET, Event, Exchange, State
+from gateway.exchange import ENDED, EVENTS, NEXT, UNSET, Event, Exchange, State
 from gateway.framing import cookie_value, is_request_id
 from gateway.lanes import Lane, RouteState
 from gateway.outcome import Failure
@@ -55,15 +55,26 @@ class Dialer(Protocol):
     def __call__(self, endpoint: Upstreams, connect_s: float) -> None: ...
 
 
+Later = Callable[[Callable[[], None]], object]
+"""Calls in the next turn of the loop."""
+
+
 class Flow:
     """Routes, clocks and counters of one worker."""
 
     def __init__(
-        self, routes: Sequence[RouteState], spool: Spool | None, dial: Dialer, special: set[bytes]
+        self,
+        routes: Sequence[RouteState],
+        spool: Spool | None,
+        dial: Dialer,
+        later: Later,
+        special: set[bytes],
+        randomness: Random,
     ) -> None:
         self.routes = tuple(routes)
         self.spool = spool
         self.dial = dial
+        self.later = later
         self.special = frozenset(special)
         self.only_route = routes[0] if len(routes) == 1 and routes[0].takes_all else None
         self.connections: Deadlines[Downstream] = Deadlines()
@@ -78,7 +89,7 @@ class Flow:
         self.read_wall_clock()
         self._sequence = 0
         self._id_prefix = secrets.token_hex(6).encode()
-        self._random = random.Random(secrets.randbits(128))  # noqa: S311 - splits load, guards nothing
+        self._random = randomness
 
     def read_wall_clock(self) -> None:
         """Take the distance of the time of day from the monotonic clock; once a second."""
@@ -122,7 +133,7 @@ class Flow:
         exchange.request_id = request_id
         exchange.bucket = decision.bucket
         exchange.kind = 0 if decision.kind is Kind.SERVED else _OVERRIDE_KIND
-        exchange.on(_ASSIGNED)
+        exchange.state = NEXT[exchange.state * EVENTS + _ASSIGNED]
         self.in_flight += 1
         route.requests += 1
         self.attempt(
@@ -173,7 +184,6 @@ class Flow:
             return
         exchange.waiting = endpoint
         client = exchange.client
-        assert client is not None
         client.deadline_ns = now_ns + lane.route.connect_ns
         self.dial_if_needed(endpoint, lane.route.connect_s)
 
@@ -182,6 +192,17 @@ class Flow:
             endpoint.dial_begun()
             self.dial(endpoint, connect_s)
 
+    def dial_failed(
+        self, endpoint: Upstreams, failure: Failure, reason: str, connect_s: float
+    ) -> None:
+        """A connection could not be opened: who waits longest is told, the rest go on waiting."""
+        endpoint.dial_failed(reason, time.monotonic_ns())
+        waiter = endpoint.next_waiter()
+        if waiter is not None:
+            waiter.waiting = None
+            self.failed(waiter, failure)
+        self.dial_if_needed(endpoint, connect_s)
+
     def stale(self, exchange: Exchange) -> bool:
         """A kept connection was closed before it answered: no error, once, if all can be resent."""
         if exchange.retried_stale or not exchange.is_replayable:
@@ -189,7 +210,6 @@ class Flow:
         exchange.retried_stale = True
         exchange.on(_ATTEMPT_FAILED)
         _rewind(exchange)
-        assert exchange.lane is not None
         self.attempt(exchange, exchange.lane, fresh=True)
         return True
 
@@ -227,7 +247,6 @@ class Flow:
 
     def _again(self, exchange: Exchange) -> None:
         lane = exchange.lane
-        assert lane is not None
         exchange.attempts += 1
         exchange.on(_ATTEMPT_FAILED)
         _rewind(exchange)
@@ -240,7 +259,6 @@ class Flow:
     ) -> None:
         """End the exchange and offer its record; called before the last byte is written."""
         lane = exchange.lane
-        assert lane is not None
         wall_us = (now_ns + self.offset_ns) // 1000
         second = wall_us // 1_000_000
         if second <= self.tallied_second:  # the wall clock stepped back, or we were held up
@@ -281,7 +299,6 @@ class Flow:
             exchange.status,
             time.monotonic_ns(),
         )
-        assert exchange.client is not None
         exchange.client.abort()
 
     def client_lost(self, exchange: Exchange, status: int = outcome.CLIENT_CLOSED_STATUS) -> None:
@@ -294,7 +311,6 @@ class Flow:
     def timed_out(self, exchange: Exchange) -> None:
         """The deadline of the client's connection passed with this exchange on it."""
         client = exchange.client
-        assert client is not None
         client.deadline_ns = NEVER
         if exchange.state == _ROUTED:
             self._abandon(exchange)
@@ -316,8 +332,6 @@ class Flow:
         exchange.status = status
         body = answers.problem(status, failure.message)
         lane, client = exchange.lane, exchange.client
-        assert lane is not None
-        assert client is not None
         headers = b"x-request-id: %b\r\n%b" % (exchange.request_id, lane.served_by)
         if status != 504:
             headers += RETRY_AFTER

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from random import Random
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
@@ -40,7 +42,8 @@ class Proxy:
         self._routes = {state.settings.name: state for state in states}
         self._endpoints: dict[str, Upstreams] = {}
         self._servers: list[asyncio.Server] = []
-        self._flow = Flow(states, spool, self._dial, _special(routes))
+        randomness = Random(secrets.randbits(128))  # noqa: S311 - splits load, guards nothing
+        self._flow = Flow(states, spool, self._dial, _later, _special(routes), randomness)
         self._worker = getattr(spool, "worker", "")
         self._sweeping: asyncio.TimerHandle | None = None
         self._clock_read_ns = 0
@@ -196,7 +199,7 @@ class Proxy:
         ages: dict[TallyCell, list[float]] = {}
         for connection in flow.connections:
             exchange = connection.current
-            if exchange is not None and exchange.lane is not None and exchange.state < State.ENDED:
+            if exchange is not None and State.RECEIVED < exchange.state < State.ENDED:
                 age_s = (now_ns - exchange.started_ns) / SECOND_NS
                 ages.setdefault(exchange.lane.cell, []).append(age_s)
         entries = [
@@ -248,6 +251,10 @@ class Proxy:
             open_connections=endpoint.open,
             reason=endpoint.reason,
         )
+
+
+def _later(callback: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_soon(callback)
 
 
 def _slots(live: LivePlan) -> dict[str, Slot]:

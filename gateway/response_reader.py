@@ -134,7 +134,6 @@ class ResponseReader(asyncio.Protocol):
         if b"content-encoding" in special:
             exchange.response_content_encoding = special[b"content-encoding"]
         lane = exchange.lane
-        assert lane is not None
         head = [
             STATUS_LINES[status],
             *parts,

@@ -17,17 +17,17 @@ class LivePlan:
     Immutable by convention (no attribute is assigned after construction): reading it needs no lock.
     """
 
-    __slots__ = ("_hasher", "holdback_from", "lease_ends_at_s", "plan")
+    __slots__ = ("hasher", "holdback_from", "lease_ends_at_s", "plan")
 
     def __init__(self, plan: RoutePlan, lease_ends_at_s: float = inf) -> None:
         self.plan: Final = plan
         self.lease_ends_at_s: Final = lease_ends_at_s
-        self._hasher: Final = blake2b(digest_size=8, key=plan.salt.encode())
+        self.hasher: Final = blake2b(digest_size=8, key=plan.salt.encode())
         self.holdback_from: Final = FULL_SHARE_BP - plan.holdback_share_bp
 
     def bucket_of(self, key: bytes) -> int:
         """`mlops.contracts.plan.bucket_of`, with the salt already hashed."""
-        hasher = self._hasher.copy()
+        hasher = self.hasher.copy()
         hasher.update(key)
         return int.from_bytes(hasher.digest(), "big") % FULL_SHARE_BP
 
@@ -63,7 +63,9 @@ def decide(
     canary, False never, None nothing. A lapsed lease wins over everything; so does an empty slot.
     """
     plan = live.plan
-    bucket = live.bucket_of(key)
+    hasher = live.hasher.copy()  # as `bucket_of`, without the call
+    hasher.update(key)
+    bucket = int.from_bytes(hasher.digest(), "big") % FULL_SHARE_BP
     if now_s >= live.lease_ends_at_s:
         return RouteDecision(Arm.STABLE, plan.stable, bucket, 0, Kind.SERVED)
     share_bp = plan.canary_share_bp + plan.holdback_share_bp

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from gateway.exchange import ENDED, Event, Exchange
+from gateway.exchange import ENDED, EVENTS, NEXT, Event, Exchange
 from gateway.framing import LAST_CHUNK, MAX_RESPONSE_HEAD_BYTES, chunk, remove
 from gateway.outcome import OUTCOME_OF_STATUS, Failure
 from gateway.response_reader import ResponseReader
@@ -61,10 +61,8 @@ class Upstream(ResponseReader):
         exchange.upstream = self
         at_once = exchange.waiting is None and exchange.attempts == 1
         exchange.waiting = None
-        exchange.on(_SENT)
+        exchange.state = NEXT[exchange.state * EVENTS + _SENT]
         lane, client = exchange.lane, exchange.client
-        assert lane is not None
-        assert client is not None
         parts = exchange.parts
         if lane.replaced:
             parts = list(parts)
@@ -164,12 +162,12 @@ class Upstream(ResponseReader):
 
     def pause_writing(self) -> None:
         self.is_full = True
-        if self.exchange is not None and self.exchange.client is not None:
+        if self.exchange is not None:
             self.exchange.client.update_reading()
 
     def resume_writing(self) -> None:
         self.is_full = False
-        if self.exchange is not None and self.exchange.client is not None:
+        if self.exchange is not None:
             self.exchange.client.update_reading()
 
     # ---- towards the client -------------------------------------------------------------------
@@ -177,8 +175,6 @@ class Upstream(ResponseReader):
     def _pass_on(self, exchange: Exchange, now_ns: int, data_bytes: int) -> None:
         """Send on what has come. The record is offered before the last byte is written."""
         client, lane = exchange.client, exchange.lane
-        assert client is not None
-        assert lane is not None
         status = self._status
         if self._head_sent:
             out: list[bytes] = []
@@ -189,7 +185,7 @@ class Upstream(ResponseReader):
             if self.flow.closing or not exchange.complete:
                 exchange.close = True
             out = self._head(exchange)
-            exchange.on(_HEAD)
+            exchange.state = NEXT[exchange.state * EVENTS + _HEAD]
         pieces = self._body
         if pieces:
             self._body = []

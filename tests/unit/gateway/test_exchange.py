@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,9 +24,12 @@ from gateway.exchange import (
     State,
 )
 
+NOBODY: Any = object()
+"""The client's side; the table does not use it."""
+
 
 def exchange(started_ns=1_000_000):
-    return Exchange(None, b"/", started_ns)
+    return Exchange(NOBODY, b"/", started_ns)
 
 
 def test_every_live_state_accepts_every_ending():

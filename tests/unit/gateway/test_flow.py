@@ -1,0 +1,237 @@
+"""Whatever happens in whatever order: every exchange that got an arm gives exactly one record."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from gateway.downstream import Downstream
+from gateway.exchange import ENDED
+from gateway.flow import Flow, json_key
+from gateway.framing import REQUEST_SPECIAL
+from gateway.lanes import RouteState
+from gateway.outcome import Failure
+from gateway.pool import Endpoint
+from gateway.routing import LivePlan
+from gateway.settings import MatchSettings, RetrySettings, RouteSettings, StickySettings
+from gateway.upstream import Upstream
+from mlops.contracts.plan import RoutePlan, Slot
+
+STABLE = Slot(version="1", endpoints=("http://h:1",))
+CANARY = Slot(version="2", endpoints=("http://h:2",))
+
+REQUEST = b"POST / HTTP/1.1\r\nHost: a\r\n"
+REQUESTS = (
+    REQUEST + b"Content-Length: 2\r\n\r\nhi",
+    REQUEST + b"Content-Length: 4\r\n\r\nhi",
+    REQUEST + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n",
+    b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    b"GET / HTTP/1.0\r\n\r\n",
+)
+MORE = (b"hi", b"0\r\n\r\n", b"zz\r\n", b"\0")
+ANSWERS = (
+    b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no",
+    b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n",
+    b"HTTP/1.1 200 OK\r\n\r\nuntil the end",
+    b"HTTP/1.1 100 Continue\r\n\r\n",
+    b"HTTP/1.1 ",
+    b"garbage\r\n",
+    b"0\r\n\r\n",
+    b"k",
+)
+
+
+class Transport:
+    """Reports a closed connection only later, as the real ones do."""
+
+    def __init__(self, protocol):
+        self.protocol = protocol
+        self.closing = self.lost = False
+        protocol.connection_made(self)
+
+    def write(self, data):
+        assert not self.lost
+
+    def close(self):
+        self.closing = True
+
+    abort = close
+
+    def is_closing(self):
+        return self.closing
+
+    def set_write_buffer_limits(self, high):
+        assert high > 0
+
+    def can_write_eof(self):
+        return True
+
+    def write_eof(self):
+        pass
+
+    def pause_reading(self):
+        assert not self.lost
+
+    resume_reading = pause_reading
+
+    def report(self):
+        if self.closing and not self.lost:
+            self.lost = True
+            self.protocol.connection_lost(None)
+
+
+class Spool:
+    last_drop_reason = ""
+
+    def __init__(self):
+        self.offered = []
+
+    def offer(self, record):
+        assert record.state == ENDED
+        self.offered.append(record)
+        return True
+
+
+class FlowMachine(RuleBasedStateMachine):
+    """One client connection after the other, two upstreams, and everything that can go wrong."""
+
+    def __init__(self):
+        super().__init__()
+        self.spool, self.pools = Spool(), {}
+        self.dials, self.transports, self.callbacks = [], [], []
+        self.route = RouteState(
+            RouteSettings(
+                name="rag",
+                model="m",
+                match=MatchSettings(),
+                stable=STABLE,
+                sticky=StickySettings(header="x-user-id"),
+                retry=RetrySettings(attempts=3),
+            ),
+            says_served_by=True,
+        )
+        plan = RoutePlan(
+            route="rag",
+            generation=1,
+            salt="s",
+            stable=STABLE,
+            canary=CANARY,
+            canary_share_bp=5000,
+        )
+        self.route.apply(LivePlan(plan), lambda url: self.pools.setdefault(url, Endpoint(url)))
+        self.flow = Flow(
+            [self.route],
+            self.spool,
+            self.dial,
+            self.callbacks.append,
+            set(REQUEST_SPECIAL),
+            Random(7),
+        )
+        self.connect_client()
+
+    def dial(self, endpoint, connect_s):
+        self.dials.append(endpoint)
+
+    def connect_client(self):
+        self.client = Downstream(self.flow)
+        self.transport = Transport(self.client)
+        self.transports.append(self.transport)
+
+    def upstreams(self):
+        return [
+            each.protocol
+            for each in self.transports
+            if isinstance(each.protocol, Upstream) and not each.closing
+        ]
+
+    @rule(data=st.sampled_from(REQUESTS + MORE))
+    def client_sends(self, data):
+        if self.transport.closing:
+            self.transport.report()
+            self.connect_client()
+        if self.client.current is None or not self.client.current.complete:
+            self.client.data_received(data)
+
+    @rule()
+    def client_goes_away(self):
+        self.transport.close()
+        self.transport.report()
+
+    @rule()
+    def deadline_passes(self):
+        if not self.transport.closing:
+            self.client.on_deadline()
+
+    @precondition(lambda self: self.dials)
+    @rule(works=st.booleans(), slow=st.booleans())
+    def dial_ends(self, works, slow):
+        endpoint = self.dials.pop(0)
+        if works:
+            upstream = Upstream(self.flow, endpoint)
+            self.transports.append(Transport(upstream))
+            endpoint.dialled()
+            upstream.serve_first(0)
+        else:
+            failure = Failure.CONNECT_TIMEOUT if slow else Failure.CONNECT
+            self.flow.dial_failed(endpoint, failure, "refused", 1.0)
+
+    @precondition(lambda self: self.upstreams())
+    @rule(data=st.data(), answer=st.sampled_from(ANSWERS))
+    def upstream_sends(self, data, answer):
+        upstream = data.draw(st.sampled_from(self.upstreams()))
+        upstream.data_received(answer)
+
+    @precondition(lambda self: self.upstreams())
+    @rule(data=st.data(), clean=st.booleans())
+    def upstream_closes(self, data, clean):
+        upstream = data.draw(st.sampled_from(self.upstreams()))
+        if clean:
+            upstream.eof_received()
+        upstream.transport.close()
+
+    @rule()
+    def the_loop_turns(self):
+        while self.callbacks:
+            self.callbacks.pop(0)()
+        for transport in list(self.transports):
+            transport.report()
+
+    @invariant()
+    def every_exchange_is_open_or_recorded_once(self):
+        offered = self.spool.offered
+        assert self.route.requests == len(offered) + self.flow.in_flight
+        assert len({id(record) for record in offered}) == len(offered)
+        assert self.flow.in_flight in (0, 1)
+
+    def teardown(self):
+        self.client_goes_away()
+        self.the_loop_turns()
+        assert self.flow.in_flight == 0
+        assert self.route.requests == len(self.spool.offered)
+        assert sum(sum(cell.answered.values()) for cell in self.route.cells.values()) == len(
+            self.spool.offered
+        )
+        assert not any(pool.waiters for pool in self.pools.values())
+        for url, pool in self.pools.items():
+            mine = [up for up in self.upstreams() if up.endpoint.url == url]
+            assert pool.open == len(mine) == len(pool.idle)
+
+
+TestFlow = FlowMachine.TestCase
+TestFlow.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+
+
+def test_a_json_pointer_finds_texts_and_numbers_only():
+    body = b'{"user": {"id": 7, "a/b": ["x", {"y~": "z"}]}, "flag": true}'
+    assert json_key(body, "/user/id") == b"7"
+    assert json_key(body, "/user/a~1b/0") == b"x"
+    assert json_key(body, "/user/a~1b/1/y~0") == b"z"
+    for pointer in ("/flag", "/user", "/missing", "/user/a~1b/9", "/user/a~1b/x", "/user/id/deep"):
+        assert json_key(body, pointer) is None
+    assert json_key(b"not json", "/user") is None
