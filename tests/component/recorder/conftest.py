@@ -41,7 +41,7 @@ class RememberingLog:
         self.away_after = 0
         """Then so many are stored, but the caller hears that they failed."""
         self.dies_after = 0
-        """After so many inserts were stored, every later one fails. 0: never."""
+        """So many inserts are stored, the last one unheard; every later one fails. 0: never."""
         self.poisoned: set[str] = set()
         """Requests whose rows are refused."""
         self.poisoned_seconds: set[int] = set()
@@ -71,7 +71,9 @@ class RememberingLog:
         table[token] = list(values)
         if self.dies_after:
             self.dies_after -= 1
-            self.away_before = 0 if self.dies_after else 10**9
+            if not self.dies_after:
+                self.away_before = 10**9
+                raise Unavailable("the connection broke for good")
         if self.away_after:
             self.away_after -= 1
             raise Unavailable("the connection broke")
