@@ -58,6 +58,9 @@ class Metrics:
             ["route", "metric"],
             registry=self.registry,
         )
+        self._of_the_agent_itself()
+
+    def _of_the_agent_itself(self) -> None:
         self.evidence_age_s = Gauge(
             "agent_evidence_age_seconds",
             "How far the complete log is behind.",
