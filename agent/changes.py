@@ -168,12 +168,15 @@ def resume(release: Release, policy: Policy, picture: Picture, asked: Asked) -> 
     return _publish(release, freed, picture, plan, change)
 
 
-def pause(
-    release: Release, picture: Picture, kind: PauseKind, by: str, why: str
+def give_way(
+    release: Release, picture: Picture, live: RoutePlan, by: str, why: str
 ) -> tuple[Write, ...]:
-    paused = Paused(kind=kind, by=by, why=why, since_s=picture.now_s)
+    """Adopt somebody else's plan: a command given before it does not count any more."""
+    paused = Paused(
+        kind=PauseKind.HAND, by=by, why=why, since_s=picture.now_s, generation=live.generation
+    )
     change = Change(kind="release.paused", actor=by, reason=why)
-    return remember(release, replace(release, paused=paused), change)
+    return remember(release, replace(release, paused=paused, asked=None), change)
 
 
 def end(

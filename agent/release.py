@@ -44,6 +44,8 @@ class Paused(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     why: str
     since_s: float
+    generation: int = 0
+    """The foreign plan that was adopted; a command is about what was known when it was given."""
 
 
 class Verb(StrEnum):

@@ -36,6 +36,7 @@ from agent.release import (
     Write,
     stages,
 )
+from mlops.contracts.plan import RoutePlan
 
 FRESH_S = 15.0
 """Evidence older than this is no evidence: three default blocks."""
@@ -94,7 +95,7 @@ def _decided_elsewhere(
 def _asked(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
     """A person's word. `promote` comes later: it needs the intended plan in force."""
     asked = release.asked
-    if asked is None:
+    if asked is None or _unknown(release, foreign_plan(release, picture)):
         return None
     if asked.verb is Verb.ABORT:
         why = asked.reason or f"{asked.by} said abort"
@@ -106,18 +107,24 @@ def _asked(release: Release, policy: Policy, picture: Picture) -> tuple[Write, .
 
 def _give_way(release: Release, _policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
     """Weights were changed by somebody else: publish nothing until `resume`."""
-    if release.paused is not None and release.paused.kind is PauseKind.HAND:
-        return ()
     live = foreign_plan(release, picture)
-    if live is None:
-        return None
+    is_paused = release.paused is not None and release.paused.kind is PauseKind.HAND
+    if live is None or (is_paused and not _unknown(release, live)):
+        return () if is_paused else None
     by = live.set_by or "somebody"
     how = "by hand" if live.hold else "not by this release"
     why = (
         f"weights were changed {how} by {by} (generation {live.generation}){_said(live.reason)}; "
         "`resume` goes on"
     )
-    return changes.pause(release, picture, PauseKind.HAND, by, why)
+    return changes.give_way(release, picture, live, by, why)
+
+
+def _unknown(release: Release, live: RoutePlan | None) -> bool:
+    """A foreign plan that came after whatever was adopted, so after a person's last command."""
+    if live is None:
+        return False
+    return release.paused is None or live.generation > release.paused.generation
 
 
 def _begin(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
