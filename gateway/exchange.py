@@ -240,16 +240,14 @@ class Exchange(ExchangeRecord):
         """Put together the copies of both bodies, at most `limit_bytes` of each."""
         kept = self.kept
         body = kept[0] if len(kept) == 1 else b"".join(kept)
-        if len(body) > limit_bytes:
+        if self.kept_bytes > limit_bytes:
             body = body[:limit_bytes]
         self.request_body = body
         self.request_body_cut = len(body) < self.request_bytes
         kept = self.response_kept
         body = kept[0] if len(kept) == 1 else b"".join(kept)
-        if len(body) > limit_bytes:
-            body = body[:limit_bytes]
-        self.response_body = body
-        self.response_body_cut = len(body) < self.response_bytes
+        self.response_body = body[:limit_bytes]
+        self.response_body_cut = len(self.response_body) < self.response_bytes
         headers = self.headers
         self.request_content_type = headers.get(b"content-type", b"")
         self.request_content_encoding = headers.get(b"content-encoding", b"")

@@ -275,13 +275,11 @@ class Flow:
         series.response_bytes += exchange.response_bytes
         count = lane.arm_count
         count.requests += 1
-        if outcome_index:
+        if outcome_index or exchange.attempts > 1:
             if exchange.first_attempt_outcome in outcome.ERRORS:
                 count.errors += 1
             elif outcome_index == outcome.CANCELLED:
                 count.cancelled += 1
-        elif exchange.attempts > 1:
-            count.errors += 1
         spool = self.spool
         if spool is not None:
             exchange.stamp = lane.stamp

@@ -11,6 +11,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from gateway.exchange import ENDED, EVENTS, NEXT, Event, Exchange
 from gateway.framing import LAST_CHUNK, MAX_RESPONSE_HEAD_BYTES, chunk, remove
 from gateway.outcome import OUTCOME_OF_STATUS, Failure
+from gateway.pool import MAX_IDLE
 from gateway.response_reader import ResponseReader
 
 if TYPE_CHECKING:
@@ -236,7 +237,14 @@ class Upstream(ResponseReader):
             self._parser = HttpResponseParser(self)
         if self._reading_paused:
             self.resume_reading()
-        self._settle(now_ns)
+        endpoint = self.endpoint
+        if endpoint.waiters or endpoint.retired or len(endpoint.idle) >= MAX_IDLE:
+            self._settle(now_ns)
+        elif not self._transport.is_closing():  # `_settle` for the usual case, without the calls
+            self._used = True
+            self._reset()
+            self.idle_since_ns = now_ns
+            endpoint.idle.append(self)
 
     def _settle(self, now_ns: int) -> None:
         if self._transport.is_closing():

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.settings import StickySettings
+from gateway.record import OUTCOMES
 from mlops.contracts.plan import Slot
 
 POST = b"POST /query HTTP/1.1\r\nHost: rag\r\nx-user-id: u1\r\nContent-Length: 5\r\n\r\nhello"
@@ -243,88 +243,6 @@ async def test_server_sent_events_pass_unbuffered_and_are_counted(world):
     assert record.response_bytes == 27
 
 
-async def test_the_canary_gets_its_share_and_a_lapsed_lease_sends_all_to_stable(world):
-    stable, canary = await world.upstream(), await world.upstream()
-    await world.gateway(stable.url, canary=canary.url, share_bp=5000)
-    client = await world.client()
-
-    async def served_by(user):
-        await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nx-user-id: %d\r\n\r\n" % user)
-        return (await client.answer())[1]["x-served-by"]
-
-    first = [await served_by(user) for user in range(40)]
-    assert set(first) == {"stable;1", "canary;2"}
-    assert [await served_by(user) for user in range(40)] == first
-    plan = world.proxy.live("rag").plan
-    world.apply(
-        generation=2,
-        stable=plan.stable,
-        canary=plan.canary,
-        canary_share_bp=5000,
-        lease_s=1.0,
-        lease_ends_at_s=0.0,
-    )
-    assert {await served_by(user) for user in range(40)} == {"stable;1"}
-    assert b'"share_bp":0' in world.spool.records[-1].stamp
-    arms = world.proxy.arms("rag")
-    assert arms["canary"].requests == 2 * first.count("canary;2")
-
-
-async def test_overrides_win_where_the_route_allows_them(world):
-    stable, canary = await world.upstream(), await world.upstream()
-    await world.gateway(stable.url, canary=canary.url, share_bp=0, override=True)
-    client = await world.client()
-    for header, expected in [
-        (b"x-canary: always", "canary;2"),
-        (b"x-canary: never", "stable;1"),
-        (b"Cookie: a=b; canary=always", "canary;2"),
-        (b"x-other: 1", "stable;1"),
-    ]:
-        await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % header)
-        assert (await client.answer())[1]["x-served-by"] == expected
-    assert [record.kind for record in await world.records(4)] == [2, 2, 2, 0]
-
-
-@pytest.mark.parametrize(
-    ("sticky", "request_of"),
-    [
-        (
-            StickySettings(cookie="uid"),
-            lambda user: b"GET / HTTP/1.1\r\nHost: a\r\nCookie: x=1; uid=%d\r\n\r\n" % user,
-        ),
-        (
-            StickySettings(json="/user/id"),
-            lambda user: (
-                b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 22\r\n\r\n"
-                + b'{"user": {"id": %4d}}\n' % user
-            ),
-        ),
-    ],
-    ids=["cookie", "json pointer"],
-)
-async def test_other_sticky_keys_place_the_same_user_in_the_same_bucket(world, sticky, request_of):
-    upstream = await world.upstream()
-    await world.gateway(upstream.url, sticky=sticky)
-    client = await world.client()
-    for user in (1001, 1002, 1001, 1002):
-        request = request_of(user)
-        await client.send(request, one_by_one=True)
-        assert (await client.answer())[0] == 200
-    buckets = [record.bucket for record in await world.records(4)]
-    live = world.proxy.live("rag")
-    assert buckets == [live.bucket_of(b"%d" % user) for user in (1001, 1002, 1001, 1002)]
-
-
-async def test_no_key_means_a_random_bucket_each_time(world):
-    upstream = await world.upstream()
-    await world.gateway(upstream.url)
-    client = await world.client()
-    for _ in range(8):
-        await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        await client.answer()
-    assert len({record.bucket for record in await world.records(8)}) > 1
-
-
 async def test_drain_lets_a_request_finish_and_closes_idle_connections(world):
     release = asyncio.Event()
 
@@ -396,3 +314,23 @@ async def test_large_bodies_stream_through_both_ways_unchanged(world, chunked):
         assert (record.request_bytes, record.response_bytes) == (len(body), len(body))
         assert record.request_body == record.response_body == body[: 64 * 1024]
         assert record.request_body_cut
+
+
+async def test_an_early_answer_closes_the_connection_after_it(world):
+    async def accept(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 X\r\ncontent-length: 2\r\n\r\nno")
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    await world.gateway(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    client = await world.client()
+    await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\npart")
+    status, headers, body = await client.answer()
+    assert (status, headers["connection"], body) == (413, "close", b"no")
+    assert await client.rest() == b""
+    server.close()
+    (record,) = await world.records(1)
+    assert (OUTCOMES[record.outcome], record.status) == ("client_error", 413)

@@ -385,23 +385,3 @@ async def test_a_body_that_stops_coming_is_the_clients_fault(world):
     assert (await client.answer())[0] == 408
     (record,) = await world.records(1)
     assert (outcome(record)[0], record.status) == ("cancelled", 408)
-
-
-async def test_an_early_answer_closes_the_connection_after_it(world):
-    async def accept(reader, writer):
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 413 X\r\ncontent-length: 2\r\n\r\nno")
-        await writer.drain()
-        await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    await world.gateway(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    client = await world.client()
-    await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\npart")
-    status, headers, body = await client.answer()
-    assert (status, headers["connection"], body) == (413, "close", b"no")
-    assert await client.rest() == b""
-    server.close()
-    (record,) = await world.records(1)
-    assert outcome(record)[0] == "client_error"

@@ -94,7 +94,7 @@ def test_a_first_failure_stays_charged_when_a_later_attempt_succeeds():
 
 def test_bodies_are_cut_at_the_limit_and_say_so():
     one = exchange()
-    one.kept, one.request_bytes = [b"abc", b"def"], 6
+    one.kept, one.kept_bytes, one.request_bytes = [b"abc", b"def"], 6, 6
     one.response_kept, one.response_bytes = [b"ghi"], 3
     one.set_bodies(4)
     assert (one.request_body, one.request_body_cut) == (b"abcd", True)
