@@ -221,7 +221,7 @@ class Upstream(ResponseReader):
         if not self.flow.retried_status(exchange, status):
             self.exchange = exchange
             return False
-        if self._done and self._reusable and exchange.complete:
+        if self._done and self._reusable and exchange.complete and not exchange.head_only:
             self._settle(monotonic_ns())
         else:
             self._transport.abort()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.record import OUTCOMES
 from gateway.settings import MatchSettings, StickySettings
 
 
@@ -109,3 +110,20 @@ async def test_only_what_a_route_matches_is_passed_on(world, target, host, expec
     assert (await client.answer())[0] == 404
     assert len(upstream.heads) == (expected == 200)
     await world.records(int(expected == 200))
+
+
+async def test_a_retried_head_leaves_no_answer_behind_for_the_next_request(world):
+    upstream = await world.upstream(
+        b"HTTP/1.1 503 X\r\ncontent-length: 5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+    )
+    await world.gateway(upstream.url)
+    client = await world.client()
+    await client.send(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await client.answer(no_body=True))[0] == 200
+    for _ in range(2):
+        await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await client.answer())[2] == b"ok"
+    head, *_ = await world.records(3)
+    assert (head.attempts, OUTCOMES[head.first_attempt_outcome]) == (2, "upstream_error")
