@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TypeVar
 
 import msgspec
 from aiohttp import web
@@ -19,9 +17,7 @@ from agent.metrics import Metrics
 from agent.openapi import document
 from agent.release import Verb
 from agent.releases import NotFound, NotNow, Releases
-from agent.tokens import Role, Tokens
 from agent.verbs import Conflict
-from mlops.contracts.api import Problem
 from mlops.contracts.release import (
     EvaluationRequest,
     EvaluationsTaken,
@@ -30,13 +26,13 @@ from mlops.contracts.release import (
     VerbRequest,
 )
 from mlops.feature_store.entries import Evaluation
+from mlops.service.http import actor_of, authorizing, decode, json_answer, read_body, refusing
+from mlops.service.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 """Ten thousand scores."""
-BODY_TIMEOUT_S = 10.0
-MAX_ACTOR_CHARS = 128
 HEARTBEAT_S = 15.0
 """So that a proxy does not close an idle stream of events, and a dead client is noticed."""
 SEND_TIMEOUT_S = 10.0
@@ -45,9 +41,6 @@ STALL_LIMIT_S = 30.0
 """Without a cycle for this long we are not ready."""
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json"})
 
-_ROLE = web.RequestKey("role", Role)
-_T = TypeVar("_T")
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _VERBS = {verb.value: verb for verb in Verb}
 
@@ -84,7 +77,11 @@ class Api:
 
     def application(self) -> web.Application:
         app = web.Application(
-            middlewares=[_problems, self._authorize], client_max_size=MAX_BODY_BYTES
+            middlewares=[
+                refusing(_PROBLEM_OF, max_body_bytes=MAX_BODY_BYTES),
+                authorizing(self._tokens, public=PUBLIC_PATHS, realm="agent"),
+            ],
+            client_max_size=MAX_BODY_BYTES,
         )
         app.add_routes(
             [
@@ -102,26 +99,6 @@ class Api:
             ]
         )
         return app
-
-    @web.middleware
-    async def _authorize(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        if request.path in PUBLIC_PATHS:
-            return await handler(request)
-        role = self._tokens.role_of(request.headers.get("Authorization", ""))
-        changes = request.method not in ("GET", "HEAD")
-        if role is Role.NOBODY:
-            return _refusal(
-                401, "unauthorized", "expected Authorization: Bearer with a known token"
-            )
-        if changes and role < Role.OPERATOR:
-            error = f"{request.method} needs the role operator, the token's is {role.name.lower()}"
-            return _refusal(403, "forbidden", error)
-        if changes and self._tokens.is_open and "Origin" in request.headers:
-            # Without tokens any web page open on this machine could otherwise post here.
-            error = "a browser may change nothing while no tokens are configured"
-            return _refusal(403, "forbidden", error)
-        request[_ROLE] = role
-        return await handler(request)
 
     # ---- health --------------------------------------------------------------------------------
 
@@ -146,39 +123,37 @@ class Api:
     # ---- releases ------------------------------------------------------------------------------
 
     async def _get_releases(self, _: web.Request) -> web.Response:
-        return _json(await self._releases.recent())
+        return json_answer(await self._releases.recent())
 
     async def _post_release(self, request: web.Request) -> web.Response:
-        wanted = _decode(await _body(request), ReleaseRequest)
-        return _json(await self._releases.start(wanted, _actor(request)), status=201)
+        wanted = decode(await read_body(request), ReleaseRequest)
+        return json_answer(await self._releases.start(wanted, actor_of(request)), status=201)
 
     async def _get_release(self, request: web.Request) -> web.Response:
-        return _json(await self._releases.show(request.match_info["id"]))
+        return json_answer(await self._releases.show(request.match_info["id"]))
 
     async def _get_history(self, request: web.Request) -> web.Response:
-        return _json(await self._releases.history(request.match_info["id"]))
+        return json_answer(await self._releases.history(request.match_info["id"]))
 
     async def _post_verb(self, request: web.Request) -> web.Response:
         name = request.match_info["verb"]
         verb = _VERBS.get(name)
         if verb is None:
             raise NotFound(f"no command {name!r}; expected one of {', '.join(_VERBS)}")
-        body = await _body(request)
-        wanted = _decode(body, VerbRequest) if body else VerbRequest()
+        body = await read_body(request)
+        wanted = decode(body, VerbRequest) if body else VerbRequest()
         status = await self._releases.command(
-            request.match_info["id"], verb, _actor(request), wanted.reason
+            request.match_info["id"], verb, actor_of(request), wanted.reason
         )
-        return _json(status, status=201 if verb is Verb.RETRY else 202)
+        return json_answer(status, status=201 if verb is Verb.RETRY else 202)
 
     # ---- scores and events ---------------------------------------------------------------------
 
     async def _post_evaluations(self, request: web.Request) -> web.Response:
-        body = await _body(request)
+        body = await read_body(request)
         is_list = body.lstrip()[:1] == b"["
         given = (
-            _decode(body, list[EvaluationRequest])
-            if is_list
-            else [_decode(body, EvaluationRequest)]
+            decode(body, list[EvaluationRequest]) if is_list else [decode(body, EvaluationRequest)]
         )
         received_at = datetime.now(UTC)
         taken = self._evaluations.offer(
@@ -194,7 +169,7 @@ class Api:
         )
         if not taken:
             raise NotNow("too many scores wait for ClickHouse; none of these was taken")
-        return _json(EvaluationsTaken(accepted=len(given)), status=202)
+        return json_answer(EvaluationsTaken(accepted=len(given)), status=202)
 
     async def _get_events(self, request: web.Request) -> web.StreamResponse:
         """From now on, or from the one after `Last-Event-ID`."""
@@ -238,63 +213,3 @@ async def _send(answer: web.StreamResponse, data: bytes) -> None:
 def _sse(event: ReleaseEvent) -> bytes:
     body = msgspec.json.encode(event)
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.sequence, event.kind.encode(), body)
-
-
-@web.middleware
-async def _problems(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Everything refused is a Problem; a failure of ours is logged and tells nothing."""
-    try:
-        return await handler(request)
-    except web.HTTPException as exc:
-        code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(exc.status)
-        return _refusal(exc.status, code or "bad_request", f"{request.path}: {exc.reason}")
-    except tuple(_PROBLEM_OF) as exc:
-        status, code = _PROBLEM_OF[type(exc)]
-        return _refusal(status, code, str(exc))
-    except ValueError as exc:
-        return _refusal(400, "bad_request", str(exc))
-    except Exception:
-        log.exception("%s %s failed", request.method, request.path)
-        return _refusal(500, "internal", "the agent failed to answer; its log says why")
-
-
-async def _body(request: web.Request) -> bytes:
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await request.read()
-    except TimeoutError as exc:
-        raise ValueError(f"the body did not arrive within {BODY_TIMEOUT_S:g} s") from exc
-
-
-def _decode(body: bytes, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as exc:
-        raise ValueError(f"the body is not as expected: {exc}") from exc
-
-
-def _actor(request: web.Request) -> str:
-    """Who did it, for the journal: the role, and the name the caller gives itself."""
-    role = request[_ROLE].name.lower()
-    actor = request.headers.get("x-actor", "")[:MAX_ACTOR_CHARS]
-    return f"{actor} ({role})" if actor and actor.isprintable() else role
-
-
-def _json(value: object, *, status: int = 200) -> web.Response:
-    return web.Response(
-        status=status, body=msgspec.json.encode(value), content_type="application/json"
-    )
-
-
-def _refusal(status: int, code: str, error: str) -> web.Response:
-    headers = {}
-    if status == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="agent"'
-    if status == 503:
-        headers["Retry-After"] = "2"
-    return web.Response(
-        status=status,
-        body=msgspec.json.encode(Problem(error=error, code=code)),
-        content_type="application/json",
-        headers=headers,
-    )

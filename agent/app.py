@@ -29,13 +29,13 @@ from agent.observer import Observer
 from agent.publisher import Gateways
 from agent.releases import Releases
 from agent.settings import AgentSettings
-from agent.tokens import Tokens
-from mlops.aio import spawn
 from mlops.contracts.evidence import Evidence
 from mlops.deployment.gateway_client import GatewayClient
 from mlops.feature_store.entries import Evaluation, ReleaseEvent
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.settings import ClickHouseSettings
+from mlops.service.aio import spawn
+from mlops.service.tokens import Tokens
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,9 @@ from our own processes, one version older or newer, so unknown fields are ignore
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -20,24 +19,17 @@ from gateway.metrics import Metrics
 from gateway.openapi import openapi_document
 from gateway.plan_store import NotStored
 from gateway.plans import EmptySlot, NoLease, StaleGeneration, UnknownRoute
-from gateway.tokens import Role, Tokens
-from mlops.contracts.api import LeaseRenewal, Problem, RollbackRequest, RouteStatus, Weights
+from mlops.contracts.api import LeaseRenewal, RollbackRequest, RouteStatus, Weights
 from mlops.contracts.plan import NothingToRestore, RoutePlan, Slot
+from mlops.service.http import ROLE, actor_of, authorizing, decode, json_answer, read_body, refusing
+from mlops.service.tokens import Role, Tokens
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1024 * 1024
 """A plan with a thousand endpoints is a tenth of this."""
-BODY_TIMEOUT_S = 10.0
-"""Longest wait for a body; the callers are on the same network."""
-MAX_ACTOR_CHARS = 128
-"""Longest `x-actor` that is kept."""
 HIDDEN = "(hidden)"
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/openapi.json"})
-
-_ROLE = web.RequestKey("role", Role)
-_T = TypeVar("_T")
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class BadConfig(ValueError):
@@ -84,7 +76,11 @@ class Admin:
 
     def application(self) -> web.Application:
         app = web.Application(
-            middlewares=[_problems, self._authorize], client_max_size=MAX_BODY_BYTES
+            middlewares=[
+                refusing(_PROBLEM_OF, max_body_bytes=MAX_BODY_BYTES),
+                authorizing(self._tokens, public=PUBLIC_PATHS, realm="gateway"),
+            ],
+            client_max_size=MAX_BODY_BYTES,
         )
         route = "/v1/routes/{route}"
         app.add_routes(
@@ -105,31 +101,6 @@ class Admin:
             ]
         )
         return app
-
-    @web.middleware
-    async def _authorize(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        if request.path in PUBLIC_PATHS:
-            return await handler(request)
-        role = self._tokens.role_of(request.headers.get("Authorization", ""))
-        changes = request.method not in ("GET", "HEAD")
-        if role is Role.NOBODY:
-            return _refusal(
-                401,
-                "unauthorized",
-                "expected Authorization: Bearer with a known token",
-                headers={"WWW-Authenticate": 'Bearer realm="gateway"'},
-            )
-        if changes and role < Role.OPERATOR:
-            return _refusal(
-                403, "forbidden", f"{request.method} needs the role operator, the token's is viewer"
-            )
-        if changes and self._tokens.is_open and "Origin" in request.headers:
-            # Without tokens any web page open on this machine could otherwise post here.
-            return _refusal(
-                403, "forbidden", "a browser may change nothing while no tokens are configured"
-            )
-        request[_ROLE] = role
-        return await handler(request)
 
     # ---------------------------------------------------------------------------------------------
     # Reading
@@ -152,25 +123,25 @@ class Admin:
 
     async def _get_routes(self, request: web.Request) -> web.Response:
         routes = [self._control.status(route) for route in self._control.book.routes]
-        return _json({"routes": [_visible(status, request[_ROLE]) for status in routes]})
+        return json_answer({"routes": [_visible(status, request[ROLE]) for status in routes]})
 
     async def _get_route(self, request: web.Request) -> web.Response:
         return _status(request, self._control.status(_route(request)))
 
     async def _get_weights(self, request: web.Request) -> web.Response:
-        return _json(self._control.weights(_route(request)))
+        return json_answer(self._control.weights(_route(request)))
 
     # ---------------------------------------------------------------------------------------------
     # Changing
 
     async def _put_weights(self, request: web.Request) -> web.Response:
-        weights = _decode(await _body(request), Weights)
-        status = await self._control.set_weights(_route(request), weights, set_by=_actor(request))
+        weights = decode(await read_body(request), Weights)
+        status = await self._control.set_weights(_route(request), weights, set_by=actor_of(request))
         return _status(request, status)
 
     async def _put_plan(self, request: web.Request) -> web.Response:
-        body = await _body(request)
-        plan = _decode(body, RoutePlan)
+        body = await read_body(request)
+        plan = decode(body, RoutePlan)
         if plan.route != _route(request):
             raise ValueError(
                 f"route: expected {_route(request)!r} as in the path, got {plan.route!r}"
@@ -179,19 +150,19 @@ class Admin:
         return _status(request, await self._control.publish(plan))
 
     async def _put_lease(self, request: web.Request) -> web.Response:
-        body = await _body(request)
-        renewal = _decode(body, LeaseRenewal)
+        body = await read_body(request)
+        renewal = decode(body, LeaseRenewal)
         self._count_unknown("lease", body, LeaseRenewal)
         return _status(request, await self._control.renew_lease(_route(request), renewal))
 
     async def _post_rollback(self, request: web.Request) -> web.Response:
-        body = await _body(request)
-        wanted = _decode(body, RollbackRequest) if body else RollbackRequest()
-        status = await self._control.roll_back(_route(request), wanted, set_by=_actor(request))
+        body = await read_body(request)
+        wanted = decode(body, RollbackRequest) if body else RollbackRequest()
+        status = await self._control.roll_back(_route(request), wanted, set_by=actor_of(request))
         return _status(request, status)
 
     async def _post_reload(self, _: web.Request) -> web.Response:
-        return _json({"reloaded": True, "changes": await self._reload()})
+        return json_answer({"reloaded": True, "changes": await self._reload()})
 
     def _count_unknown(self, what: str, body: bytes, kind: type[msgspec.Struct]) -> None:
         count = unknown_fields(msgspec.json.decode(body), kind)
@@ -222,62 +193,8 @@ _PROBLEM_OF: dict[type[Exception], tuple[int, str]] = {
 }
 
 
-@web.middleware
-async def _problems(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Everything refused is a Problem; a failure of ours is logged and tells nothing."""
-    try:
-        return await handler(request)
-    except web.HTTPException as exc:
-        code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(exc.status)
-        allow = {"Allow": exc.headers["Allow"]} if "Allow" in exc.headers else None
-        return _refusal(exc.status, code or "bad_request", _sentence(exc, request), headers=allow)
-    except tuple(_PROBLEM_OF) as exc:
-        status, code = _PROBLEM_OF[type(exc)]
-        live = exc.live_generation if isinstance(exc, StaleGeneration) else None
-        return _refusal(status, code, str(exc), live_generation=live)
-    except ValueError as exc:
-        return _refusal(400, "bad_request", str(exc))
-    except Exception:
-        log.exception("%s %s failed", request.method, request.path)
-        return _refusal(500, "internal", "the gateway failed to answer; its log says why")
-
-
-def _sentence(exc: web.HTTPException, request: web.Request) -> str:
-    match exc.status:
-        case 404:
-            return f"nothing is at {request.path!r}; /openapi.json lists what is"
-        case 405:
-            return f"{request.method} is not for {request.path!r}"
-        case 413:
-            return f"the body is longer than {MAX_BODY_BYTES:,} bytes"
-        case _:
-            return exc.reason
-
-
-async def _body(request: web.Request) -> bytes:
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await request.read()
-    except TimeoutError as exc:
-        raise ValueError(f"the body did not arrive within {BODY_TIMEOUT_S:g} s") from exc
-
-
-def _decode(body: bytes, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as exc:
-        raise ValueError(f"the body is not as expected: {exc}") from exc
-
-
 def _route(request: web.Request) -> str:
     return request.match_info["route"]
-
-
-def _actor(request: web.Request) -> str:
-    """Who did it, for the plan's `set_by`: the role, and the name the caller gives itself."""
-    role = request[_ROLE].name.lower()
-    actor = request.headers.get("x-actor", "")[:MAX_ACTOR_CHARS]
-    return f"{actor} ({role})" if actor and actor.isprintable() else role
 
 
 def _visible(status: RouteStatus, role: Role) -> RouteStatus:
@@ -294,25 +211,4 @@ def _visible(status: RouteStatus, role: Role) -> RouteStatus:
 
 
 def _status(request: web.Request, status: RouteStatus) -> web.Response:
-    return _json(_visible(status, request[_ROLE]))
-
-
-def _json(value: object) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
-
-
-def _refusal(
-    status: int,
-    code: str,
-    error: str,
-    *,
-    live_generation: int | None = None,
-    headers: dict[str, str] | None = None,
-) -> web.Response:
-    problem = Problem(error=error, code=code, live_generation=live_generation)
-    return web.Response(
-        status=status,
-        body=msgspec.json.encode(problem),
-        content_type="application/json",
-        headers=headers,
-    )
+    return json_answer(_visible(status, request[ROLE]))

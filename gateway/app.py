@@ -28,9 +28,9 @@ from gateway.plans import MANAGED_WAIT_S, PlanBook
 from gateway.proxy import Proxy
 from gateway.settings import Address, GatewaySettings, RouteSettings
 from gateway.spool.writer import SpoolWriter
-from gateway.tokens import Tokens
-from mlops.aio import spawn
 from mlops.contracts.tally import Tally
+from mlops.service.aio import spawn
+from mlops.service.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,13 @@ class Gateway:
 
     async def _start_admin(self) -> Address:
         settings = self._settings.admin
-        admin = Admin(self._control, self._readiness, Tokens(settings), self._metrics, self.reload)
+        admin = Admin(
+            self._control,
+            self._readiness,
+            Tokens(operator=settings.operator_token, viewer=settings.viewer_token),
+            self._metrics,
+            self.reload,
+        )
         self._runner = web.AppRunner(
             admin.application(), access_log=None, shutdown_timeout=ADMIN_SHUTDOWN_S
         )

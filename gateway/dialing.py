@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from gateway.outcome import Failure
 from gateway.settings import Address
 from gateway.upstream import Upstream
-from mlops.aio import spawn
+from mlops.service.aio import spawn
 
 if TYPE_CHECKING:
     from gateway.flow import Flow

@@ -17,8 +17,8 @@ import aiohttp
 from cli.demo.report import Promoted, Report, RolledBack, check_log
 from cli.demo.traffic import SCORE_NAME, Traffic
 from cli.demo.view import View
-from mlops.aio import spawn
 from mlops.local.stack import ANY_PORTS, Stack
+from mlops.service.aio import spawn
 from mlops.serving.corpus import held_out_queries, load_corpus
 from mlops.training.linear_adapter import prepare_demo_models
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from mlops.aio import spawn
+from mlops.service.aio import spawn
 from mlops.serving.corpus import reciprocal_rank
 
 SCORE_NAME = "reciprocal_rank"

@@ -16,8 +16,8 @@ from gateway.plan_store import PlanStore
 from gateway.plans import PlanBook
 from gateway.proxy import Proxy
 from gateway.settings import AdminSettings, MatchSettings, RouteSettings
-from gateway.tokens import Tokens
 from mlops.contracts.plan import RoutePlan, Slot
+from mlops.service.tokens import Tokens
 
 
 class Clock:
@@ -86,7 +86,13 @@ async def open_desk(
         control = Control(proxy, book, store, clock)
         settings = AdminSettings(operator_token=operator, viewer_token=viewer)
         metrics = Metrics(proxy, book, lambda: {"spool_full": 3}, clock, "worker-1")
-        admin = Admin(control, Readiness(control), Tokens(settings), metrics, refuse_reload)
+        admin = Admin(
+            control,
+            Readiness(control),
+            Tokens(operator=settings.operator_token, viewer=settings.viewer_token),
+            metrics,
+            refuse_reload,
+        )
         client = TestClient(TestServer(admin.application()))
         await client.start_server()
         clients.append(client)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.settings import AdminSettings
-from gateway.tokens import Role, Tokens
+from mlops.service.tokens import Role, Tokens
 
-BOTH = Tokens(AdminSettings(operator_token="op", viewer_token="view"))
+BOTH = Tokens(operator="op", viewer="view")
 
 
 @pytest.mark.parametrize(
@@ -32,13 +31,13 @@ def test_a_token_carries_its_role_and_nothing_else_does(authorization: str, role
 
 
 def test_without_tokens_whoever_connects_is_an_operator() -> None:
-    tokens = Tokens(AdminSettings())
+    tokens = Tokens(operator=None, viewer=None)
     assert tokens.is_open
     assert tokens.role_of("") is Role.OPERATOR
 
 
 def test_with_a_viewer_alone_nobody_changes_anything() -> None:
-    tokens = Tokens(AdminSettings(viewer_token="view"))
+    tokens = Tokens(operator=None, viewer="view")
     assert not tokens.is_open
     assert tokens.role_of("Bearer view") is Role.VIEWER
     assert tokens.role_of("") is Role.NOBODY

@@ -1,0 +1,1 @@
+"""What the project's servers share: who may do what, refusals, bodies. Stands on aiohttp alone."""
