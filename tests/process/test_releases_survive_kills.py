@@ -203,7 +203,7 @@ async def test_a_failing_canary_is_rolled_back_without_a_person(
         ended = await client.until(
             lambda: client.release(release_id), lambda release: release["phase"] == "rolled_back"
         )
-        assert any("error" in reason for reason in ended["reasons"])
+        assert any("error" in reason for reason in ended["reasons"]), ended
         route = await client.route()
         assert route["share_bp"] == 0
         assert route["plan"]["stable"]["version"] == "1"
