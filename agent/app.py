@@ -62,9 +62,10 @@ class PatientLog:
             return self._connected
 
     async def read_evidence(
-        self, route: str, *, since: int, release_id: str | None = None
+        self, route: str, *, since: int, until: int | None = None, release_id: str | None = None
     ) -> Evidence:
-        return await (await self._log()).read_evidence(route, since=since, release_id=release_id)
+        connected = await self._log()
+        return await connected.read_evidence(route, since=since, until=until, release_id=release_id)
 
     async def insert_release_event(self, event: ReleaseEvent) -> None:
         await (await self._log()).insert_release_event(event)
@@ -97,16 +98,16 @@ class Agent:
         last = await self._memory.last_sequence()
         journal = self._journal = Journal(self._memory, max(0, last - EVENTS_TOLD_AGAIN))
         clocks = Clocks(time.monotonic, _unix_s)
+        evaluations = Evaluations(self._log, metrics)
         loop = Loop(
             self._memory,
             self._gateways,
-            Observer(self._log),
+            Observer(self._log, evaluations.stored_through),
             journal,
             metrics=metrics,
             holder=self._holder,
             clocks=clocks,
         )
-        evaluations = Evaluations(self._log, metrics)
         api = Api(
             Releases(self._memory, self._gateways, loop, _unix_s),
             evaluations,

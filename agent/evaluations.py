@@ -52,6 +52,12 @@ class Evaluations:
         self._metrics.evaluations.labels("accepted").inc(len(evaluations))
         return True
 
+    def stored_through(self, now_s: float) -> int:
+        """The last whole second of which no score is still here: reading up to it misses none."""
+        waiting = self._batch[1] if self._batch is not None else self._waiting
+        oldest_s = waiting[0].received_at.timestamp() if waiting else now_s
+        return int(min(oldest_s, now_s)) - 1
+
     async def run(self) -> None:
         """Store, until cancelled."""
         while True:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol, TypeVar
@@ -49,7 +49,7 @@ evidence counts as old, so nothing advances and no lease is renewed meanwhile.""
 
 class EvidenceLog(Protocol):
     async def read_evidence(
-        self, route: str, *, since: int, release_id: str | None = None
+        self, route: str, *, since: int, until: int | None = None, release_id: str | None = None
     ) -> Evidence: ...
 
 
@@ -130,8 +130,10 @@ class _Watch:
 class Observer:
     """The evidence of all active releases."""
 
-    def __init__(self, evidence_log: EvidenceLog) -> None:
+    def __init__(self, evidence_log: EvidenceLog, scores_through: Callable[[float], int]) -> None:
+        """`scores_through` gives, of a time, the last second whose late scores are all stored."""
         self._log = evidence_log
+        self._scores_through = scores_through
         self._watches: dict[str, _Watch] = {}
 
     async def observe(
@@ -152,7 +154,10 @@ class Observer:
         try:
             async with asyncio.timeout(timeout_s):
                 evidence = await self._log.read_evidence(
-                    release.route, since=watch.next_second, release_id=release.id
+                    release.route,
+                    since=watch.next_second,
+                    until=self._scores_through(now_s),
+                    release_id=release.id,
                 )
         except (Unavailable, TimeoutError) as error:
             log.warning("%s: no evidence: %s", release.id, str(error) or "the log did not answer")

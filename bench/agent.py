@@ -112,7 +112,7 @@ class Bench:
         loop = Loop(
             self._memory,
             self.gateways,
-            Observer(self._log),
+            Observer(self._log, int),
             journal,
             metrics=Metrics(),
             holder="bench",

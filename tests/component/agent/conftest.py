@@ -110,12 +110,14 @@ class FakeLog:
         self._history[int(time.time())] = (plan.generation, self._gateway.share_bp, arm)
 
     async def read_evidence(
-        self, route: str, *, since: int, release_id: str | None = None
+        self, route: str, *, since: int, until: int | None = None, release_id: str | None = None
     ) -> Evidence:
         if self.away:
             raise Unavailable("away")
         self.note()
         closed = int(time.time()) - 1
+        if until is not None:
+            closed = min(closed, until)
         seconds: list[SecondCounts] = []
         answered: list[AnsweredCounts] = []
         for second in range(since, closed + 1):
