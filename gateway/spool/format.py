@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
-from struct import error as StructError
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from zlib import crc32
+
+import msgspec
 
 from gateway.record import ExchangeRecord
 
-VERSION = 1
+VERSION = 2
 """Written into every segment; a reader refuses a segment of another version."""
 
 MAGIC = b"GWSPOOL\n"
@@ -36,16 +37,66 @@ MIN_SEGMENT_BYTES = 256 * 1024
 MAX_SEGMENT_BYTES = 4 * 1024**2
 """A worker holds three, touched: 12 MiB of its memory. At 20 MB/s one lasts 200 ms."""
 
-WHOLE = Struct("<QB")
-"""Start of every body: sequence number of the worker's record, and its type."""
-
-EXCHANGE = Struct("<QBBBBBBHHHHHHHHHIIIIQQQQQQQ")
-"""`WHOLE`, then the rest of an exchange's numbers; the byte strings follow in `_parts` order."""
-
 
 class RecordType(IntEnum):
     EXCHANGE = 1
     TALLY = 2
+
+
+_EXCHANGE = int(RecordType.EXCHANGE)
+"""A plain number is looked up faster, and the request path does so."""
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Whole(msgspec.Struct, array_like=True):
+    """How every body starts, whatever follows: a body is a MessagePack array of these fields."""
+
+    sequence: Annotated[int, msgspec.Meta(ge=1)]
+    """Of the worker's record."""
+    kind: _Count
+
+
+class _Tally(_Whole, array_like=True, forbid_unknown_fields=True):
+    encoded: bytes
+    """JSON."""
+
+
+class _Exchange(_Whole, array_like=True, forbid_unknown_fields=True):
+    """The fields of an `ExchangeRecord`, in the order that `encode_exchange` writes them."""
+
+    outcome: _Count
+    first_attempt_outcome: _Count
+    record_kind: _Count
+    attempts: _Count
+    status: _Count
+    bucket: _Count
+    events: _Count
+    max_event_gap_us: _Count
+    started_at_us: _Count
+    ended_at_us: _Count
+    latency_us: _Count
+    first_byte_us: _Count
+    request_bytes: _Count
+    response_bytes: _Count
+    request_body_cut: bool
+    response_body_cut: bool
+    stamp: bytes
+    request_id: bytes
+    method: bytes
+    target: bytes
+    request_content_type: bytes
+    request_content_encoding: bytes
+    response_content_type: bytes
+    response_content_encoding: bytes
+    request_body: bytes
+    response_body: bytes
+
+
+_encode_into = msgspec.msgpack.Encoder().encode_into
+_whole_decoder = msgspec.msgpack.Decoder(_Whole)
+_tally_decoder = msgspec.msgpack.Decoder(_Tally)
+_exchange_decoder = msgspec.msgpack.Decoder(_Exchange)
 
 
 class BadRecord(ValueError):
@@ -64,15 +115,9 @@ class Frame(NamedTuple):
     end: int
     """Where the next one starts."""
     body: bytes
-
-    @property
-    def sequence(self) -> int:
-        return int(WHOLE.unpack_from(self.body)[0])
-
-    @property
-    def kind(self) -> int:
-        """A `RecordType`, or a number that a later version wrote."""
-        return int(WHOLE.unpack_from(self.body)[1])
+    sequence: int
+    kind: int
+    """A `RecordType`, or a number that a later version wrote."""
 
 
 class Stop(IntEnum):
@@ -125,9 +170,14 @@ def frame_at(data: bytes | memoryview, at: int, offset: int) -> Frame | Stop:
         return Stop.SEALED
     start = at + FRAME.size
     body = bytes(data[start : start + length])
-    if length < WHOLE.size or len(body) < length or crc32(body) != checksum:
+    if len(body) < length or crc32(body) != checksum:
         return Stop.TORN
-    return Frame(offset, aligned(offset + FRAME.size + length), body)
+    try:
+        whole = _whole_decoder.decode(body)
+    except msgspec.DecodeError:
+        return Stop.TORN
+    end = aligned(offset + FRAME.size + length)
+    return Frame(offset, end, body, whole.sequence, whole.kind)
 
 
 def frame_bytes_at(data: bytes | memoryview, at: int) -> int:
@@ -138,102 +188,80 @@ def frame_bytes_at(data: bytes | memoryview, at: int) -> int:
     return 0 if length in (0, SEAL) else FRAME.size + length
 
 
-def encode_exchange(record: ExchangeRecord, sequence: int) -> bytes:
-    """The body of an exchange's frame. Called on the request path: one pack and one join."""
-    stamp = record.stamp
-    request_id = record.request_id
-    method = record.method
-    target = record.target
-    request_type = record.request_content_type
-    request_encoding = record.request_content_encoding
-    response_type = record.response_content_type
-    response_encoding = record.response_content_encoding
-    request_body = record.request_body
-    response_body = record.response_body
-    numbers = EXCHANGE.pack(
-        sequence,
-        RecordType.EXCHANGE,
-        record.outcome,
-        record.first_attempt_outcome,
-        record.kind,
-        record.attempts if record.attempts < 256 else 255,
-        record.request_body_cut | record.response_body_cut << 1,
-        record.status,
-        record.bucket,
-        len(stamp),
-        len(request_id),
-        len(method),
-        len(request_type),
-        len(request_encoding),
-        len(response_type),
-        len(response_encoding),
-        len(target),
-        len(request_body),
-        len(response_body),
-        record.events,
-        record.max_event_gap_us,
-        record.started_at_us,
-        record.ended_at_us,
-        record.latency_us,
-        record.first_byte_us,
-        record.request_bytes,
-        record.response_bytes,
-    )
-    return b"".join(
+def encode_exchange(record: ExchangeRecord, sequence: int, body: bytearray) -> None:
+    """Make `body` the body of an exchange's frame. Called on the request path.
+
+    One call encodes the numbers, the lengths and the copies of the byte strings; `body`, used
+    again and again, is in the cache and costs no allocation. A number out of place is not looked
+    for here but where the record is read.
+    """
+    _encode_into(
         (
-            numbers,
-            stamp,
-            request_id,
-            method,
-            request_type,
-            request_encoding,
-            response_type,
-            response_encoding,
-            target,
-            request_body,
-            response_body,
-        )
+            sequence,
+            _EXCHANGE,
+            record.outcome,
+            record.first_attempt_outcome,
+            record.kind,
+            record.attempts,
+            record.status,
+            record.bucket,
+            record.events,
+            record.max_event_gap_us,
+            record.started_at_us,
+            record.ended_at_us,
+            record.latency_us,
+            record.first_byte_us,
+            record.request_bytes,
+            record.response_bytes,
+            record.request_body_cut,
+            record.response_body_cut,
+            record.stamp,
+            record.request_id,
+            record.method,
+            record.target,
+            record.request_content_type,
+            record.request_content_encoding,
+            record.response_content_type,
+            record.response_content_encoding,
+            record.request_body,
+            record.response_body,
+        ),
+        body,
     )
 
 
-def encode_tally(encoded: bytes, sequence: int) -> bytes:
-    """The body of a tally's frame; `encoded` is the tally as JSON."""
-    return WHOLE.pack(sequence, RecordType.TALLY) + encoded
+def encode_tally(encoded: bytes, sequence: int, body: bytearray) -> None:
+    """Make `body` the body of a tally's frame; `encoded` is the tally as JSON."""
+    _encode_into((sequence, int(RecordType.TALLY), encoded), body)
 
 
 def tally_of(body: bytes) -> bytes:
-    """The JSON of a tally, out of the body of its frame."""
-    return body[WHOLE.size :]
+    """The JSON of a tally, out of the body of its frame.
+
+    Raises:
+        BadRecord: the body is something else.
+    """
+    try:
+        return _tally_decoder.decode(body).encoded
+    except msgspec.DecodeError as exc:
+        raise BadRecord(f"tally of {len(body)} bytes: {exc}") from exc
 
 
 def decode_exchange(body: bytes) -> ExchangeRecord:
     """The record in the body of an exchange's frame.
 
     Raises:
-        BadRecord: the body is shorter or longer than its own lengths say.
+        BadRecord: a field is missing, too many, or not what it must be.
     """
     try:
-        numbers = EXCHANGE.unpack_from(body)
-    except StructError as exc:
-        raise BadRecord(f"exchange of {len(body)} bytes, at least {EXCHANGE.size}") from exc
+        fields = _exchange_decoder.decode(body)
+    except msgspec.DecodeError as exc:
+        raise BadRecord(f"exchange of {len(body)} bytes: {exc}") from exc
     record = ExchangeRecord()
-    _, _, record.outcome, record.first_attempt_outcome, record.kind = numbers[:5]
-    record.attempts, flags, record.status, record.bucket = numbers[5:9]
-    record.request_body_cut, record.response_body_cut = bool(flags & 1), bool(flags & 2)
-    record.events, record.max_event_gap_us = numbers[19:21]
-    record.started_at_us, record.ended_at_us, record.latency_us = numbers[21:24]
-    record.first_byte_us, record.request_bytes, record.response_bytes = numbers[24:27]
-    lengths = numbers[9:19]
-    if EXCHANGE.size + sum(lengths) != len(body):
-        raise BadRecord(
-            f"exchange of {len(body)} bytes, but its parts sum to {EXCHANGE.size + sum(lengths)}"
-        )
-    parts, at = [], EXCHANGE.size
-    for length in lengths:
-        parts.append(body[at : at + length])
-        at += length
-    record.stamp, record.request_id, record.method = parts[:3]
-    record.request_content_type, record.request_content_encoding = parts[3:5]
-    record.response_content_type, record.response_content_encoding = parts[5:7]
-    record.target, record.request_body, record.response_body = parts[7:]
+    for name in _COPIED:
+        setattr(record, name, getattr(fields, name))
+    record.kind = fields.record_kind
     return record
+
+
+_COPIED = [name for name in ExchangeRecord.__slots__ if name != "kind"]

@@ -51,6 +51,10 @@ TOO_LARGE = "too_large"
 UNENCODABLE = "unencodable"
 CLOSED = "closed"
 
+_HEAD_BYTES = FRAME.size
+_PADDING = ALIGNMENT - 1
+_publish = FRAME.pack_into
+"""Stores the length last: from then on a reader sees the frame."""
 _tally_encoder = msgspec.json.Encoder()
 
 
@@ -67,6 +71,9 @@ class SpoolWriter:
         self.segment_bytes = segment_bytes_for(limit_bytes)
         self._largest = self.segment_bytes - HEADER_BYTES - FRAME.size - ALIGNMENT
         self._preparer = _Preparer(spool, worker, self.segment_bytes, limit_bytes)
+        self._body = bytearray()
+        """Where each record is encoded. Grows with them, to half as much again as fits a segment;
+        what held a larger one is given back."""
         self._memory: mmap | None = None
         self._at = 0
         self._last = 0
@@ -92,14 +99,30 @@ class SpoolWriter:
     def offer(self, record: ExchangeRecord) -> bool:
         """Copy `record` to the spool. Never blocks, never raises; False: dropped and counted."""
         try:
-            return self._append(encode_exchange(record, self._sequence + 1))
+            body = self._body
+            sequence = self._sequence + 1
+            encode_exchange(record, sequence, body)
+            # `_append`, written out: a tenth of the time went into its call and its lookups
+            size = len(body)
+            at = self._at
+            start = at + _HEAD_BYTES
+            end = start + size
+            memory = self._memory
+            if end > self._last or memory is None:
+                return self._append(body)
+            memory[start:end] = body
+            _publish(memory, at, crc32(body), size)
+            self._at = (end + _PADDING) & ~_PADDING
+            self._sequence = sequence
         except Exception as exc:
             return self._drop_unencodable("an exchange", exc)
+        return True
 
     def offer_tally(self, tally: Tally) -> bool:
         """Copy `tally` to the spool, with the same promise as `offer`."""
         try:
-            return self._append(encode_tally(_tally_encoder.encode(tally), self._sequence + 1))
+            encode_tally(_tally_encoder.encode(tally), self._sequence + 1, self._body)
+            return self._append(self._body)
         except Exception as exc:
             return self._drop_unencodable("a tally", exc)
 
@@ -111,16 +134,16 @@ class SpoolWriter:
         self._seal()
         self._preparer.close()
 
-    def _append(self, body: bytes) -> bool:
-        end = self._at + FRAME.size + len(body)
-        if end > self._last and not self._make_room(len(body)):
+    def _append(self, body: bytearray) -> bool:
+        size = len(body)
+        if self._at + _HEAD_BYTES + size > self._last and not self._make_room(size):
             return False
-        memory, at = self._memory, self._at
+        memory, at = self._memory, self._at  # of the next segment, it may be
         assert memory is not None, "without a segment _last is 0, so _make_room has found one"
-        start = at + FRAME.size
-        end = start + len(body)
+        start = at + _HEAD_BYTES
+        end = start + size
         memory[start:end] = body
-        FRAME.pack_into(memory, at, crc32(body), len(body))
+        _publish(memory, at, crc32(body), size)
         self._at = aligned(end)
         self._sequence += 1
         return True
@@ -130,6 +153,7 @@ class SpoolWriter:
         if self._closed:
             return self._drop(CLOSED)
         if body_bytes > self._largest:
+            self._body = bytearray()  # to give the memory back
             return self._drop(TOO_LARGE)
         return self._next_segment() or self._drop(self._preparer.shortage)
 
@@ -161,6 +185,7 @@ class SpoolWriter:
     def _drop_unencodable(self, what: str, failure: Exception) -> bool:
         if UNENCODABLE not in self.dropped:  # the first one says enough
             log.error("%s could not be encoded, it is dropped: %s", what, failure, exc_info=failure)
+        self._body = bytearray()
         return self._drop(UNENCODABLE)
 
 

@@ -38,7 +38,8 @@ class Spool:
         data = bytearray(encode_header(WORKER, segment))
         offsets = []
         for sequence in range(first, last + 1):
-            body = encode_exchange(self._exchange(), sequence)
+            body = bytearray()
+            encode_exchange(self._exchange(), sequence, body)
             offsets.append(len(data))
             data += FRAME.pack(crc32(body), len(body)) + body
             data += bytes(aligned(len(data)) - len(data))

@@ -15,7 +15,7 @@ import pytest
 from gateway.record import ExchangeRecord
 from gateway.settings import SpoolSettings
 from gateway.spool import segments
-from gateway.spool.format import MIN_SEGMENT_BYTES, RecordType
+from gateway.spool.format import MIN_SEGMENT_BYTES, RecordType, decode_exchange
 from gateway.spool.reader import WorkerReader
 from gateway.spool.writer import SpoolWriter, segment_bytes_for
 from mlops.contracts.tally import Tally
@@ -97,10 +97,25 @@ def test_a_record_that_cannot_be_encoded_is_dropped_alone(
     writer: SpoolWriter, exchange: Exchange
 ) -> None:
     """A bug elsewhere must not cost the client its answer."""
-    assert not writer.offer(exchange(latency_us=-1))
-    assert not writer.offer(exchange(request_body=None))
-    assert writer.dropped == {"unencodable": 2}
+    assert not writer.offer(exchange(latency_us=2**64))
+    assert not writer.offer(exchange(request_body=object()))
+    assert not writer.offer(ExchangeRecord())
+    assert writer.dropped == {"unencodable": 3}
     assert writer.offer(exchange())
+
+
+def test_records_of_any_size_follow_each_other(
+    writer: SpoolWriter, exchange: Exchange, tmp_path: Path
+) -> None:
+    """They are encoded in the same place, which must hold nothing of the one before."""
+    bodies = [bytes([size % 251]) * size for size in (0, 60_000, 7, 2_000, 31, 32, 70_000, 1)]
+    for body in bodies:
+        offer_patiently(writer, exchange(response_body=body))
+    reader = WorkerReader(tmp_path / "spool", writer.worker)
+    records = reader.read(500, final=True)
+    reader.close()
+    assert [decode_exchange(record.frame.body).response_body for record in records] == bodies
+    assert all(record.frame.offset % 8 == 0 for record in records)
 
 
 def test_a_spool_at_its_limit_drops_and_goes_on_when_there_is_space(
