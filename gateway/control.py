@@ -96,9 +96,9 @@ class Control:
         """
         check_slots(plan)
         async with self._changing:
-            self.book.check(plan)
-            await self._store.save(StoredPlan(plan=plan))
-            self._put_in_force(StoredPlan(plan=plan))
+            stored = self.book.published(plan)
+            await self._store.save(stored)
+            self._put_in_force(stored)
         return self.status(plan.route)
 
     async def renew_lease(self, route: str, renewal: LeaseRenewal) -> RouteStatus:

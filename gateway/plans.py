@@ -31,7 +31,7 @@ class Origin(StrEnum):
     PUBLISHED = "published"
     WEIGHTS = "weights"
     ROLLED_BACK = "rolled_back"
-    """The canary was dropped."""
+    """The canary was dropped, by hand or by a plan that was published."""
     RESTORED = "restored"
     """The version before the promotion is stable again."""
 
@@ -120,6 +120,18 @@ class PlanBook:
                 live.generation,
             )
 
+    def published(self, plan: RoutePlan) -> StoredPlan:
+        """What to store of a plan that was published whole.
+
+        A plan that does what a rollback does counts as one: whoever then rolls back by hand gets a
+        confirmation, not the version before the good one.
+
+        Raises:
+            StaleGeneration, UnknownRoute: as in `check`.
+        """
+        self.check(plan)
+        return StoredPlan(plan=plan, origin=_origin_of(plan, self._entry(plan.route)))
+
     def accept(self, plan: RoutePlan, now_s: float, origin: Origin = Origin.PUBLISHED) -> LivePlan:
         """Put the plan in force; its lease counts from now.
 
@@ -186,7 +198,8 @@ class PlanBook:
         """The next plan after a rollback; None where the live plan is that rollback already.
 
         A canary is dropped first; where there is none, or with `to_previous`, the version before
-        the promotion becomes stable. The version rolled back from is in no slot afterwards.
+        the promotion becomes stable. The version rolled back from is in no slot afterwards. Where
+        a canary was dropped already, only `to_previous` goes further back.
 
         Raises:
             NothingToRestore: there is neither a canary nor a previous version.
@@ -273,6 +286,26 @@ def seed_plan(settings: RouteSettings) -> RoutePlan:
         canary_share_bp=settings.canary_share_bp,
         set_by="file",
     )
+
+
+def _origin_of(plan: RoutePlan, entry: _Entry) -> Origin:
+    """Of a published plan that follows `entry`."""
+    before = entry.live.plan
+    if plan.canary is not None:
+        return Origin.PUBLISHED
+    if plan.stable.version == before.stable.version:
+        if before.canary is not None:
+            return Origin.ROLLED_BACK
+        was_rollback = entry.origin in (Origin.ROLLED_BACK, Origin.RESTORED)
+        if was_rollback and plan.previous == before.previous:
+            return entry.origin  # the same slots again, under another generation
+    elif (
+        before.previous is not None
+        and plan.previous is None
+        and plan.stable.version == before.previous.version
+    ):
+        return Origin.RESTORED
+    return Origin.PUBLISHED
 
 
 def _why_lapsed(live: LivePlan, now_s: float) -> str:

@@ -216,6 +216,21 @@ async def test_rollback_drops_the_canary_first(open_desk: OpenDesk, plan: MakePl
     assert "no previous version" in problem.error
 
 
+async def test_rollback_after_the_agents_own_confirms_it_and_keeps_stable(
+    open_desk: OpenDesk, plan: MakePlan, slot: Callable[[str], Slot]
+) -> None:
+    desk = await open_desk()
+    release = msgspec.structs.replace(plan(7), previous=slot("Z"))
+    await send(desk, "PUT", "/v1/routes/rag/plan", release)
+    dropped = msgspec.structs.replace(release, generation=8, canary=None, canary_share_bp=0)
+    await send(desk, "PUT", "/v1/routes/rag/plan", dropped)
+    assert desk.store.load("rag").origin is Origin.ROLLED_BACK
+    code, after = await send(desk, "POST", "/v1/routes/rag/rollback")
+    assert (code, after.plan.generation, after.plan.stable.version) == (200, 8, "A")
+    code, after = await send(desk, "POST", "/v1/routes/rag/rollback", {"to": "previous"})
+    assert (code, after.plan.stable.version) == (200, "Z")
+
+
 async def test_rollback_to_a_version_that_does_not_answer_needs_force(
     open_desk: OpenDesk, plan: MakePlan, closed_endpoint: str
 ) -> None:

@@ -24,6 +24,7 @@ from mlops.contracts.plan import (
     RoutePlan,
     Slot,
     promoted,
+    rolled_back,
 )
 
 A = Slot(version="A", endpoints=("http://127.0.0.1:8011",))
@@ -214,6 +215,65 @@ def test_pressing_rollback_twice_drops_the_canary_once_and_keeps_stable() -> Non
     assert first.stable == A
     assert roll_back(plans) is first
     assert roll_back(plans, to_previous=True).stable == older
+
+
+def publish(plans: PlanBook, plan: RoutePlan) -> None:
+    stored = plans.published(plan)
+    plans.accept(stored.plan, 0.0, stored.origin)
+
+
+def without_canary(base: RoutePlan) -> RoutePlan:
+    return rolled_back(
+        base,
+        generation=base.generation + 1,
+        set_by="agent",
+        reason="regressed",
+        hold=False,
+        to_previous=False,
+    )
+
+
+def test_a_rollback_by_hand_after_the_agents_own_goes_no_version_further() -> None:
+    """The agent has dropped B and may repeat its plan; stable A stays, Z is asked for by name."""
+    older = Slot(version="Z", endpoints=("http://127.0.0.1:8010",))
+    plans = book()
+    publish(plans, replaced_previous(plan(4), older))
+    for _ in range(2):
+        publish(plans, without_canary(plans.live("rag").plan))
+        dropped = plans.live("rag").plan
+        assert roll_back(plans) is dropped
+    assert (dropped.stable, dropped.previous) == (A, older)
+    assert roll_back(plans, to_previous=True).stable == older
+
+
+def test_a_rollback_by_hand_confirms_the_agents_restoration_of_previous() -> None:
+    plans = book()
+    publish(plans, after_promotion(3))
+    base = plans.live("rag").plan
+    restored = rolled_back(
+        base, generation=4, set_by="agent", reason="", hold=False, to_previous=True
+    )
+    publish(plans, restored)
+    assert roll_back(plans) is restored
+    assert roll_back(plans, to_previous=True) is restored
+
+
+def test_a_rollback_after_a_promotion_and_its_settling_still_restores_previous() -> None:
+    """Neither plan is a rollback, although both leave the canary slot empty."""
+    plans = book()
+    publish(plans, plan(2))
+    publish(plans, after_promotion(3))
+    publish(plans, without_canary(plans.live("rag").plan))
+    assert roll_back(plans).stable == A
+
+
+def test_a_new_canary_after_a_rollback_is_dropped_by_the_next() -> None:
+    plans = book()
+    publish(plans, plan(2))
+    publish(plans, without_canary(plans.live("rag").plan))
+    publish(plans, plan(4))
+    after = roll_back(plans)
+    assert (after.generation, after.stable, after.canary) == (5, A, None)
 
 
 def replaced_previous(base: RoutePlan, previous: Slot) -> RoutePlan:
