@@ -11,6 +11,7 @@ from gateway import answers
 from gateway.deadlines import NEVER
 from gateway.exchange import Exchange, State
 from gateway.framing import MAX_HEAD_BYTES
+from gateway.plain import RepeatedRequest
 from gateway.request_reader import RequestReader
 from gateway.upstream import MAX_WRITE_BUFFER_BYTES
 
@@ -42,6 +43,7 @@ class Downstream(RequestReader):
 
     __slots__ = (
         "_refusal",
+        "_repeated",
         "current",
         "deadline_ns",
         "queue",
@@ -59,6 +61,7 @@ class Downstream(RequestReader):
         self.deadline_ns = NEVER
         self.write_paused = False
         self.reading_paused = False
+        self._repeated = RepeatedRequest()
         self._refusal: tuple[int, str] | None = None
         """Goes out after the answers that are still owed."""
 
@@ -74,22 +77,50 @@ class Downstream(RequestReader):
         if self._discarding:
             return
         self.read_ns = monotonic_ns()
+        is_between = self.current is None and self._is_between_requests()
+        if is_between and self._took_repeated(data):
+            return
         if not self._in_body:
-            if not self._head_bytes and self.current is None:
-                self.deadline_ns = self.read_ns + HEAD_NS
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._measures_heads = True
+            self._count_head(data)
         self._feed(data)
         exchange = self.current
         if exchange is not None:
-            if exchange.complete and exchange.state == _RECEIVED and exchange.route is not None:
-                if not self.write_paused:
-                    self.flow.begin(exchange)  # as `_progress` would, without the calls
-            else:
-                self._progress(exchange)
+            if is_between and exchange.complete and not self.queue:
+                self._repeated.learn(data, exchange, self.flow.special)
+            self._progress(exchange)
         if self.queue or self.reading_paused:
             self.update_reading()
+
+    def _count_head(self, data: bytes) -> None:
+        if not self._head_bytes and self.current is None:
+            self.deadline_ns = self.read_ns + HEAD_NS
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._measures_heads = True
+
+    def _is_between_requests(self) -> bool:
+        """Nothing of a request was read, and nothing is owed but what comes next."""
+        return not (
+            self._head_bytes
+            or self._receiving is not None
+            or self.queue
+            or self.write_paused
+            or self._refusal is not None
+        )
+
+    def _took_repeated(self, data: bytes) -> bool:
+        """Whether `data` was one whole request like the last, which is now on its way."""
+        exchange = self._repeated.read(self, data, self.read_ns)
+        if exchange is None:
+            return False
+        flow = self.flow
+        route = flow.only_route or flow.match(exchange)
+        if route is None or exchange.kept_bytes > route.kept_bytes:
+            return False
+        exchange.route = route
+        self.current = exchange
+        flow.begin(exchange)
+        return True
 
     def eof_received(self) -> None:
         """The client has closed; half-closed connections are not kept, as in nginx."""
@@ -115,6 +146,8 @@ class Downstream(RequestReader):
         current = self.current
         if current is None:
             self._advance()
+        elif current.state == _RECEIVED:
+            self._progress(current)  # it came while the answer before it was still on its way
         elif current.upstream is not None:
             current.upstream.resume_reading()
 
@@ -284,7 +317,10 @@ class Downstream(RequestReader):
 
     def _current_is_late(self, exchange: Exchange) -> None:
         if exchange.state == _RECEIVED:
-            self.refuse(408, "the request did not come in time")
+            if self.write_paused:
+                self.abort()  # it does not read the answer before, so it cannot be told
+            else:
+                self.refuse(408, "the request did not come in time")
         else:
             self.flow.timed_out(exchange)
 

@@ -137,6 +137,7 @@ class Exchange(ExchangeRecord):
         "own_ns",
         "parts",
         "pending",
+        "raw_head",
         "response_kept",
         "response_kept_bytes",
         "retried_stale",
@@ -149,7 +150,11 @@ class Exchange(ExchangeRecord):
         "wants_body",
     )
 
-    # Set when the head is checked, or when an arm is assigned, before anything reads them:
+    # Set by the reader of the request, or when an arm is assigned, before anything reads them:
+    headers: dict[bytes, bytes]
+    parts: list[bytes]
+    pending: list[bytes]
+    kept: list[bytes]
     lane: Lane
     chunked: bool
     close: bool
@@ -163,13 +168,11 @@ class Exchange(ExchangeRecord):
         self.target = target
         self.started_ns = started_ns
         self.state = 0
-        self.headers: dict[bytes, bytes] = {}
-        self.parts: list[bytes] = []
+        self.raw_head = b""
+        """Of a repeated request, in place of `parts`: request line and field lines as they came."""
         self.route: RouteState | None = None
         self.upstream: UpstreamSide | None = None
         self.waiting: Upstreams | None = None
-        self.pending: list[bytes] = []
-        self.kept: list[bytes] = []
         self.kept_bytes = 0
         self.response_kept: list[bytes] = []
         self.response_kept_bytes = 0
@@ -249,8 +252,8 @@ class Exchange(ExchangeRecord):
         self.response_body = body[:limit_bytes]
         self.response_body_cut = len(self.response_body) < self.response_bytes
         headers = self.headers
-        self.request_content_type = headers.get(b"content-type", b"")
-        self.request_content_encoding = headers.get(b"content-encoding", b"")
+        self.request_content_type = headers.get(b"content-type") or b""
+        self.request_content_encoding = headers.get(b"content-encoding") or b""
 
     @property
     def is_replayable(self) -> bool:

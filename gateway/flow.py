@@ -21,7 +21,8 @@ from gateway.lanes import Lane, RouteState
 from gateway.outcome import Failure
 from gateway.pool import pick
 from gateway.record import ExchangeRecord
-from gateway.routing import decide
+from gateway.routing import assign
+from mlops.contracts.plan import FULL_SHARE_BP
 from mlops.contracts.record import Kind
 
 if TYPE_CHECKING:
@@ -120,26 +121,21 @@ class Flow:
             key = self._key(exchange, route)
             if route.override:
                 override = _override(headers)
-        decision = decide(
-            route.live,
-            key or self._random.getrandbits(64).to_bytes(8, "big"),
-            time.monotonic_ns() * 1e-9,
-            override=override,
-        )
+        live = route.live
+        # A bucket drawn is as good as a random key's, and nothing has to be remembered.
+        bucket = live.bucket_of(key) if key else self._random.randrange(FULL_SHARE_BP)
+        assignment = assign(live, bucket, exchange.client.read_ns * 1e-9, override=override)
         request_id = headers.get(b"x-request-id")
         if request_id is None or not is_request_id(request_id):
             self._sequence = number = self._sequence + 1
             request_id = b"%b%010x" % (self._id_prefix, number)
         exchange.request_id = request_id
-        exchange.bucket = decision.bucket
-        exchange.kind = 0 if decision.kind is Kind.SERVED else _OVERRIDE_KIND
+        exchange.bucket = bucket
+        exchange.kind = 0 if assignment.kind is Kind.SERVED else _OVERRIDE_KIND
         exchange.state = NEXT[exchange.state * EVENTS + _ASSIGNED]
         self.in_flight += 1
         route.requests += 1
-        self.attempt(
-            exchange,
-            route.lanes[decision.arm] if decision.share_bp == route.share_bp else route.lapsed,
-        )
+        self.attempt(exchange, route.lanes[assignment])
 
     def _key(self, exchange: Exchange, route: RouteState) -> bytes | None:
         if route.sticky_header is not None:

@@ -15,7 +15,7 @@ from gateway.counters import SeriesCounters, TallyCell, new_series
 from gateway.outcome import RetryBudget
 from gateway.pool import Endpoint
 from gateway.record import Stamp
-from gateway.routing import LivePlan
+from gateway.routing import Assignment, LivePlan
 from gateway.settings import RouteSettings
 from mlops.contracts.plan import Arm, RoutePlan, Slot
 
@@ -111,10 +111,7 @@ class RouteState:
         self.settings = settings
         self.says_served_by = says_served_by
         self.live: LivePlan
-        self.lanes: dict[str, Lane] = {}
-        self.lapsed: Lane
-        """Where everything goes once the lease has ended."""
-        self.share_bp = 0
+        self.lanes: dict[Assignment, Lane] = {}
         self.requests = 0
         self.cells: dict[tuple[str, int], TallyCell] = {}
         self.arm_counts = {arm.value: ArmCount() for arm in Arm}
@@ -156,17 +153,17 @@ class RouteState:
         slots = {arm: slot for arm in Arm if (slot := plan.slot(arm)) is not None}
         pools = {arm: tuple(endpoint(url) for url in slot.endpoints) for arm, slot in slots.items()}
         self.live = live
-        self.share_bp = plan.canary_share_bp + plan.holdback_share_bp
-        lanes: dict[str, Lane] = {}
-        for arm, slot in slots.items():
-            lane = Lane(self, arm, arm, slot, pools[arm], self.share_bp)
+        stable = pools[Arm.STABLE]
+        lanes: dict[Assignment, Lane] = {}
+        for way in live.assignments():
+            arm = way.arm
+            if arm not in slots:
+                continue  # its share is 0
+            lane = Lane(self, arm, arm, way.slot, pools[arm], way.share_bp)
             if arm is not Arm.STABLE:
-                lane.failover = Lane(
-                    self, arm, Arm.STABLE, plan.stable, pools[Arm.STABLE], self.share_bp
-                )
-            lanes[arm.value] = lane
+                lane.failover = Lane(self, arm, Arm.STABLE, plan.stable, stable, way.share_bp)
+            lanes[way] = lane
         self.lanes = lanes
-        self.lapsed = Lane(self, Arm.STABLE, Arm.STABLE, plan.stable, pools[Arm.STABLE], 0)
         self._forget_versions(plan)
 
     def cell(self, arm: Arm, generation: int) -> TallyCell:

@@ -99,6 +99,8 @@ class RequestReader(asyncio.Protocol):
         if exchange is None:
             # Only `Downstream` is ever made, and it is a client's side; a cast costs a call.
             self._receiving = exchange = Exchange(self, url, self.read_ns)  # type: ignore[arg-type]
+            exchange.headers = {}
+            exchange.parts, exchange.pending, exchange.kept = [], [], []
         else:
             exchange.target += url
         if len(exchange.target) > MAX_TARGET_BYTES:

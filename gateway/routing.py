@@ -9,72 +9,116 @@ from typing import Final
 from mlops.contracts.plan import FULL_SHARE_BP, Arm, RoutePlan, Slot
 from mlops.contracts.record import Kind
 
+MAX_KNOWN_BUCKETS: Final = 16_384
+"""Keys whose bucket is remembered under one plan, about 2 MB; past it all are forgotten at once."""
+
+
+class Assignment:
+    """One way of a plan: where requests go, and why. `slot` is the one that serves `arm`."""
+
+    __slots__ = ("arm", "kind", "share_bp", "slot")
+
+    def __init__(self, arm: Arm, slot: Slot, share_bp: int, kind: Kind) -> None:
+        self.arm: Final = arm
+        self.slot: Final = slot
+        self.share_bp: Final = share_bp
+        """In force away from stable: the canary's share plus the holdback's; 0 after the lease."""
+        self.kind: Final = kind
+
 
 class LivePlan:
-    """A plan in force on this process, with what deciding needs precomputed.
+    """A plan in force on this process, with what deciding needs worked out beforehand.
 
     `lease_ends_at_s` is on the process's monotonic clock; infinite where the plan has no lease.
-    Immutable by convention (no attribute is assigned after construction): reading it needs no lock.
+    Nothing that is decided ever changes: buckets are only remembered.
     """
 
-    __slots__ = ("hasher", "holdback_from", "lease_ends_at_s", "plan")
+    __slots__ = (
+        "_buckets",
+        "_hasher",
+        "canary",
+        "canary_below",
+        "forced_canary",
+        "forced_stable",
+        "holdback",
+        "holdback_from",
+        "lapsed",
+        "lease_ends_at_s",
+        "plan",
+        "stable",
+    )
 
     def __init__(self, plan: RoutePlan, lease_ends_at_s: float = inf) -> None:
         self.plan: Final = plan
         self.lease_ends_at_s: Final = lease_ends_at_s
-        self.hasher: Final = blake2b(digest_size=8, key=plan.salt.encode())
+        self._hasher: Final = blake2b(digest_size=8, key=plan.salt.encode())
+        self._buckets: Final[dict[bytes, int]] = {}
+        share_bp = plan.canary_share_bp + plan.holdback_share_bp
+        stable, canary, previous = plan.stable, plan.canary or plan.stable, plan.previous
+        self.stable: Final = Assignment(Arm.STABLE, stable, share_bp, Kind.SERVED)
+        self.lapsed: Final = Assignment(Arm.STABLE, stable, 0, Kind.SERVED)
+        self.canary: Final = Assignment(Arm.CANARY, canary, share_bp, Kind.SERVED)
+        self.holdback: Final = Assignment(Arm.HOLDBACK, previous or stable, share_bp, Kind.SERVED)
+        self.forced_stable: Final = Assignment(Arm.STABLE, stable, share_bp, Kind.OVERRIDE)
+        self.forced_canary: Final = (
+            Assignment(Arm.CANARY, canary, share_bp, Kind.OVERRIDE)
+            if plan.canary is not None
+            else self.forced_stable
+        )
+        # A share above 0 has a slot: the plan itself refuses any other.
+        self.canary_below: Final = plan.canary_share_bp
         self.holdback_from: Final = FULL_SHARE_BP - plan.holdback_share_bp
 
     def bucket_of(self, key: bytes) -> int:
         """`mlops.contracts.plan.bucket_of`, with the salt already hashed."""
-        hasher = self.hasher.copy()
-        hasher.update(key)
-        return int.from_bytes(hasher.digest(), "big") % FULL_SHARE_BP
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            hasher = self._hasher.copy()
+            hasher.update(key)
+            bucket = int.from_bytes(hasher.digest(), "big") % FULL_SHARE_BP
+            if len(self._buckets) >= MAX_KNOWN_BUCKETS:
+                self._buckets.clear()
+            self._buckets[key] = bucket
+        return bucket
+
+    def assignments(self) -> tuple[Assignment, ...]:
+        """Every way that this plan knows."""
+        return (
+            self.stable,
+            self.lapsed,
+            self.canary,
+            self.holdback,
+            self.forced_stable,
+            self.forced_canary,
+        )
 
     def is_lapsed(self, now_s: float) -> bool:
         return now_s >= self.lease_ends_at_s
 
     def share_in_force_bp(self, now_s: float) -> int:
         """What goes away from stable: canary's share plus holdback's; 0 after the lease."""
-        if self.is_lapsed(now_s):
-            return 0
-        return self.plan.canary_share_bp + self.plan.holdback_share_bp
+        return self.lapsed.share_bp if self.is_lapsed(now_s) else self.stable.share_bp
 
 
-class RouteDecision:
-    """Where one request goes, and why. `slot` is the one that serves `arm`."""
-
-    __slots__ = ("arm", "bucket", "kind", "share_bp", "slot")
-
-    def __init__(self, arm: Arm, slot: Slot, bucket: int, share_bp: int, kind: Kind) -> None:
-        self.arm = arm
-        self.slot = slot
-        self.bucket = bucket
-        self.share_bp = share_bp
-        self.kind = kind
+def decide(live: LivePlan, key: bytes, now_s: float, *, override: bool | None = None) -> Assignment:
+    """Choose the way of the request with this key."""
+    return assign(live, live.bucket_of(key), now_s, override=override)
 
 
-def decide(
-    live: LivePlan, key: bytes, now_s: float, *, override: bool | None = None
-) -> RouteDecision:
-    """Choose the arm.
+def assign(
+    live: LivePlan, bucket: int, now_s: float, *, override: bool | None = None
+) -> Assignment:
+    """Choose the way of a request whose key lies in `bucket`.
 
     `override` is what the request itself asked for where the route allows it: True always the
     canary, False never, None nothing. A lapsed lease wins over everything; so does an empty slot.
     """
-    plan = live.plan
-    hasher = live.hasher.copy()  # as `bucket_of`, without the call
-    hasher.update(key)
-    bucket = int.from_bytes(hasher.digest(), "big") % FULL_SHARE_BP
     if now_s >= live.lease_ends_at_s:
-        return RouteDecision(Arm.STABLE, plan.stable, bucket, 0, Kind.SERVED)
-    share_bp = plan.canary_share_bp + plan.holdback_share_bp
+        return live.lapsed
     if override is not None:
-        if override and plan.canary is not None:
-            return RouteDecision(Arm.CANARY, plan.canary, bucket, share_bp, Kind.OVERRIDE)
-        return RouteDecision(Arm.STABLE, plan.stable, bucket, share_bp, Kind.OVERRIDE)
-    if bucket < plan.canary_share_bp and plan.canary is not None:
-        return RouteDecision(Arm.CANARY, plan.canary, bucket, share_bp, Kind.SERVED)
-    if bucket >= live.holdback_from and plan.previous is not None:
-        return RouteDecision(Arm.HOLDBACK, plan.previous, bucket, share_bp, Kind.SERVED)
-    return RouteDecision(Arm.STABLE, plan.stable, bucket, share_bp, Kind.SERVED)
+        return live.forced_canary if override else live.forced_stable
+    if bucket < live.canary_below:
+        return live.canary
+    if bucket >= live.holdback_from:
+        return live.holdback
+    return live.stable

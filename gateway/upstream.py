@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Final, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.exchange import ENDED, EVENTS, NEXT, Event, Exchange
-from gateway.framing import LAST_CHUNK, MAX_RESPONSE_HEAD_BYTES, chunk, remove
+from gateway.framing import (
+    LAST_CHUNK,
+    MAX_RESPONSE_HEAD_BYTES,
+    STATUS_LINES,
+    chunk,
+    has_no_body,
+    remove,
+)
 from gateway.outcome import OUTCOME_OF_STATUS, Failure
+from gateway.plain import RepeatedAnswer, parts_of
 from gateway.pool import MAX_IDLE
 from gateway.response_reader import ResponseReader
 
@@ -31,6 +39,7 @@ class Upstream(ResponseReader):
 
     __slots__ = (
         "_reading_paused",
+        "_repeated",
         "_transport",
         "_used",
         "endpoint",
@@ -49,6 +58,7 @@ class Upstream(ResponseReader):
         """The upstream takes the request more slowly than it comes."""
         self._used = False
         self._reading_paused = False
+        self._repeated = RepeatedAnswer()
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -64,11 +74,14 @@ class Upstream(ResponseReader):
         exchange.waiting = None
         exchange.state = NEXT[exchange.state * EVENTS + _SENT]
         lane, client = exchange.lane, exchange.client
-        parts = exchange.parts
-        if lane.replaced:
-            parts = list(parts)
-            remove(parts, lane.replaced)
-        head = [exchange.method, b" ", exchange.target, b" HTTP/1.1\r\n", *parts]
+        if exchange.raw_head and not lane.replaced:
+            head = [exchange.raw_head]
+        else:
+            parts = exchange.parts or parts_of(exchange.raw_head)
+            if lane.replaced:
+                parts = list(parts)
+                remove(parts, lane.replaced)
+            head = [exchange.method, b" ", exchange.target, b" HTTP/1.1\r\n", *parts]
         if exchange.http10 and b"host" not in exchange.headers:
             head.append(b"host: %b\r\n" % self.endpoint.url.partition("://")[2].encode())
         if exchange.chunked:
@@ -119,24 +132,40 @@ class Upstream(ResponseReader):
             self._leave_pool()  # nobody asked: whatever it is, it answers no request of ours
             return
         now_ns = monotonic_ns()
-        if not exchange.first_ns:
+        is_first = not exchange.first_ns
+        if is_first:
             exchange.first_ns = now_ns
+            if exchange.complete and not exchange.head_only:
+                body = self._repeated.body_of(data)
+                if body is not None:
+                    self._pass_repeated(exchange, body, now_ns)
+                    return
+        if not self._parsed(data):
+            self._fail(Failure.GARBAGE)
+        elif self._head_ready:
+            if is_first and self._done and not exchange.head_only:
+                self._learn(data, exchange)
+            self._pass_on(exchange, now_ns, len(data))
+        else:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_RESPONSE_HEAD_BYTES:
+                self._fail(Failure.GARBAGE)
+
+    def _parsed(self, data: bytes) -> bool:
+        """Whether llhttp could make something of it; what follows a whole answer does not count."""
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
-            self._fail(Failure.GARBAGE)
-            return
+            return False
         except HttpParserError:
-            if not self._done:
-                self._fail(Failure.GARBAGE)
-                return
             self._reusable = False
-        if self._head_ready:
-            self._pass_on(exchange, now_ns, len(data))
-            return
-        self._head_bytes += len(data)
-        if self._head_bytes > MAX_RESPONSE_HEAD_BYTES:
-            self._fail(Failure.GARBAGE)
+            return self._done
+        return True
+
+    def _learn(self, data: bytes, exchange: Exchange) -> None:
+        status = self._status
+        if status not in exchange.lane.route.retry_statuses and not has_no_body(status):
+            self._repeated.learn(data, status)
 
     def eof_received(self) -> None:
         exchange = self.exchange
@@ -213,6 +242,40 @@ class Upstream(ResponseReader):
         self._release(exchange, end_ns)
         client.exchange_done(exchange)
 
+    def _pass_repeated(self, exchange: Exchange, body: bytes, now_ns: int) -> None:
+        """Send on a whole answer in one write; `_head` and `_pass_on` for the usual case."""
+        client, lane, flow = exchange.client, exchange.lane, self.flow
+        answer = self._repeated
+        status = answer.status
+        exchange.state = NEXT[exchange.state * EVENTS + _HEAD]
+        exchange.response_content_type = answer.content_type
+        exchange.response_content_encoding = answer.content_encoding
+        exchange.response_kept = [body]
+        exchange.response_bytes = len(body)
+        if flow.closing:
+            exchange.close = True
+        end_ns = monotonic_ns()
+        exchange.own_ns += end_ns - now_ns
+        flow.finish(exchange, _DONE, OUTCOME_OF_STATUS[status], status, end_ns)
+        client.write(
+            b"".join(
+                (
+                    STATUS_LINES[status],
+                    answer.fields,
+                    lane.served_by,
+                    b"x-request-id: ",
+                    exchange.request_id,
+                    b"\r\nconnection: close\r\n\r\n" if exchange.close else b"\r\n\r\n",
+                    body,
+                )
+            )
+        )
+        self.exchange = exchange.upstream = None
+        if self._reading_paused:
+            self.resume_reading()
+        self._keep(end_ns)
+        client.exchange_done(exchange)
+
     # ---- endings ------------------------------------------------------------------------------
 
     def _retried(self, exchange: Exchange, status: int) -> bool:
@@ -222,7 +285,8 @@ class Upstream(ResponseReader):
             self.exchange = exchange
             return False
         if self._done and self._reusable and exchange.complete and not exchange.head_only:
-            self._settle(monotonic_ns())
+            self._reset()
+            self._keep(monotonic_ns())
         else:
             self._transport.abort()
         return True
@@ -237,21 +301,20 @@ class Upstream(ResponseReader):
             self._parser = HttpResponseParser(self)
         if self._reading_paused:
             self.resume_reading()
-        endpoint = self.endpoint
-        if endpoint.waiters or endpoint.retired or len(endpoint.idle) >= MAX_IDLE:
-            self._settle(now_ns)
-        elif not self._transport.is_closing():  # `_settle` for the usual case, without the calls
-            self._used = True
-            self._reset()
-            self.idle_since_ns = now_ns
-            endpoint.idle.append(self)
+        self._reset()
+        self._keep(now_ns)
 
-    def _settle(self, now_ns: int) -> None:
+    def _keep(self, now_ns: int) -> None:
+        """The connection is clean: on to the next exchange, or into the pool."""
         if self._transport.is_closing():
             return
         self._used = True
-        self._reset()
-        self.serve_first(now_ns)
+        endpoint = self.endpoint
+        if endpoint.waiters or endpoint.retired or len(endpoint.idle) >= MAX_IDLE:
+            self.serve_first(now_ns)
+        else:  # `put_back` for the usual case, without the call
+            self.idle_since_ns = now_ns
+            endpoint.idle.append(self)
 
     def serve_first(self, now_ns: int) -> None:
         """Whoever waits longest gets this connection, else it becomes idle."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from time import monotonic
 import pytest
 import uvloop
 
+from gateway.downstream import Downstream
 from gateway.exchange import Exchange
 from gateway.proxy import Proxy
 from gateway.record import ExchangeRecord
@@ -204,10 +206,22 @@ class World:
         full = RoutePlan(route="rag", salt="salt", **plan)  # type: ignore[arg-type]
         self.proxy.apply(LivePlan(full, lease_ends_at_s))
 
-    async def client(self) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.address.port))
+    async def client(self, *, receive_buffer_bytes: int = 0) -> Client:
+        """With a small receive buffer, little fits into it while the client does not read."""
+        opened = socket.socket()
+        if receive_buffer_bytes:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        opened.setblocking(False)
+        address = ("127.0.0.1", self.address.port)
+        await asyncio.get_running_loop().sock_connect(opened, address)
+        client = Client(*await asyncio.open_connection(sock=opened))
         self._clients.append(client)
         return client
+
+    @property
+    def connections(self) -> list[Downstream]:
+        """The client connections that the gateway has."""
+        return list(self.proxy._flow.connections)
 
     async def records(self, count: int) -> list[ExchangeRecord]:
         """Wait until `count` exchanges have ended, and that none is in flight."""

@@ -29,7 +29,9 @@ NOBODY: Any = object()
 
 
 def exchange(started_ns=1_000_000):
-    return Exchange(NOBODY, b"/", started_ns)
+    exchange = Exchange(NOBODY, b"/", started_ns)
+    exchange.headers, exchange.kept = {}, []
+    return exchange
 
 
 def test_every_live_state_accepts_every_ending():

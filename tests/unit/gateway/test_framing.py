@@ -19,6 +19,7 @@ from gateway.framing import (
 
 def head(target=b"/", **headers):
     exchange = Exchange(None, target, 0)
+    exchange.headers, exchange.parts = {}, []
     exchange.headers = {
         name.replace("_", "-").encode(): value for name, value in ({"host": b"a"} | headers).items()
     }

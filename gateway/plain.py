@@ -1,0 +1,297 @@
+"""Messages like the one before them on the same connection, read by comparing.
+
+Clients and servers repeat themselves: from one message to the next only a length, a date, a user or
+a trace changes. The first message of a kind is read by llhttp. Where it was plain (whole in one
+read, HTTP/1.1, framed by Content-Length, nothing to change but what we add), its lines are kept,
+and the next one is held against them: what is the same is known to be good, and what differs is
+checked on its own. To say None is always right here, only slower. Tests hold both ways to the same
+results.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from gateway.exchange import Exchange
+from gateway.framing import REQUEST_DROPPED, RESPONSE_DROPPED, is_request_id
+
+if TYPE_CHECKING:
+    from gateway.exchange import ClientSide
+
+MAX_PLAIN_HEAD_BYTES: Final = 8 * 1024
+"""Longer heads are not kept: one is, for every open connection."""
+
+MAX_LENGTH_DIGITS: Final = 9
+"""Of a Content-Length; a body that comes in one read is far shorter."""
+
+MAX_MISSES: Final = 16
+"""Messages in a row unlike the one before, after which a connection is no longer compared."""
+
+_HEAD: Final = re.compile(
+    rb"[^\r\n]+\r\n(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r\n)*\r\n"
+)
+"""RFC 9110, 5.1 and 5.5: no fold, no space before the colon, no control character."""
+
+_VALUE_BYTES: Final = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
+"""What may stand in a field line."""
+
+_METHODS: Final = (b"GET /", b"POST /", b"PUT /", b"DELETE /", b"PATCH /", b"OPTIONS /")
+_KEEP_ALIVE: Final = frozenset({b"keep-alive", b"Keep-Alive"})
+_ADDED_BY_US: Final = frozenset({b"connection", b"x-request-id"})
+_REQUEST_CARE: Final = REQUEST_DROPPED - _ADDED_BY_US
+_ANSWER_CARE: Final = RESPONSE_DROPPED - {b"connection"}
+_FIXED: Final = frozenset({b"", b"host", b"connection", b"content-type", b"content-encoding"})
+"""Change rarely, and mean something (b"" is the first line): where one differs, llhttp reads."""
+
+
+class _Lines:
+    """The lines of a head, and which of them change from message to message."""
+
+    __slots__ = ("lines", "misses", "names", "variable")
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        """Empty while nothing was learnt."""
+        self.names: list[bytes] = []
+        """Of each line, in lower case; of the first line empty."""
+        self.variable: list[tuple[int, int, bytes]] = []
+        """Index of the line, length of its name and colon, name in lower case."""
+        self.misses = 0
+
+    def keep(self, head: bytes, often_changing: frozenset[bytes]) -> dict[bytes, bytes] | None:
+        """Learn a head that llhttp accepted; values by name, None where a name stands twice."""
+        lines = head.split(b"\r\n")
+        names = [b"", *(line.partition(b":")[0].lower() for line in lines[1:])]
+        changing = set(often_changing)
+        if names == self.names:  # the same client: what differs now will differ again
+            pairs = zip(names, lines, self.lines, strict=True)
+            changing |= {name for name, line, before in pairs if line != before} - _FIXED
+            changing |= {name for _, _, name in self.variable}
+        self.lines, self.names = lines, names
+        self.misses += 1
+        self.variable = [
+            (index, len(name) + 1, name) for index, name in enumerate(names) if name in changing
+        ]
+        headers = {
+            name: line.partition(b":")[2].strip()
+            for name, line in zip(names[1:], lines[1:], strict=True)
+        }
+        return headers if len(headers) == len(lines) - 1 else None
+
+    def forget(self) -> None:
+        """Nothing is known; and after too many messages unlike each other, nothing will be."""
+        self.misses += 1
+        self.lines = []
+        self.names = []
+
+    def differences(self, lines: list[bytes]) -> dict[bytes, bytes] | None:
+        """New values of variable lines, by name; None where anything else differs, or is bad."""
+        known = self.lines
+        if len(lines) != len(known):
+            return None
+        values: dict[bytes, bytes] = {}
+        for index, begin, name in self.variable:
+            line, before = lines[index], known[index]
+            if line != before:
+                if line[:begin] != before[:begin] or line.translate(None, _VALUE_BYTES):
+                    return None
+                values[name] = line[begin:].strip()
+                lines[index] = before
+        return values if lines == known else None
+
+
+class RepeatedRequest:
+    """The last plain request of one client connection."""
+
+    __slots__ = ("_dropped", "_headers", "_known", "_length", "_method", "_target")
+
+    def __init__(self) -> None:
+        self._known = _Lines()
+        self._headers: dict[bytes, bytes] = {}
+        self._dropped: list[int] = []
+        """Lines that are not passed on as they came, last first."""
+        self._method = self._target = b""
+        self._length = 0
+
+    def learn(self, data: bytes, exchange: Exchange, special: frozenset[bytes]) -> None:
+        """`data` was read whole as the request of `exchange`, and nothing else."""
+        known = self._known
+        head, found, _ = data.partition(b"\r\n\r\n")
+        if known.misses > MAX_MISSES or not found or not _is_plain(head, exchange):
+            known.forget()
+            return
+        headers = known.keep(head, special - _FIXED | _OFTEN_CHANGING)
+        if (
+            headers is None
+            or not _REQUEST_CARE.isdisjoint(headers)
+            or headers.get(b"connection", b"keep-alive") not in _KEEP_ALIVE
+        ):
+            known.forget()
+            return
+        self._headers, self._method, self._target = headers, exchange.method, exchange.target
+        self._length = exchange.request_bytes
+        self._dropped = [index for index, name in enumerate(known.names) if name in _ADDED_BY_US][
+            ::-1
+        ]
+
+    def read(self, client: ClientSide, data: bytes, read_ns: int) -> Exchange | None:
+        """The exchange that `data` begins, if it is one whole request like the last."""
+        known = self._known
+        end = data.find(b"\r\n\r\n")
+        if end < 0 or not known.lines:
+            return None
+        lines = data[:end].split(b"\r\n")
+        raw_head = self._without_dropped(lines) if self._dropped else data[: end + 2]
+        values = known.differences(lines)
+        body = data[end + 4 :]
+        if values is None or not self._is_whole(values, body):
+            return None
+        known.misses = 0
+        exchange = Exchange(client, self._target, read_ns)
+        exchange.raw_head = raw_head
+        exchange.method = self._method
+        exchange.headers = self._headers | values if values else self._headers
+        exchange.parts = _NO_PARTS
+        exchange.head_only = exchange.http10 = exchange.close = False
+        exchange.expects_continue = exchange.chunked = exchange.wants_body = False
+        exchange.complete = True
+        exchange.kept = [body] if body else []
+        exchange.pending = [body] if body else []
+        exchange.kept_bytes = exchange.request_bytes = len(body)
+        return exchange
+
+    def _is_whole(self, values: dict[bytes, bytes], body: bytes) -> bool:
+        """The body is as long as the head says, and a new request id is one."""
+        length = values.get(b"content-length")
+        if length is None:
+            if len(body) != self._length:
+                return False
+        elif not _is_length(length, len(body)):
+            return False
+        return b"x-request-id" not in values or is_request_id(values[b"x-request-id"])
+
+    def _without_dropped(self, lines: list[bytes]) -> bytes:
+        """The head as it is passed on; of use only if the lines turn out to be the known ones."""
+        if len(lines) != len(self._known.lines):
+            return b""
+        kept = [*lines, b""]
+        for index in self._dropped:
+            del kept[index]
+        return b"\r\n".join(kept)
+
+
+_NO_PARTS: Final[list[bytes]] = []
+"""Never added to: a whole request has no more headers to come."""
+
+_OFTEN_CHANGING: Final = frozenset(
+    {b"content-length", b"x-request-id", b"traceparent", b"tracestate"}
+)
+
+
+def _is_plain(head: bytes, exchange: Exchange) -> bool:
+    return (
+        len(head) <= MAX_PLAIN_HEAD_BYTES
+        and exchange.complete
+        and not (exchange.close or exchange.http10 or exchange.chunked or exchange.head_only)
+        and head.startswith(_METHODS)
+        and _HEAD.fullmatch(head + b"\r\n\r\n") is not None
+    )
+
+
+class RepeatedAnswer:
+    """The last plain answer of one upstream connection."""
+
+    __slots__ = (
+        "_head",
+        "_known",
+        "_learnt_length",
+        "_length",
+        "content_encoding",
+        "content_type",
+        "fields",
+        "status",
+    )
+
+    def __init__(self) -> None:
+        self._known = _Lines()
+        self._head = b""
+        self._learnt_length = b""
+        self._length = 0
+        self.status = 0
+        self.content_type = b""
+        self.content_encoding = b""
+        self.fields = b""
+        """Field lines as they are passed on, of the answer read last."""
+
+    def learn(self, data: bytes, status: int) -> None:
+        """`data` was read as one whole answer that is framed by Content-Length."""
+        known = self._known
+        self._head = b""
+        head, found, body = data.partition(b"\r\n\r\n")
+        if known.misses > MAX_MISSES or not found or len(head) > MAX_PLAIN_HEAD_BYTES:
+            known.forget()
+            return
+        if not head.startswith(b"HTTP/1.1 ") or _HEAD.fullmatch(head + b"\r\n\r\n") is None:
+            known.forget()
+            return
+        headers = known.keep(head, _ANSWER_CHANGING)
+        if (
+            headers is None
+            or not _ANSWER_CARE.isdisjoint(headers)
+            or headers.get(b"content-length") != b"%d" % len(body)
+            or headers.get(b"connection", b"keep-alive") not in _KEEP_ALIVE
+            or headers.get(b"content-type", b"").startswith(b"text/event-stream")
+        ):
+            known.forget()
+            return
+        self.status = status
+        self.content_type = headers.get(b"content-type", b"")
+        self.content_encoding = headers.get(b"content-encoding", b"")
+        self._learnt_length = headers[b"content-length"]
+        self._remember(head, known.lines, len(body))
+
+    def body_of(self, data: bytes) -> bytes | None:
+        """The body, if `data` is one whole answer like the last; `fields` are then its own."""
+        end = data.find(b"\r\n\r\n")
+        if end < 0 or not self._known.lines:
+            return None
+        head = data[:end]
+        if head != self._head:
+            lines = head.split(b"\r\n")
+            values = self._known.differences(lines.copy())
+            if values is None:
+                return None
+            body = data[end + 4 :]
+            if not _is_length(values.get(b"content-length", self._learnt_length), len(body)):
+                return None
+            self._known.misses = 0
+            self._remember(head, lines, len(body))
+            return body
+        body = data[end + 4 :]
+        return body if len(body) == self._length else None
+
+    def _remember(self, head: bytes, lines: list[bytes], length: int) -> None:
+        names = self._known.names
+        self._head, self._length = head, length
+        self.fields = b"".join(
+            line + b"\r\n"
+            for name, line in zip(names[1:], lines[1:], strict=True)
+            if name != b"connection"
+        )
+
+
+def _is_length(text: bytes, length: int) -> bool:
+    return text.isdigit() and len(text) <= MAX_LENGTH_DIGITS and int(text) == length
+
+
+_ANSWER_CHANGING: Final = frozenset({b"content-length", b"date"})
+
+
+def parts_of(raw_head: bytes) -> list[bytes]:
+    """The field lines after a request line, flat: name, colon, value, line end."""
+    parts: list[bytes] = []
+    for line in raw_head.split(b"\r\n")[1:-1]:
+        name, _, value = line.partition(b":")
+        parts += (name, b": ", value.strip(), b"\r\n")
+    return parts

@@ -1,0 +1,296 @@
+"""Comparing with the message before reads the same as llhttp does, or leaves it to llhttp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from httptools import HttpParserError, HttpResponseParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.exchange import Exchange
+from gateway.framing import REQUEST_SPECIAL
+from gateway.plain import MAX_MISSES, RepeatedAnswer, RepeatedRequest, parts_of
+from gateway.request_reader import RequestReader
+
+SPECIAL = frozenset(REQUEST_SPECIAL | {b"x-user-id"})
+BODY = b'{"query_text": "why"}'
+
+
+class Flow:
+    """As much of the flow as a reader needs."""
+
+    special = SPECIAL
+    only_route = None
+
+    def match(self, exchange: Exchange) -> Any:
+        return Route()
+
+
+class Route:
+    kept_bytes = bodies_bytes = 65536
+
+
+class Reader(RequestReader):
+    """llhttp's way, one read at a time."""
+
+    def __init__(self) -> None:
+        flow: Any = Flow()
+        super().__init__(flow)
+        self.taken: list[Exchange] = []
+        self.refused: tuple[int, str] | None = None
+
+    def take(self, exchange: Exchange) -> bool:
+        self.taken.append(exchange)
+        return True
+
+    def refuse(self, status: int, message: str) -> None:
+        self.refused = (status, message)
+
+    def feed(self, data: bytes) -> None:
+        self._feed(data)
+
+    @property
+    def is_between(self) -> bool:
+        return self._receiving is None and not self._in_body
+
+
+def request(
+    lines: list[bytes], body: bytes = BODY, first: bytes = b"POST /query HTTP/1.1"
+) -> bytes:
+    return b"\r\n".join([first, *lines]) + b"\r\n\r\n" + body
+
+
+def lines_of(user: bytes = b"u1", length: int = len(BODY)) -> list[bytes]:
+    return [
+        b"Host: h:1",
+        b"X-User-Id: " + user,
+        b"Content-Type: application/json",
+        b"Content-Length: %d" % length,
+        b"accept: */*",
+    ]
+
+
+def slowly(data: bytes) -> Reader:
+    reader = Reader()
+    reader.feed(data)
+    return reader
+
+
+def learnt(data: bytes) -> RepeatedRequest:
+    repeated = RepeatedRequest()
+    reader = slowly(data)
+    repeated.learn(data, reader.taken[0], SPECIAL)
+    return repeated
+
+
+def read(repeated: RepeatedRequest, data: bytes) -> Exchange | None:
+    client: Any = None
+    return repeated.read(client, data, 0)
+
+
+def assert_same(fast: Exchange, data: bytes) -> None:
+    reader = slowly(data)
+    assert reader.refused is None
+    assert reader.is_between
+    [slow] = reader.taken
+    names = ("method", "target", "kept", "pending", "kept_bytes", "request_bytes", "complete")
+    flags = ("close", "http10", "head_only", "chunked", "expects_continue")
+    for name in names + flags:
+        assert getattr(fast, name) == getattr(slow, name), name
+    assert {name: fast.headers[name] for name in slow.headers} == slow.headers
+    assert parts_of(fast.raw_head) == slow.parts
+
+
+def test_a_request_like_the_last_is_read_by_comparing() -> None:
+    """Another user, another length: the rest is known."""
+    repeated = learnt(request(lines_of()))
+    body = b"{}"
+    again = request(lines_of(b"someone else", len(body)), body)
+    fast = read(repeated, again)
+    assert fast is not None
+    assert fast.headers[b"x-user-id"] == b"someone else"
+    assert_same(fast, again)
+
+
+def test_a_line_that_changed_once_may_change_again() -> None:
+    """`accept` differs, so llhttp reads; from then on it is one of the lines that vary."""
+    repeated = learnt(request(lines_of()))
+    other = [*lines_of()[:-1], b"accept: text/html"]
+    assert read(repeated, request(other)) is None
+    repeated.learn(request(other), slowly(request(other)).taken[0], SPECIAL)
+    third = request([*lines_of()[:-1], b"accept: text/plain"])
+    fast = read(repeated, third)
+    assert fast is not None
+    assert_same(fast, third)
+
+
+def test_the_request_line_host_and_content_type_never_vary() -> None:
+    """What they say matters too much to be compared by their characters alone."""
+    repeated = learnt(request(lines_of()))
+    for data in (
+        request(lines_of(), first=b"POST /other HTTP/1.1"),
+        request([b"Host: elsewhere", *lines_of()[1:]]),
+        request([*lines_of()[:2], b"Content-Type: text/plain", *lines_of()[3:]]),
+    ):
+        for _ in range(3):
+            assert read(repeated, data) is None
+            repeated.learn(data, slowly(data).taken[0], SPECIAL)
+            assert read(repeated, request(lines_of())) is None or data == request(lines_of())
+            repeated = learnt(request(lines_of()))
+
+
+def test_a_connection_whose_requests_are_never_alike_is_no_longer_compared() -> None:
+    """Comparing costs a little; after a row of misses it is given up."""
+    repeated = RepeatedRequest()
+    for number in range(MAX_MISSES + 2):
+        data = request(lines_of(), first=b"POST /%d HTTP/1.1" % number)
+        assert read(repeated, data) is None
+        repeated.learn(data, slowly(data).taken[0], SPECIAL)
+    assert read(repeated, data) is None
+
+
+NASTY = st.sampled_from(
+    [
+        b"Transfer-Encoding: chunked",
+        b"Connection: close",
+        b"Connection: keep-alive",
+        b"Connection: x-user-id",
+        b"Expect: 100-continue",
+        b"Content-Length: 3",
+        b"Content-Length : 21",
+        b"Content-Length: +21",
+        b"X-User-Id: a",
+        b"X-User-Id: a\x00b",
+        b"X-User-Id: a\nTransfer-Encoding: chunked",
+        b"X-User-Id: a\rb",
+        b"X-User-Id:",
+        b" folded",
+        b"Host: two",
+        b"Upgrade: websocket",
+        b"X-Request-Id: given",
+        b"X-Request-Id: two words",
+        b"",
+        b"no colon",
+    ]
+)
+HEADS = st.lists(
+    st.one_of(
+        st.sampled_from(lines_of()),
+        NASTY,
+        st.binary(max_size=12).map(lambda value: b"X-User-Id: " + value),
+        st.binary(max_size=12).map(lambda value: b"accept: " + value),
+    ),
+    max_size=7,
+)
+BODIES = st.sampled_from([BODY, b"", b"{}", BODY + b"POST / HTTP/1.1\r\n", BODY + BODY])
+
+
+@given(first=HEADS, second=HEADS, body=BODIES, edit=st.integers(0, 4), base=st.booleans())
+def test_comparing_never_accepts_what_llhttp_would_read_otherwise(
+    first: list[bytes], second: list[bytes], body: bytes, edit: int, *, base: bool
+) -> None:
+    """Whatever was learnt and whatever comes: the same exchange, or none."""
+    learn_from = request(lines_of() if base else first)
+    if base and second:
+        second = [*lines_of()[:edit], second[0], *lines_of()[edit + 1 :]]
+    reader = slowly(learn_from)
+    if reader.refused is not None or len(reader.taken) != 1:
+        return
+    repeated = RepeatedRequest()
+    repeated.learn(learn_from, reader.taken[0], SPECIAL)
+    data = request(second, body)
+    fast = read(repeated, data)
+    if fast is not None:
+        assert_same(fast, data)
+
+
+# ---- answers ------------------------------------------------------------------------------------
+
+
+def answer(lines: list[bytes], body: bytes = b"42", first: bytes = b"HTTP/1.1 200 OK") -> bytes:
+    return b"\r\n".join([first, *lines]) + b"\r\n\r\n" + body
+
+
+ANSWER = [b"Date: Mon", b"Content-Type: application/json", b"Content-Length: 2"]
+
+
+def test_an_answer_like_the_last_gives_its_own_fields_and_body() -> None:
+    """Date and length change with every answer; `Connection` is not passed on."""
+    repeated = RepeatedAnswer()
+    repeated.learn(answer([*ANSWER, b"Connection: keep-alive"]), 200)
+    lines = [b"Date: Tue", ANSWER[1], b"Content-Length: 5", b"Connection: keep-alive"]
+    assert repeated.body_of(answer(lines, b"hello")) == b"hello"
+    assert repeated.fields == b"\r\n".join([*lines[:3], b""])
+    assert repeated.status == 200
+    assert repeated.content_type == b"application/json"
+
+
+def test_nothing_is_an_answer_before_one_was_learnt() -> None:
+    assert RepeatedAnswer().body_of(b"\r\n\r\n") is None
+    assert RepeatedAnswer().body_of(answer(ANSWER)) is None
+
+
+def test_another_status_is_another_answer() -> None:
+    repeated = RepeatedAnswer()
+    for first, status in ((b"HTTP/1.1 500 No", 500), (b"HTTP/1.1 404 No", 404)):
+        data = answer(ANSWER, first=first)
+        assert repeated.body_of(data) is None
+        repeated.learn(data, status)
+        assert repeated.body_of(data) == b"42"
+
+
+class Collector:
+    """What llhttp says of one answer."""
+
+    def __init__(self) -> None:
+        self.body = b""
+        self.complete = False
+
+    def on_body(self, data: bytes) -> None:
+        self.body += data
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+@given(
+    lines=st.lists(
+        st.one_of(
+            st.sampled_from(ANSWER),
+            st.sampled_from(
+                [
+                    b"Transfer-Encoding: chunked",
+                    b"Content-Length: 3",
+                    b"Content-Length:  2 ",
+                    b"Connection: close",
+                    b"Date: a\nX: b",
+                    b"Content-Type: text/event-stream",
+                    b"X-Served-By: me",
+                ]
+            ),
+            st.binary(max_size=8).map(lambda value: b"Date: " + value),
+        ),
+        max_size=5,
+    ),
+    body=st.sampled_from([b"42", b"", b"421", b"42HTTP/1.1 200 OK\r\n\r\n"]),
+)
+def test_an_answer_is_only_taken_where_llhttp_finds_the_same_body(
+    lines: list[bytes], body: bytes
+) -> None:
+    """And never one that is framed in another way, or that ends the connection."""
+    repeated = RepeatedAnswer()
+    repeated.learn(answer(ANSWER), 200)
+    data = answer(lines, body)
+    taken = repeated.body_of(data)
+    if taken is None:
+        return
+    collector = Collector()
+    parser = HttpResponseParser(collector)
+    try:
+        parser.feed_data(data)
+    except HttpParserError as error:
+        raise AssertionError("llhttp refuses what was taken") from error
+    assert collector.complete
+    assert collector.body == taken
+    assert parser.should_keep_alive()
