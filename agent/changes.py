@@ -65,7 +65,7 @@ def advance(
     actor = asked.by if asked else AGENT
     because = (asked.reason or f"{asked.by} said promote") if asked else reasons(picture)
     if release.phase is Phase.BAKING:
-        return _settle(release, picture, because)
+        return _settle(release, picture, actor, because)
     if release.stage + 1 == len(stages(policy)):
         return _promote(release, policy, picture, actor, because)
     plan = replace(
@@ -102,18 +102,18 @@ def _promote(
     return _publish(release, after, picture, plan, change)
 
 
-def _settle(release: Release, picture: Picture, because: str) -> tuple[Write, ...]:
+def _settle(release: Release, picture: Picture, actor: str, because: str) -> tuple[Write, ...]:
     why = f"bake is over: {because}"
     plan = replace(
         _plan(release),
         generation=next_generation(release, picture),
         holdback_share_bp=0,
         lease_s=None,
-        set_by=AGENT,
+        set_by=actor,
         reason=why,
     )
     after = replace(release, phase=Phase.SETTLED, ended_at_s=picture.now_s)
-    change = Change(kind="release.settled", actor=AGENT, reason=why)
+    change = Change(kind="release.settled", actor=actor, reason=why)
     return _publish(release, after, picture, plan, change)
 
 

@@ -191,6 +191,7 @@ def _validity(release: Release, _policy: Policy, picture: Picture) -> tuple[Writ
     """Keep the time since evidence cannot be trusted; end the release when it is too long.
 
     During bake the new version stays: nothing speaks against it, and the old one must not return.
+    The bake then waits, until evidence can be trusted or a person promotes.
     """
     if picture.judgement is None:
         return None
@@ -264,9 +265,19 @@ def missing(release: Release, policy: Policy, picture: Picture) -> str:
     if silent:
         return f"no answer from {', '.join(silent)}, whose lease may still run"
     if release.phase is Phase.BAKING:
-        left_s = policy.bake_s - observed_s(release, picture)
-        return f"{left_s:.0f} s of bake left" if left_s > 0 else ""
+        return _missing_in_bake(release, policy, picture)
     return _missing_at_weight(release, policy, picture)
+
+
+def _missing_in_bake(release: Release, policy: Policy, picture: Picture) -> str:
+    """UNDECIDED may settle, the new version is stable already; INVALID may not, nobody saw."""
+    left_s = policy.bake_s - observed_s(release, picture)
+    judgement = picture.judgement
+    if left_s > 0:
+        return f"{left_s:.0f} s of bake left"
+    if judgement is None or judgement.verdict is Verdict.INVALID:
+        return reasons(picture)
+    return ""
 
 
 def _missing_at_weight(release: Release, policy: Policy, picture: Picture) -> str:
@@ -295,9 +306,11 @@ def age(picture: Picture) -> str:
 
 
 def observed_s(release: Release, picture: Picture) -> float:
-    """How long the plan has been in force and watched. Time without evidence does not count."""
-    is_baking = release.phase is Phase.BAKING
-    since_s = release.promoted_at_s if is_baking else release.in_force_since_s
+    """How long the plan has been in force and watched. Time without evidence does not count.
+
+    A lapse starts this again, also in bake: the return to the weight is another plan.
+    """
+    since_s = release.in_force_since_s
     if since_s is None:
         return 0.0
     return max(0.0, min(picture.now_s, picture.closed_through_s) - since_s)

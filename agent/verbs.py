@@ -67,7 +67,7 @@ def _problem(release: Release, verb: Verb) -> str:  # noqa: PLR0911  a table of 
             return f"it is paused by {paused.by}; `resume` it first"
         case Verb.PROMOTE if release.lapsed_since_s is not None:
             return "its lease ended and there is no evidence; it returns by itself"
-        case Verb.PROMOTE if release.phase is Phase.BAKING:
+        case Verb.PROMOTE if release.phase is Phase.BAKING and release.invalid_since_s is None:
             return f"{release.candidate.version} is promoted already; its bake ends by itself"
         case Verb.ABORT if release.phase is Phase.BAKING:
             return (

@@ -5,11 +5,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from agent.judge import Judgement, Verdict
 from agent.policy import Pause, Policy, SetWeight
 from agent.policy_file import to_document
 from agent.release import Picture, Release, Sight
+from agent.stepper import reconcile
 from mlops.contracts.plan import RoutePlan, Slot
 
 A = Slot(version="a", endpoints=("http://127.0.0.1:8011",))
@@ -81,6 +83,21 @@ def picture(
     )
 
 
+def begun(policy: Policy = POLICY) -> tuple[Release, RoutePlan]:
+    """A release whose first weight has been in force since second 1000."""
+    remember, publish = reconcile(started(policy), policy, picture(seeded()))
+    return replace(remember.release, in_force_since_s=1000.0), publish.plan
+
+
+def baking() -> tuple[Release, RoutePlan]:
+    """A release that was promoted at second 1100, by a plan in force since then."""
+    release, plan = begun()
+    last = replace(release, stage=2)
+    healthy = picture(plan, now_s=1100, verdict=Verdict.HEALTHY)
+    remember, publish = reconcile(last, POLICY, healthy)
+    return replace(remember.release, in_force_since_s=1100.0), publish.plan
+
+
 @pytest.fixture
 def world() -> SimpleNamespace:
     """The names above: test modules import nothing of each other."""
@@ -95,4 +112,6 @@ def world() -> SimpleNamespace:
         started=started,
         judged=judged,
         picture=picture,
+        begun=begun,
+        baking=baking,
     )

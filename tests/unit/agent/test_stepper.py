@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from msgspec.structs import replace
 
@@ -14,7 +12,6 @@ from agent.release import (
     PauseKind,
     Phase,
     Publish,
-    Release,
     Remember,
     Renew,
     Sight,
@@ -22,22 +19,6 @@ from agent.release import (
 )
 from agent.stepper import INVALID_LIMIT_S, missing, reconcile
 from mlops.contracts.plan import RoutePlan, rolled_back, with_weight
-
-
-def begun(world: SimpleNamespace, policy=None) -> tuple[Release, RoutePlan]:
-    """A release whose first weight has been in force since second 1000."""
-    release = world.started(policy or world.POLICY)
-    remember, publish = reconcile(release, policy or world.POLICY, world.picture(world.seeded()))
-    return replace(remember.release, in_force_since_s=1000.0), publish.plan
-
-
-def baking(world: SimpleNamespace) -> tuple[Release, RoutePlan]:
-    release, plan = begun(world)
-    last = replace(release, stage=2)
-    remember, publish = reconcile(
-        last, world.POLICY, world.picture(plan, now_s=1100, verdict=Verdict.HEALTHY)
-    )
-    return replace(remember.release, in_force_since_s=1100.0), publish.plan
 
 
 def by_hand(plan: RoutePlan, share_bp: int) -> RoutePlan:
@@ -80,26 +61,26 @@ def test_the_first_plan_is_remembered_before_it_is_published(world):
 def test_a_step_ends_when_its_time_has_passed_and_the_verdict_is_healthy(
     world, verdict, now_s, steps
 ):
-    release, plan = begun(world)
+    release, plan = world.begun()
     writes = reconcile(release, world.POLICY, world.picture(plan, now_s=now_s, verdict=verdict))
     published = [write.plan.canary_share_bp for write in writes if isinstance(write, Publish)]
     assert published == ([2500] if steps else [])
 
 
 def test_time_without_evidence_does_not_count_for_a_step(world):
-    release, plan = begun(world)
+    release, plan = world.begun()
     seen = world.picture(plan, now_s=1070, verdict=Verdict.HEALTHY, evidence_age_s=14)
     assert "4 s of this weight left" in missing(release, world.POLICY, seen)
 
 
 def test_stale_evidence_neither_steps_nor_renews(world):
-    release, plan = begun(world)
+    release, plan = world.begun()
     seen = world.picture(plan, now_s=1100, verdict=Verdict.HEALTHY, evidence_age_s=16, left_s=5)
     assert reconcile(release, world.POLICY, seen) == ()
 
 
 def test_the_last_step_promotes_with_one_plan(world):
-    release, plan = baking(world)
+    release, plan = world.baking()
     assert release.phase is Phase.BAKING
     assert plan.stable == world.B
     assert plan.previous == world.A
@@ -110,7 +91,7 @@ def test_the_last_step_promotes_with_one_plan(world):
 
 
 def test_a_pause_without_duration_waits_for_promote(world):
-    release, plan = begun(world, world.WAITING)
+    release, plan = world.begun(world.WAITING)
     seen = world.picture(plan, now_s=9000, verdict=Verdict.HEALTHY)
     assert missing(release, world.WAITING, seen) == "waits for a person's promote"
     assert not any(isinstance(write, Publish) for write in reconcile(release, world.WAITING, seen))
@@ -121,24 +102,12 @@ def test_a_pause_without_duration_waits_for_promote(world):
     assert remember.change.actor == "ann"
 
 
-def test_a_bake_that_is_over_settles_and_keeps_the_previous_version(world):
-    release, plan = baking(world)
-    early = world.picture(plan, now_s=1600, verdict=Verdict.UNDECIDED)
-    assert reconcile(release, world.POLICY, early) == ()
-    late = world.picture(plan, now_s=1702, verdict=Verdict.UNDECIDED)
-    remember, publish = reconcile(release, world.POLICY, late)
-    assert remember.release.phase is Phase.SETTLED
-    assert publish.plan.holdback_share_bp == 0
-    assert publish.plan.previous == world.A
-    assert publish.plan.lease_s is None
-
-
 # ---- going back --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("age_s", [1, 600])
 def test_a_regression_rolls_back_at_any_time_also_on_old_evidence(world, age_s):
-    release, plan = begun(world)
+    release, plan = world.begun()
     seen = world.picture(plan, verdict=Verdict.REGRESSED, evidence_age_s=age_s)
     remember, publish = reconcile(release, world.POLICY, seen)
     assert remember.release.phase is Phase.ROLLED_BACK
@@ -146,17 +115,8 @@ def test_a_regression_rolls_back_at_any_time_also_on_old_evidence(world, age_s):
     assert remember.change.detail["endpoints_in_no_slot"] == list(world.B.endpoints)
 
 
-def test_a_regression_in_bake_brings_the_previous_version_back(world):
-    release, plan = baking(world)
-    seen = world.picture(plan, now_s=1200, verdict=Verdict.REGRESSED)
-    remember, publish = reconcile(release, world.POLICY, seen)
-    assert remember.release.phase is Phase.ROLLED_BACK
-    assert publish.plan.stable == world.A
-    assert world.B not in (publish.plan.canary, publish.plan.previous)
-
-
 def test_evidence_that_stays_invalid_ends_the_release_without_blame(world):
-    release, plan = begun(world)
+    release, plan = world.begun()
     (noted,) = reconcile(release, world.POLICY, world.picture(plan, verdict=Verdict.INVALID))
     assert noted.release.invalid_since_s == 1000.0
     at_limit = world.picture(plan, now_s=1000 + INVALID_LIMIT_S, verdict=Verdict.INVALID)
@@ -167,26 +127,17 @@ def test_evidence_that_stays_invalid_ends_the_release_without_blame(world):
     assert publish.plan.canary is None
 
 
-def test_evidence_that_stays_invalid_in_bake_does_not_bring_the_old_version_back(world):
-    release, plan = baking(world)
-    release = replace(release, invalid_since_s=1100.0)
-    past = world.picture(plan, now_s=1101 + INVALID_LIMIT_S, verdict=Verdict.INVALID)
-    remember, publish = reconcile(release, world.POLICY, past)
-    assert remember.release.phase is Phase.SETTLED
-    assert publish.plan.stable == world.B
-
-
 # ---- converging --------------------------------------------------------------------------------
 
 
 def test_while_live_differs_from_the_intent_the_cycle_only_converges(world):
-    release, plan = begun(world)
+    release, plan = world.begun()
     seen = world.picture(plan, world.seeded(), verdict=Verdict.REGRESSED)
     assert reconcile(release, world.POLICY, seen) == (Publish(plan, (world.TWO,)),)
 
 
 def test_an_ended_release_still_brings_its_plan_to_a_gateway_that_was_away(world):
-    release, plan = baking(world)
+    release, plan = world.baking()
     ended = replace(release, phase=Phase.SETTLED)
     seen = world.picture(plan, world.seeded(), verdict=None)
     assert reconcile(ended, world.POLICY, seen) == (Publish(plan, (world.TWO,)),)
@@ -194,7 +145,7 @@ def test_an_ended_release_still_brings_its_plan_to_a_gateway_that_was_away(world
 
 
 def test_a_silent_gateway_blocks_until_its_lease_is_over(world):
-    release, plan = begun(world)
+    release, plan = world.begun()
     for silent_for_s, steps in ((30.0, False), (31.0, True)):
         away = (Sight(gateway=world.TWO, silent_for_s=silent_for_s),)
         seen = world.picture(plan, now_s=1100, verdict=Verdict.HEALTHY, silent=away)
@@ -203,7 +154,7 @@ def test_a_silent_gateway_blocks_until_its_lease_is_over(world):
 
 
 def test_a_silent_gateway_does_not_block_a_rollback(world):
-    release, plan = begun(world)
+    release, plan = world.begun()
     away = (Sight(gateway=world.TWO, silent_for_s=1.0),)
     seen = world.picture(plan, verdict=Verdict.REGRESSED, silent=away)
     remember, publish = reconcile(release, world.POLICY, seen)
@@ -222,14 +173,14 @@ def test_the_next_generation_is_above_everything_remembered_or_seen(world):
 
 @pytest.mark.parametrize(("left_s", "renews"), [(20.1, False), (20.0, True), (1.0, True)])
 def test_a_lease_is_renewed_after_a_third_at_the_latest(world, left_s, renews):
-    release, plan = begun(world)
+    release, plan = world.begun()
     writes = reconcile(release, world.POLICY, world.picture(plan, now_s=1001, left_s=left_s))
     expected = (Renew("rag", plan.generation, plan.lease_s, (world.ONE,)),)
     assert writes == (expected if renews else ())
 
 
 def test_a_lapsed_release_returns_to_its_weight_after_one_whole_block(world):
-    release, plan = begun(world)
+    release, plan = world.begun()
     lapsed = world.picture(plan, now_s=1100, left_s=0.0, verdict=Verdict.HEALTHY)
     (noted,) = reconcile(release, world.POLICY, lapsed)
     assert noted.release.lapsed_since_s == 1100
@@ -245,7 +196,7 @@ def test_a_lapsed_release_returns_to_its_weight_after_one_whole_block(world):
 
 
 def test_a_pause_by_a_person_survives_a_lapse(world):
-    release, plan = begun(world)
+    release, plan = world.begun()
     paused = Paused(kind=PauseKind.PERSON, by="ann", why="lunch", since_s=1000.0)
     release = replace(release, paused=paused, lapsed_since_s=1000.0)
     back = world.picture(plan, now_s=1100, left_s=0.0, verdict=Verdict.HEALTHY)
@@ -257,7 +208,7 @@ def test_a_pause_by_a_person_survives_a_lapse(world):
 
 
 def test_weights_set_by_hand_are_adopted_and_nothing_is_published_until_resume(world):
-    release, plan = begun(world)
+    release, plan = world.begun()
     hand = by_hand(plan, 100)
     (noted,) = reconcile(release, world.POLICY, world.picture(hand, verdict=Verdict.REGRESSED))
     assert noted.release.paused.kind is PauseKind.HAND
@@ -273,7 +224,7 @@ def test_weights_set_by_hand_are_adopted_and_nothing_is_published_until_resume(w
 
 
 def test_a_second_hold_after_resume_pauses_again(world):
-    release, plan = begun(world)
+    release, plan = world.begun()
     hand = by_hand(plan, 100)
     resumed = replace(release, lifted={world.ONE: hand.generation})
     again = replace(hand, generation=hand.generation + 5)
@@ -282,7 +233,7 @@ def test_a_second_hold_after_resume_pauses_again(world):
 
 
 def test_a_rollback_by_hand_ends_the_release_and_is_never_undone(world):
-    release, plan = begun(world)
+    release, plan = world.begun()
     hand = rolled_back(
         plan, generation=plan.generation + 1, set_by="bob", reason="bad", hold=True,
         to_previous=False,
@@ -295,18 +246,8 @@ def test_a_rollback_by_hand_ends_the_release_and_is_never_undone(world):
         assert reconcile(noted.release, world.POLICY, seen) == ()
 
 
-def test_a_rollback_by_hand_during_bake_ends_the_release(world):
-    release, plan = baking(world)
-    hand = rolled_back(
-        plan, generation=plan.generation + 1, set_by="bob", reason="bad", hold=True,
-        to_previous=True,
-    )  # fmt: skip
-    (noted,) = reconcile(release, world.POLICY, world.picture(hand, verdict=Verdict.HEALTHY))
-    assert noted.release.phase is Phase.ROLLED_BACK
-
-
 def test_a_rollback_by_hand_wins_over_a_command_that_came_before(world):
-    release, plan = begun(world)
+    release, plan = world.begun()
     hand = rolled_back(
         plan, generation=plan.generation + 1, set_by="bob", reason="bad", hold=True,
         to_previous=False,
@@ -328,14 +269,14 @@ def test_a_release_on_a_held_route_waits_for_resume(world):
 
 
 def test_a_plan_newer_than_remembered_is_somebody_elses(world):
-    release, plan = begun(world)
+    release, plan = world.begun()
     newer = replace(plan, generation=plan.generation + 1, canary_share_bp=5000)
     (noted,) = reconcile(release, world.POLICY, world.picture(newer))
     assert noted.release.paused.kind is PauseKind.HAND
 
 
 def test_abort_takes_the_canary_away_without_blame(world):
-    release, plan = begun(world)
+    release, plan = world.begun()
     asked = replace(release, asked=Asked(verb=Verb.ABORT, by="ann", reason="wrong build"))
     remember, publish = reconcile(asked, world.POLICY, world.picture(plan))
     assert remember.release.phase is Phase.ABORTED
