@@ -20,7 +20,7 @@ from gateway.config_file import (
     StickyFile,
     decode,
 )
-from gateway.file_values import TOKEN, check_header, parse_address, parse_endpoint
+from gateway.file_values import parse_address
 from gateway.settings import (
     Address,
     AdminSettings,
@@ -34,6 +34,7 @@ from gateway.settings import (
     TimeoutSettings,
 )
 from mlops.contracts.plan import MAX_CANARY_SHARE_BP, Slot
+from mlops.contracts.slot_values import TOKEN
 
 MAX_FILE_BYTES = 1024 * 1024
 """A thousand routes are a quarter of this."""
@@ -248,11 +249,8 @@ def _slot(file: SlotFile, path: str, environ: Mapping[str, str]) -> Slot:
         with _at(f"{path}.headers"):
             text = _secret(value, name, environ) if isinstance(value, EnvironmentValue) else value
             assert text is not None, "a value that is given resolves or raises"
-            check_header(name, text)
             headers[name] = text
     with _at(path):
-        for endpoint in file.endpoints:
-            parse_endpoint(endpoint)
         return Slot(version=file.version, endpoints=tuple(file.endpoints), headers=headers)
 
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.file_values import check_header, parse_endpoint
+from gateway.file_values import parse_endpoint
 from gateway.plan_store import NotStored, PlanStore
 from gateway.plans import Origin, PlanBook, StoredPlan
 from gateway.routing import LivePlan
@@ -91,10 +91,8 @@ class Control:
 
         Raises:
             StaleGeneration, UnknownRoute: nothing changed.
-            ValueError: an endpoint or a header cannot be used.
             NotStored: the disk did not take it; nothing changed.
         """
-        check_slots(plan)
         async with self._changing:
             stored = self.book.published(plan)
             await self._store.save(stored)
@@ -171,17 +169,6 @@ class Control:
         plan = stored.plan
         self._plane.apply(self.book.accept(plan, self._clock(), stored.origin))
         log.info("route %s: %r", plan.route, self.book.explain(plan.route, self._clock()))
-
-
-def check_slots(plan: RoutePlan) -> None:
-    """Raise ValueError unless the proxy can use every endpoint and header of the plan."""
-    for slot in (plan.stable, plan.canary, plan.previous):
-        if slot is None:
-            continue
-        for endpoint in slot.endpoints:
-            parse_endpoint(endpoint)
-        for name, value in slot.headers.items():
-            check_header(name, value)
 
 
 async def _require_answer(route: str, slot: Slot) -> None:

@@ -6,30 +6,15 @@ import asyncio
 from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from gateway.file_values import parse_endpoint
 from gateway.outcome import Failure
-from gateway.settings import Address
 from gateway.upstream import Upstream
 from mlops.service.aio import spawn
 
 if TYPE_CHECKING:
     from gateway.flow import Flow
     from gateway.lanes import Upstreams
-
-
-def parse_endpoint(url: str) -> Address:
-    """`http://HOST:PORT` or `unix:PATH`.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if url.startswith("unix:"):
-        return Address(path=url.removeprefix("unix:"))
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or parts.query:
-        raise ValueError(f"endpoint {url!r} is not an address; expected http://HOST:PORT")
-    return Address(host=parts.hostname, port=parts.port or 80)
 
 
 def dial(flow: Flow, endpoint: Upstreams, connect_s: float) -> None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
-from urllib.parse import urlsplit
 
 import yaml
 
 from gateway.settings import Address
+from mlops.contracts.slot_values import parse_endpoint as split_endpoint
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _SECONDS_PER = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -19,13 +19,6 @@ _SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)")
 _BYTES_PER = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 _PORTS = range(65_536)
-TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""RFC 9110's token: a method, or the name of a header or cookie."""
-_FRAMING_HEADERS = frozenset(
-    {"connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding",
-     "upgrade"}
-)  # fmt: skip
-"""Headers that say how a message is framed or its connection used (RFC 9112)."""
 
 
 class Duration:
@@ -96,28 +89,9 @@ def parse_address(text: str) -> Address:
 
 
 def parse_endpoint(text: str) -> Address:
-    """`http://host:port` (port 80 where none is given) or `unix:/path`; nothing may follow."""
-    if text.startswith("unix:"):
-        return parse_address(text)
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname, parts.port or 80
-    except ValueError as exc:
-        raise ValueError(f"endpoint {text!r}: {exc}") from exc
-    extra = parts.path not in ("", "/") or parts.query or parts.fragment or parts.username
-    if parts.scheme != "http" or not host or extra:
-        raise ValueError(f"endpoint {text!r}: expected http://HOST:PORT and nothing after it")
-    return Address(host=host, port=port)
-
-
-def check_header(name: str, value: str) -> None:
-    """Raise ValueError unless a slot may add this header. The message never holds the value."""
-    if not TOKEN.fullmatch(name):
-        raise ValueError(f"expected the name of a header, got {name!r}")
-    if name.lower() in _FRAMING_HEADERS:
-        raise ValueError(f"the header {name!r} is the gateway's own; it cannot be set")
-    if not value.isascii() or not value.isprintable():
-        raise ValueError(f"the value of the header {name!r} is not printable ASCII")
+    """A slot's address: `http://host:port` or `unix:/path`."""
+    host, port, path = split_endpoint(text)
+    return Address(host=host, port=port, path=path)
 
 
 class _Loader(yaml.SafeLoader):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.counters import SeriesCounters, TallyCell
 from gateway.deadlines import SWEEP_S
-from gateway.dialing import dial, parse_endpoint
+from gateway.dialing import dial
 from gateway.downstream import Downstream
 from gateway.exchange import State
 from gateway.flow import Flow, Spool
@@ -56,12 +56,8 @@ class Proxy:
 
         Raises:
             KeyError: no route has this name.
-            ValueError: an endpoint is not an address.
         """
         route = self._routes[live.plan.route]
-        for slot in _slots(live).values():
-            for url in slot.endpoints:
-                parse_endpoint(url)
         route.apply(live, self._endpoint)
         self._retire_unused()
 

@@ -12,6 +12,8 @@ from hashlib import blake2b
 import msgspec
 from msgspec.structs import replace
 
+from mlops.contracts.slot_values import check_header, check_version, parse_endpoint
+
 FULL_SHARE_BP = 10_000
 """Everything, in basis points; also the number of buckets."""
 
@@ -34,25 +36,25 @@ class Arm(StrEnum):
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One version and where it is served."""
+    """One version and where it is served. There is no slot that a gateway could not use."""
 
     version: str
     endpoints: tuple[str, ...]
-    """Base addresses, `http://host:port`, at least one."""
+    """Base addresses, `http://HOST:PORT` or `unix:PATH`, at least one."""
     headers: dict[str, str] = {}
     """Added to every request to this slot (an upstream's credentials, say)."""
 
     def __post_init__(self) -> None:
-        if not self.version:
-            raise ValueError("version is empty; expected the name of a version")
+        check_version(self.version)
         if not self.endpoints:
             raise ValueError(f"version {self.version!r} has no endpoints; expected at least one")
-        for endpoint in self.endpoints:
-            if not endpoint.startswith(("http://", "unix:")):
-                raise ValueError(
-                    f"endpoint {endpoint!r} of version {self.version!r} is not an address; "
-                    "expected http://HOST:PORT or unix:PATH"
-                )
+        try:
+            for endpoint in self.endpoints:
+                parse_endpoint(endpoint)
+            for name, value in self.headers.items():
+                check_header(name, value)
+        except ValueError as exc:
+            raise ValueError(f"version {self.version!r}: {exc}") from exc
 
 
 class RoutePlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

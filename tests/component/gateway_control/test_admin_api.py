@@ -113,8 +113,8 @@ async def test_a_plan_for_another_route_or_with_a_bad_endpoint_is_refused(
     assert "expected 'rag' as in the path, got 'other'" in problem.error
     code, problem = await send(desk, "PUT", "/v1/routes/other/plan", other)
     assert (code, problem.code) == (404, "not_found")
-    bad = Slot(version="B", endpoints=("http://127.0.0.1:99999",))
-    bad_plan = msgspec.structs.replace(plan(7), canary=bad)
+    bad_plan = msgspec.to_builtins(plan(7))
+    bad_plan["canary"]["endpoints"] = ["http://127.0.0.1:99999"]
     code, problem = await send(desk, "PUT", "/v1/routes/rag/plan", bad_plan)
     assert code == 400
     assert "127.0.0.1:99999" in problem.error
@@ -129,10 +129,9 @@ async def test_a_header_that_could_break_the_framing_is_refused(
     open_desk: OpenDesk, plan: MakePlan, name: str, value: str
 ) -> None:
     desk = await open_desk()
-    bad = Slot(version="B", endpoints=("http://127.0.0.1:8012",), headers={name: value})
-    code, problem = await send(
-        desk, "PUT", "/v1/routes/rag/plan", msgspec.structs.replace(plan(7), canary=bad)
-    )
+    bad_plan = msgspec.to_builtins(plan(7))
+    bad_plan["canary"]["headers"] = {name: value}
+    code, problem = await send(desk, "PUT", "/v1/routes/rag/plan", bad_plan)
     assert code == 400
     assert repr(name) in problem.error
     assert "x-admin" not in problem.error
