@@ -34,8 +34,8 @@ ALIGNMENT = 8
 
 MIN_SEGMENT_BYTES = 256 * 1024
 """Takes a record with two bodies of 64 KiB, the default bound, and its heads."""
-MAX_SEGMENT_BYTES = 4 * 1024**2
-"""A worker holds three, touched: 12 MiB of its memory. At 20 MB/s one lasts 200 ms."""
+MAX_SEGMENT_BYTES = 2 * 1024**2
+"""A worker holds three, touched: 6 MiB of its memory. At 20 MB/s one lasts 100 ms."""
 
 
 class RecordType(IntEnum):

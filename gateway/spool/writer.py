@@ -35,7 +35,7 @@ from mlops.contracts.tally import Tally
 log = logging.getLogger(__name__)
 
 READY_AHEAD = 2
-"""Segments waiting, touched: at 20 MB/s 400 ms to make the next one, which takes about 5."""
+"""Segments waiting, touched: at 20 MB/s 200 ms to make the next one, which takes about 5."""
 SHORTAGE_RETRY_S = 0.25
 """How long after the spool or the disk was full it is looked at again."""
 SEGMENTS_PER_LIMIT = 16
