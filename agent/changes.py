@@ -76,7 +76,8 @@ def advance(
         reason=because,
     )
     change = Change(kind="release.step", actor=actor, reason=because)
-    return _publish(release, replace(release, stage=release.stage + 1), picture, plan, change)
+    after = replace(release, stage=release.stage + 1, asked=None)
+    return _publish(release, after, picture, plan, change)
 
 
 def _promote(
@@ -97,6 +98,7 @@ def _promote(
         promoted_at_s=picture.now_s,
         ended_at_s=None if bakes else picture.now_s,
         invalid_since_s=None,
+        asked=None,
     )
     change = Change(kind="release.promoted", actor=actor, reason=because)
     return _publish(release, after, picture, plan, change)
@@ -112,7 +114,7 @@ def _settle(release: Release, picture: Picture, actor: str, because: str) -> tup
         set_by=actor,
         reason=why,
     )
-    after = replace(release, phase=Phase.SETTLED, ended_at_s=picture.now_s)
+    after = replace(release, phase=Phase.SETTLED, ended_at_s=picture.now_s, asked=None)
     change = Change(kind="release.settled", actor=actor, reason=why)
     return _publish(release, after, picture, plan, change)
 
@@ -131,7 +133,7 @@ def withdraw(
         hold=False,
         to_previous=release.phase is Phase.BAKING,
     )
-    after = replace(release, phase=phase, ended_at_s=picture.now_s, paused=None)
+    after = replace(release, phase=phase, ended_at_s=picture.now_s, paused=None, asked=None)
     change = Change(kind=f"release.{phase.value}", actor=actor, reason=why)
     return _publish(release, after, picture, plan, change)
 
@@ -234,7 +236,10 @@ def remember(
 def _publish(
     before: Release, after: Release, picture: Picture, plan: RoutePlan, change: Change
 ) -> tuple[Write, ...]:
-    """Remember, then publish to everyone who answers."""
+    """Remember, then publish to everyone who answers.
+
+    A command stays noted unless `after` is what it asked for, or the end: it was answered with 202.
+    """
     share_bp = plan.holdback_share_bp if after.phase is Phase.BAKING else plan.canary_share_bp
     earlier = after.shares if after.phase is before.phase else {}
     intent = replace(
@@ -243,7 +248,6 @@ def _publish(
         shares=earlier | ({plan.generation: share_bp} if share_bp else {}),
         in_force_since_s=None,
         lapsed_since_s=None,
-        asked=None,
     )
     gateways = tuple(gateway for gateway, _ in picture.answering)
     return (*remember(before, intent, change), Publish(plan, gateways))

@@ -128,7 +128,10 @@ def _unknown(release: Release, live: RoutePlan | None) -> bool:
 
 
 def _begin(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
-    return changes.begin(release, policy, picture) if release.plan is None else None
+    """The first plan; but whoever paused the release before it wants nothing of it published."""
+    if release.plan is not None:
+        return None
+    return () if release.paused is not None else changes.begin(release, policy, picture)
 
 
 def _converge(release: Release, _policy: Policy, picture: Picture) -> tuple[Write, ...] | None:

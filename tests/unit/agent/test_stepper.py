@@ -18,6 +18,7 @@ from agent.release import (
     Verb,
 )
 from agent.stepper import INVALID_LIMIT_S, missing, reconcile
+from agent.verbs import ask
 from mlops.contracts.plan import RoutePlan, rolled_back, with_weight
 
 
@@ -282,3 +283,49 @@ def test_abort_takes_the_canary_away_without_blame(world):
     assert remember.release.phase is Phase.ABORTED
     assert (publish.plan.canary, publish.plan.stable) == (None, world.A)
     assert remember.release.why == "wrong build"
+
+
+def test_a_release_paused_before_its_first_plan_begins_with_resume(world):
+    release = ask(world.started(), Verb.PAUSE, "ann", "wait for lunch", 990.0).release
+    seen = world.picture(world.seeded(), verdict=None)
+    assert reconcile(release, world.POLICY, seen) == ()
+    assert missing(release, world.POLICY, seen) == "paused by ann: wait for lunch"
+    resumed = ask(release, Verb.RESUME, "ann", "", 1010.0).release
+    remember, publish = reconcile(resumed, world.POLICY, seen)
+    assert publish.plan.canary_share_bp == 500
+    assert (remember.release.paused, remember.release.asked) == (None, None)
+
+
+def test_a_promote_before_the_first_plan_is_carried_out_after_it(world):
+    release = ask(world.started(), Verb.PROMOTE, "ann", "known good", 990.0).release
+    remember, publish = reconcile(release, world.POLICY, world.picture(world.seeded()))
+    assert publish.plan.canary_share_bp == 500
+    live = world.picture(publish.plan)
+    (arrived,) = reconcile(remember.release, world.POLICY, live)
+    remember, publish = reconcile(arrived.release, world.POLICY, live)
+    assert publish.plan.canary_share_bp == 2500
+    assert (remember.change.actor, remember.change.reason) == ("ann", "known good")
+    assert remember.release.asked is None
+
+
+def test_a_promote_that_met_an_ended_lease_is_carried_out_after_the_return(world):
+    release, plan = world.begun()
+    asked = ask(release, Verb.PROMOTE, "ann", "known good", 1099.0).release
+    (noted,) = reconcile(asked, world.POLICY, world.picture(plan, now_s=1100, left_s=0.0))
+    lapsed = world.picture(plan, now_s=1106, left_s=0.0)
+    remember, publish = reconcile(noted.release, world.POLICY, lapsed)
+    assert publish.plan.canary_share_bp == 500
+    live = world.picture(publish.plan, now_s=1107)
+    (arrived,) = reconcile(remember.release, world.POLICY, live)
+    remember, publish = reconcile(arrived.release, world.POLICY, live)
+    assert publish.plan.canary_share_bp == 2500
+    assert remember.change.actor == "ann"
+
+
+def test_no_command_outlives_the_release(world):
+    release, plan = world.begun()
+    asked = ask(release, Verb.PROMOTE, "ann", "", 1000.0).release
+    seen = world.picture(plan, verdict=Verdict.REGRESSED)
+    remember, _ = reconcile(asked, world.POLICY, seen)
+    assert remember.release.phase is Phase.ROLLED_BACK
+    assert remember.release.asked is None
