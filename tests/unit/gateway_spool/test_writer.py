@@ -208,7 +208,7 @@ def test_writing_to_a_segment_made_ready_faults_no_page(
 def test_a_limit_too_small_for_any_segment_is_refused() -> None:
     with pytest.raises(ValueError, match="expected at least 4194304"):
         segment_bytes_for(SMALL_LIMIT - 1)
-    assert segment_bytes_for(2 * 1024**3) == 4 * 1024**2
+    assert segment_bytes_for(2 * 1024**3) == 2 * 1024**2
 
 
 @pytest.fixture
