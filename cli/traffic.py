@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from cli.connect import Connection, connection, output_option, print_json, run
 from mlops.contracts.api import RouteStatus
+from mlops.contracts.plan import without_header_values
 from mlops.deployment.errors import GatewayError
 from mlops.deployment.gateway_client import GatewayClient
 
@@ -110,13 +112,13 @@ def rollback(route: str, to: str | None, reason: str, force: bool, output: str) 
 
 
 def report(answers: list[Answer], output: str) -> None:
-    """Print what each gateway said; exit 1 if one did not confirm."""
+    """Print what each gateway said, without header values; exit 1 if one did not confirm."""
     if output == "json":
         print_json(
             [
                 {"gateway": answer.gateway, "error": answer.problem}
                 if answer.status is None
-                else {"gateway": answer.gateway, "status": msgspec.to_builtins(answer.status)}
+                else {"gateway": answer.gateway, "status": _shown(answer.status)}
                 for answer in answers
             ]
         )
@@ -124,6 +126,11 @@ def report(answers: list[Answer], output: str) -> None:
         for answer in answers:
             click.echo(f"{answer.gateway}: {_sentence(answer)}", err=answer.status is None)
     sys.exit(0 if all(answer.status for answer in answers) else 1)
+
+
+def _shown(status: RouteStatus) -> object:
+    """Output ends up in tickets and in the logs of pipelines."""
+    return msgspec.to_builtins(replace(status, plan=without_header_values(status.plan)))
 
 
 def _sentence(answer: Answer) -> str:

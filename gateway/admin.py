@@ -20,7 +20,7 @@ from gateway.openapi import openapi_document
 from gateway.plan_store import NotStored
 from gateway.plans import EmptySlot, NoLease, StaleGeneration, UnknownRoute
 from mlops.contracts.api import LeaseRenewal, RollbackRequest, RouteStatus, Weights
-from mlops.contracts.plan import NothingToRestore, RoutePlan, Slot
+from mlops.contracts.plan import NothingToRestore, RoutePlan, Slot, without_header_values
 from mlops.service.http import ROLE, actor_of, authorizing, decode, json_answer, read_body, refusing
 from mlops.service.tokens import Role, Tokens
 
@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1024 * 1024
 """A plan with a thousand endpoints is a tenth of this."""
-HIDDEN = "(hidden)"
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/openapi.json"})
 
 
@@ -198,16 +197,10 @@ def _route(request: web.Request) -> str:
 
 
 def _visible(status: RouteStatus, role: Role) -> RouteStatus:
-    """Slot headers may be credentials; only who may publish a plan may see them."""
+    """Only who may publish a plan may see the values of its slots' headers."""
     if role >= Role.OPERATOR:
         return status
-    plan = status.plan
-    hidden = {
-        name: replace(slot, headers=dict.fromkeys(slot.headers, HIDDEN))
-        for name in ("stable", "canary", "previous")
-        if (slot := getattr(plan, name)) is not None
-    }
-    return replace(status, plan=replace(plan, **hidden))
+    return replace(status, plan=without_header_values(status.plan))
 
 
 def _status(request: web.Request, status: RouteStatus) -> web.Response:

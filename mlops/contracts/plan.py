@@ -27,6 +27,10 @@ MAX_SALT_BYTES = 64
 """Longest salt that blake2b takes as a key."""
 
 
+HIDDEN = "(hidden)"
+"""What is shown in place of a header's value."""
+
+
 class Arm(StrEnum):
     """What a request was assigned to. The holdback is served by the `previous` slot."""
 
@@ -117,6 +121,16 @@ class RoutePlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 return self.canary
             case Arm.HOLDBACK:
                 return self.previous
+
+
+def without_header_values(plan: RoutePlan) -> RoutePlan:
+    """The plan to show: slot headers may be credentials, so only their names are left."""
+    hidden = {
+        name: replace(slot, headers=dict.fromkeys(slot.headers, HIDDEN))
+        for name in ("stable", "canary", "previous")
+        if (slot := getattr(plan, name)) is not None
+    }
+    return replace(plan, **hidden)
 
 
 class NothingToRestore(ValueError):
