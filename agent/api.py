@@ -183,10 +183,7 @@ class Api:
         )
         try:
             await answer.prepare(request)
-            sent = -1
-            for event in await self._memory.events(after=after) if after is not None else ():
-                await _send(answer, _sse(event))
-                sent = event.sequence
+            sent = -1 if after is None else await self._send_missed(answer, after)
             while True:
                 try:
                     async with asyncio.timeout(HEARTBEAT_S):
@@ -200,9 +197,24 @@ class Api:
                     await _send(answer, _sse(live))
         except (ConnectionError, TimeoutError):
             log.debug("a listener went away")
+        except MemoryUnavailable as error:
+            log.warning("a listener's missed events could not be read: %s", error)
         finally:
             self._journal.leave(listener)
         return answer
+
+    async def _send_missed(self, answer: web.StreamResponse, after: int) -> int:
+        """All events after that one, page by page; returns the last one sent, -1 if there is none.
+
+        What happens meanwhile is in the listener's queue too. Where that overflows the stream ends
+        after it, and the client comes back with the last id it has: late, but without a gap.
+        """
+        sent = -1
+        while page := await self._memory.events(after=max(after, sent)):
+            for event in page:
+                await _send(answer, _sse(event))
+                sent = event.sequence
+        return sent
 
 
 async def _send(answer: web.StreamResponse, data: bytes) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import aiohttp
+import msgspec
 import pytest
 from msgspec.structs import replace
 
+from agent.memory import MAX_LISTED, Memory
 from mlops.contracts.plan import Slot, rolled_back, with_weight
+from mlops.contracts.release import ReleaseEvent
 
 QUICK: dict[str, Any] = {
     "steps": [{"setWeight": 20}, {"setWeight": 50}],
@@ -311,3 +317,46 @@ async def test_events_are_streamed_as_they_happen(start, wait, gateway, log):
             while b"event: release.step\n" not in seen:
                 seen.append(await stream.content.readline())
         assert seen.index(b"event: release.started\n") < seen.index(b"event: release.step\n")
+
+
+async def test_a_listener_that_missed_more_than_a_page_gets_every_event_once(
+    start, wait, gateway, log, tmp_path
+):
+    memory = f"sqlite:///{tmp_path / 'agent.sqlite'}"
+    await Memory.open(memory).close()
+    missed = 2 * MAX_LISTED + 1
+    earlier = ReleaseEvent(
+        sequence=0,
+        release_id="rel-old",
+        route="rag",
+        at="2026-01-01T00:00:00Z",
+        kind="release.step",
+        actor="agent",
+        from_share_bp=0,
+        to_share_bp=0,
+        reason="long ago",
+    )
+    row = ("rel-old", "rag", 0.0, msgspec.json.encode(earlier))
+    with contextlib.closing(sqlite3.connect(tmp_path / "agent.sqlite")) as database, database:
+        database.executemany(
+            "INSERT INTO release_events (release_id, route, at_s, body) VALUES (?, ?, ?, ?)",
+            [row] * missed,
+        )
+    agent = await start()
+    headers = {"Authorization": "Bearer viewer", "Last-Event-ID": "3"}
+    async with agent.session.get(f"{agent.url}/v1/events", headers=headers) as stream:
+        seen: list[int] = []
+        async with asyncio.timeout(20):
+            while len(seen) < missed - 3:
+                seen += await next_id(stream)
+            await begin(agent, wait, gateway, WAITS)
+            while len(seen) < missed - 1:
+                seen += await next_id(stream)
+    assert seen == list(range(4, missed + 3))
+
+
+async def next_id(stream: aiohttp.ClientResponse) -> list[int]:
+    """The id on the next line, if it has one."""
+    line = await stream.content.readline()
+    assert line, "the stream ended"
+    return [int(line.removeprefix(b"id: "))] if line.startswith(b"id: ") else []
