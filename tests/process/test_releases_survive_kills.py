@@ -54,6 +54,15 @@ class Client:
     async def release(self, release_id: str) -> Any:
         return await self.call("agent", "GET", f"/v1/releases/{release_id}")
 
+    async def cycles(self) -> int:
+        """How many the agent has completed."""
+        async with self._session.get(f"{self._stack.addresses['agent']}/metrics") as answer:
+            for line in (await answer.text()).splitlines():
+                name, _, value = line.partition(" ")
+                if name == "agent_cycle_seconds_count":
+                    return int(float(value))
+        raise AssertionError("agent_cycle_seconds is not among the agent's metrics")
+
     async def until(self, read: Any, holds: Callable[[Any], bool]) -> Any:
         """Ask `read` until its answer holds; the last answer is in the failure."""
         seen: Any = None
@@ -189,6 +198,36 @@ async def test_the_agent_never_undoes_a_rollback_by_hand(
         assert route["share_bp"] == 0
         assert route["plan"]["stable"]["version"] == "1"
         assert route["plan"].get("canary") is None
+
+
+async def test_the_agent_never_undoes_a_rollback_by_hand_during_bake(
+    stack: Stack, upstreams: tuple[Any, Any], load: Any
+) -> None:
+    """Promoted and healthy, and a person wants the old version back: it is, and it stays."""
+    await _start(stack, upstreams)
+    async with aiohttp.ClientSession() as session, load(stack.addresses["gateway"]) as traffic:
+        client = Client(stack, session)
+        release_id = await _start_release(client, upstreams[1].url)
+        await client.until(
+            lambda: client.release(release_id),
+            lambda release: release["phase"] == "baking" and release["converged"],
+        )
+        by_hand = {"to": "previous", "reason": "the users say so"}
+        held = await client.call("admin", "POST", "/v1/routes/rag/rollback", by_hand)
+        assert held["plan"]["stable"]["version"] == "1"
+
+        ended = await client.until(
+            lambda: client.release(release_id),
+            lambda release: release["phase"] in {"rolled_back", "aborted"},
+        )
+        assert ended["weight"] == 0
+        after = await client.cycles() + 5
+        await client.until(client.cycles, lambda cycles: cycles >= after)
+        assert (await client.route())["plan"] == held["plan"]
+        assert (await client.release(release_id))["phase"] == ended["phase"]
+        seen = len(traffic.answered)
+        await traffic.until_answered(100)
+        assert set(traffic.split(since=seen + 20)) == {"stable;1"}
 
 
 async def test_a_failing_canary_is_rolled_back_without_a_person(
