@@ -29,6 +29,7 @@ from agent.observer import Observer
 from agent.publisher import Gateways
 from agent.releases import Releases
 from agent.settings import AgentSettings
+from mlops.contracts.api import AGENT_ACTOR
 from mlops.contracts.evidence import Evidence
 from mlops.deployment.gateway_client import GatewayClient
 from mlops.feature_store.entries import Evaluation, ReleaseEvent
@@ -86,7 +87,9 @@ class Agent:
         self._memory = memory
         self._log = log
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        clients = [GatewayClient(one.url, one.token) for one in settings.gateways]
+        clients = [
+            GatewayClient(one.url, one.token, actor=AGENT_ACTOR) for one in settings.gateways
+        ]
         self._gateways = Gateways(clients, time.monotonic)
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None

@@ -29,6 +29,7 @@ from agent.policy_file import to_document
 from agent.publisher import Gateways
 from agent.release import Change, Release
 from bench.report import Measured, write
+from mlops.contracts.api import AGENT_ACTOR
 from mlops.contracts.plan import Slot
 from mlops.contracts.tally import Tally, TallyEntry
 from mlops.deployment.gateway_client import GatewayClient
@@ -103,7 +104,7 @@ class Bench:
         self.start = start
         self.now = start + HOUR_S
         token = stack.secrets["GATEWAY_OPERATOR_TOKEN"]
-        client = GatewayClient(stack.addresses["admin"], token)
+        client = GatewayClient(stack.addresses["admin"], token, actor=AGENT_ACTOR)
         self.gateways = Gateways([client], time.monotonic)
 
     def loop(self) -> tuple[Loop, Journal]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pwd
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 import click
 
+from mlops.contracts.api import AGENT_ACTOR
 from mlops.local.stack import StackFile, read_stack
 
 T = TypeVar("T")
@@ -35,6 +37,8 @@ class Connection:
     gateway_token: str = field(repr=False)
     agent: str
     agent_token: str = field(repr=False)
+    user: str = ""
+    """Who types, for plans and journals."""
 
 
 def connection(environ: Mapping[str, str] | None = None) -> Connection:
@@ -57,7 +61,20 @@ def connection(environ: Mapping[str, str] | None = None) -> Connection:
             environ.get("MLOPS_AGENT_URL") or addresses.get("agent", "http://127.0.0.1:8002")
         ).rstrip("/"),
         agent_token=_token("AGENT_OPERATOR_TOKEN", environ, tokens),
+        user=user_name(),
     )
+
+
+def user_name() -> str:
+    """The operating system's name of who runs this; it is trusted as far as the token is."""
+    number = os.getuid()
+    try:
+        name = pwd.getpwuid(number).pw_name
+    except KeyError:  # a container may run under a number that has no name
+        return f"uid {number}"
+    if not name.isascii() or not name.isprintable() or name == AGENT_ACTOR:
+        return f"uid {number}"
+    return name
 
 
 def _token(name: str, environ: Mapping[str, str], tokens: Mapping[str, str]) -> str:

@@ -26,7 +26,9 @@ REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=10)
 async def _call(
     where: Connection, method: str, path: str, body: object | None = None
 ) -> Any:  # JSON as it came; the commands below only print it
-    headers = {"Authorization": f"Bearer {where.agent_token}"} if where.agent_token else {}
+    headers = {"x-actor": where.user}
+    if where.agent_token:
+        headers["Authorization"] = f"Bearer {where.agent_token}"
     async with aiohttp.ClientSession(timeout=REQUEST_TIMEOUT, headers=headers) as session:
         try:
             async with session.request(method, f"{where.agent}{path}", json=body) as answer:

@@ -31,7 +31,7 @@ class Answer:
 
 async def on_every_gateway(where: Connection, action: Action) -> list[Answer]:
     async def one(url: str) -> Answer:
-        async with GatewayClient(url, where.gateway_token) as client:
+        async with GatewayClient(url, where.gateway_token, actor=where.user) as client:
             try:
                 return Answer(url, await action(client))
             except GatewayError as error:

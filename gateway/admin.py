@@ -1,7 +1,8 @@
 """The admin API: HTTP in front of `Control`. Every refusal is a `Problem` saying what came.
 
 People write weights and rollbacks, so unknown fields there are errors; plans and renewals come
-from our own processes, one version older or newer, so unknown fields are ignored and counted.
+from our own processes, one version older or newer, so unknown fields are ignored and counted. A
+plan that does not come from the agent is held.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from gateway.metrics import Metrics
 from gateway.openapi import openapi_document
 from gateway.plan_store import NotStored
 from gateway.plans import EmptySlot, NoLease, StaleGeneration, UnknownRoute
-from mlops.contracts.api import LeaseRenewal, RollbackRequest, RouteStatus, Weights
+from mlops.contracts.api import (
+    AGENT_ACTOR,
+    LeaseRenewal,
+    RollbackRequest,
+    RouteStatus,
+    Weights,
+)
 from mlops.contracts.plan import NothingToRestore, RoutePlan, Slot, without_header_values
 from mlops.service.http import ROLE, actor_of, authorizing, decode, json_answer, read_body, refusing
 from mlops.service.tokens import Role, Tokens
@@ -146,6 +153,9 @@ class Admin:
                 f"route: expected {_route(request)!r} as in the path, got {plan.route!r}"
             )
         self._count_unknown("plan", body, RoutePlan)
+        if request.headers.get("x-actor") != AGENT_ACTOR:
+            # A person's, whatever it says of itself: the agent is not to publish over it.
+            plan = replace(plan, hold=True, set_by=actor_of(request))
         return _status(request, await self._control.publish(plan))
 
     async def _put_lease(self, request: web.Request) -> web.Response:

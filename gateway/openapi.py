@@ -6,7 +6,14 @@ from typing import Any
 
 import msgspec
 
-from mlops.contracts.api import LeaseRenewal, Problem, RollbackRequest, RouteStatus, Weights
+from mlops.contracts.api import (
+    AGENT_ACTOR,
+    LeaseRenewal,
+    Problem,
+    RollbackRequest,
+    RouteStatus,
+    Weights,
+)
 from mlops.contracts.plan import RoutePlan
 
 _ROUTE = {
@@ -21,7 +28,8 @@ _ACTOR = {
     "in": "header",
     "required": False,
     "schema": {"type": "string", "maxLength": 128},
-    "description": "Who does it; kept as the plan's `set_by` together with the token's role.",
+    "description": "Who does it; kept as the plan's `set_by` together with the token's role. "
+    f"Only `{AGENT_ACTOR}` publishes plans as they are; a plan from anybody else is held.",
 }
 _ROUTES = "RouteStatusList"
 _RELOADED = "Reloaded"
@@ -92,6 +100,7 @@ def _paths() -> dict[str, Any]:
                 "Put a whole plan in force; its generation must be above the live one.",
                 body="RoutePlan",
                 refusals=(400, 401, 403, 404, 409, 413, 507),
+                actor=True,
             )
         },
         f"{at_route}/lease": routed

@@ -9,6 +9,9 @@ import msgspec
 
 from mlops.contracts.plan import RoutePlan
 
+AGENT_ACTOR = "agent"
+"""What the agent says in `x-actor`. A plan from anybody else is a person's, and held."""
+
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`PUT /v1/routes/{route}/weights`: percent asked for; they must sum to 100."""

@@ -32,9 +32,18 @@ class _Routes(msgspec.Struct, frozen=True):
 class GatewayClient:
     """Every call raises `GatewayUnavailable`, `GatewayRefused` or `StaleGeneration`."""
 
-    def __init__(self, url: str, token: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self, url: str, token: str, *, actor: str = "", timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> None:
+        """`actor` says who does it, and becomes the plan's `set_by`; printable text.
+
+        A plan from any actor but the agent (`AGENT_ACTOR`) is held: the agent publishes nothing
+        over it until `resume`.
+        """
         self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if actor:
+            self._headers["x-actor"] = actor
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
 

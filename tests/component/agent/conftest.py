@@ -13,12 +13,13 @@ import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
 from agent.app import Agent
 from agent.memory import Memory
 from agent.settings import AgentSettings, GatewaySettings
 from gateway.plans import PlanBook, StaleGeneration, StoredPlan
-from mlops.contracts.api import LeaseRenewal, Problem, RouteStatus
+from mlops.contracts.api import AGENT_ACTOR, LeaseRenewal, Problem, RouteStatus
 from mlops.contracts.evidence import AnsweredCounts, Evidence, SecondCounts
 from mlops.contracts.plan import Arm, RoutePlan, Slot
 from mlops.feature_store.entries import Evaluation, ReleaseEvent
@@ -68,6 +69,8 @@ class FakeGateway:
 
     async def _put_plan(self, request: web.Request) -> web.Response:
         plan = msgspec.json.decode(await request.read(), type=RoutePlan)
+        if request.headers.get("x-actor") != AGENT_ACTOR:
+            plan = replace(plan, hold=True)
         try:
             self.book.accept(plan, time.monotonic())
         except StaleGeneration as stale:
