@@ -57,17 +57,16 @@ def load(path: Path) -> Cursor:
 
 
 def save(path: Path, cursor: Cursor, *, durable: bool) -> None:
-    """Replace the file whole.
+    """Replace the file whole: after a power cut it holds this cursor or the one before, never less.
 
-    With `durable` it is on disk when this returns, which a range must be before it is inserted.
-    An acknowledgement need not: if a power cut loses it, its range is inserted again in vain.
+    With `durable` it is this one, which a range must be before it is inserted. An acknowledgement
+    need not: if a power cut loses it, its range is inserted again in vain.
     """
     temporary = path.with_name(path.name + ".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     try:
         os.write(descriptor, msgspec.json.encode(cursor))
-        if durable:
-            os.fsync(descriptor)
+        os.fdatasync(descriptor)  # else the rename may reach the disk before the content
     finally:
         os.close(descriptor)
     temporary.replace(path)
