@@ -112,6 +112,15 @@ class FeatureLog:
         """
         batch = batch_of(rows, token)
         await self._insert_columns(batch, token)
+        try:
+            await self._make_whole(batch)
+        except Refused as error:
+            # Refused promises that nothing was stored; the rows may be, so only a repeat is safe.
+            raise Unavailable(f"batch {token} was inserted but not verified: {error}") from error
+
+    async def _make_whole(self, batch: Batch) -> None:
+        """Look whether a batch that was inserted is stored and counted, and repair what is not."""
+        token = batch.token
         for attempt in range(1, MAX_REPAIRS + 1):
             stored, counted = await self._count(batch)
             if stored >= batch.rows and counted == stored:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from mlops.contracts.record import Row
-from mlops.feature_store import connection
+from mlops.feature_store import connection, log
 from mlops.feature_store.connection import open_client
 from mlops.feature_store.log import FeatureLog, Unavailable
 from mlops.feature_store.settings import ClickHouseSettings
@@ -124,6 +124,21 @@ async def test_an_insert_whose_answer_was_lost_may_be_repeated(
 
     network.answers = "forwarded"
     await lossy_log.insert_rows(ROWS, token="w/1")
+
+    assert await totals(settings) == (len(ROWS), len(ROWS))
+
+
+async def test_a_batch_is_never_called_refused_once_it_was_inserted(
+    feature_log: FeatureLog, settings: ClickHouseSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine refuses a value of the verifying question, in the words it has for bad rows."""
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "COUNT_STORED", "SELECT toUInt64('x'), 0")
+        with pytest.raises(Unavailable, match=r"w/1 was inserted but not verified.*code 6\)"):
+            await feature_log.insert_rows(ROWS, token="w/1")
+    assert await totals(settings) == (len(ROWS), len(ROWS))
+
+    await feature_log.insert_rows(ROWS, token="w/1")
 
     assert await totals(settings) == (len(ROWS), len(ROWS))
 
