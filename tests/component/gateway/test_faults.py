@@ -206,7 +206,8 @@ async def test_a_stream_that_falls_silent_is_cut(world):
     await world.gateway(upstream.url)
     client = await world.client()
     await client.send(POST)
-    assert b"part" in await client.rest() + b"part"
+    answer = await client.rest()
+    assert answer.partition(b"\r\n\r\n")[2] == b"part" or answer == b"(reset)"
     (record,) = await world.records(1)
     assert outcome(record) == ("truncated", "truncated")
 
