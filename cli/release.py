@@ -144,7 +144,7 @@ def _verb(name: str, summary: str) -> click.Command:
 for _name, _summary in (
     ("pause", "Keep the weight where it is until `resume`."),
     ("resume", "Go on, also after weights were set by hand."),
-    ("promote", "End a pause that waits for a person, or go to the next step."),
+    ("promote", "Go on to the next weight now; end a bake whose evidence stays invalid."),
     ("abort", "End the release: everything to stable, without blame."),
     ("retry", "Start the release again from its first step."),
 ):

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from cli.connect import Connection, connection, output_option, print_json, run
-from mlops.contracts.api import RouteStatus
+from mlops.contracts.api import RouteStatus, Weights
 from mlops.contracts.plan import without_header_values
 from mlops.deployment.errors import GatewayError
 from mlops.deployment.gateway_client import GatewayClient
@@ -86,6 +86,10 @@ def _parse(assignments: tuple[str, ...]) -> dict[str, float]:
             ) from None
     if set(asked) != {"stable", "canary"}:
         raise click.BadParameter(f"expected stable=PERCENT canary=PERCENT, got {sorted(asked)}")
+    try:
+        Weights(stable=asked["stable"], canary=asked["canary"])
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
     return asked
 
 
