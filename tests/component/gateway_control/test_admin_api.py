@@ -13,9 +13,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.plans import Origin
-from mlops.contracts.api import AGENT_ACTOR, Problem, RouteStatus
+from mlops.contracts.api import Problem, RouteStatus
 from mlops.contracts.plan import RoutePlan, Slot, promoted
-from mlops.deployment.gateway_client import GatewayClient
 
 OpenDesk = Callable[..., Awaitable[Any]]
 MakePlan = Callable[..., RoutePlan]
@@ -92,30 +91,6 @@ async def test_a_refused_change_says_why_and_the_old_state_stays(
     assert said in problem.error
     assert await status(desk) == before
     assert desk.store.load("rag").plan == before.plan
-
-
-@pytest.mark.parametrize("actor", ["", "alice", "Agent"])
-async def test_a_plan_by_a_person_is_held_and_says_who(
-    open_desk: OpenDesk, plan: MakePlan, actor: str
-) -> None:
-    """Also one that claims to be the agent's in its body."""
-    desk = await open_desk()
-    url = str(desk.client.make_url("/"))
-    async with GatewayClient(url, "", actor=actor) as client:
-        after = await client.put_plan(msgspec.structs.replace(plan(7), set_by="agent"))
-    assert after.plan.hold
-    expected = f"{actor} (operator)" if actor else "operator"
-    assert after.plan.set_by == expected
-    assert desk.store.load("rag").plan == after.plan
-    assert desk.proxy.live("rag").plan == after.plan
-
-
-async def test_a_plan_by_the_agent_stands_as_it_is(open_desk: OpenDesk, plan: MakePlan) -> None:
-    desk = await open_desk()
-    url = str(desk.client.make_url("/"))
-    mine = msgspec.structs.replace(plan(7), set_by="ann (operator)")
-    async with GatewayClient(url, "", actor=AGENT_ACTOR) as client:
-        assert (await client.put_plan(mine)).plan == mine
 
 
 async def test_an_old_generation_is_refused_with_the_live_one(
