@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Final
 
@@ -22,19 +22,46 @@ AGES_S: Final = ((1, "1s"), (10, "10s"), (60, "60s"))
 """An exchange in flight is counted under the first age that it has not passed, else `older`."""
 
 
+MAX_UNSORTED: Final = 512
+"""Values that wait to be counted: sorting them together costs a third of placing each."""
+
+
 class Histogram:
     """Counts by bucket; `counts[i]` is of values <= `bounds_us[i]`, the last of all above."""
 
-    __slots__ = ("bounds_us", "counts", "sum_us")
+    __slots__ = ("_counts", "_sum_us", "_unsorted", "bounds_us")
 
     def __init__(self, bounds_us: tuple[int, ...]) -> None:
         self.bounds_us = bounds_us
-        self.counts = [0] * (len(bounds_us) + 1)
-        self.sum_us = 0
+        self._counts = [0] * (len(bounds_us) + 1)
+        self._sum_us = 0
+        self._unsorted: list[int] = []
 
     def add(self, value_us: int) -> None:
-        self.counts[bisect_left(self.bounds_us, value_us)] += 1
-        self.sum_us += value_us
+        self._unsorted.append(value_us)
+        if len(self._unsorted) >= MAX_UNSORTED:
+            self._sort()
+
+    def _sort(self) -> None:
+        values = sorted(self._unsorted)
+        self._unsorted.clear()
+        self._sum_us += sum(values)
+        begin = 0
+        for index, bound_us in enumerate(self.bounds_us):
+            end = bisect_right(values, bound_us, begin)
+            self._counts[index] += end - begin
+            begin = end
+        self._counts[-1] += len(values) - begin
+
+    @property
+    def counts(self) -> list[int]:
+        self._sort()
+        return self._counts
+
+    @property
+    def sum_us(self) -> int:
+        self._sort()
+        return self._sum_us
 
     @property
     def count(self) -> int:
@@ -69,14 +96,10 @@ class SeriesCounters:
         self.response_bytes = 0
 
     def add(self, latency_us: int, first_byte_us: int, own_us: int) -> None:
-        """Count one exchange. `Histogram.add` three times over, without the calls."""
-        latency, first_byte, own = self.latency, self.first_byte, self.own
-        latency.counts[bisect_left(LATENCY_BOUNDS_US, latency_us)] += 1
-        latency.sum_us += latency_us
-        first_byte.counts[bisect_left(LATENCY_BOUNDS_US, first_byte_us)] += 1
-        first_byte.sum_us += first_byte_us
-        own.counts[bisect_left(OWN_BOUNDS_US, own_us)] += 1
-        own.sum_us += own_us
+        """Count one exchange."""
+        self.latency.add(latency_us)
+        self.first_byte.add(first_byte_us)
+        self.own.add(own_us)
 
     @property
     def count(self) -> int:

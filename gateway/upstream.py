@@ -74,26 +74,17 @@ class Upstream(ResponseReader):
         exchange.waiting = None
         exchange.state = NEXT[exchange.state * EVENTS + _SENT]
         lane, client = exchange.lane, exchange.client
-        if exchange.raw_head and not lane.replaced:
-            head = [exchange.raw_head]
+        pending, exchange.pending = exchange.pending, []
+        raw_head = exchange.raw_head
+        if raw_head and not lane.replaced:
+            head = [raw_head]
         else:
-            parts = exchange.parts or parts_of(exchange.raw_head)
-            if lane.replaced:
-                parts = list(parts)
-                remove(parts, lane.replaced)
-            head = [exchange.method, b" ", exchange.target, b" HTTP/1.1\r\n", *parts]
-        if exchange.http10 and b"host" not in exchange.headers:
-            head.append(b"host: %b\r\n" % self.endpoint.url.partition("://")[2].encode())
-        if exchange.chunked:
-            head.append(b"transfer-encoding: chunked\r\n")
+            head = self._head_of(exchange, lane.replaced)
         head += (lane.headers, b"x-request-id: ", exchange.request_id, b"\r\n\r\n")
-        pending = exchange.pending
-        if pending or (exchange.chunked and exchange.complete):
-            exchange.pending = []
-            if exchange.chunked:
-                self._add_chunks(head, pending, complete=exchange.complete)
-            else:
-                head += pending
+        if exchange.chunked:
+            self._add_chunks(head, pending, complete=exchange.complete)
+        else:
+            head += pending
         self._transport.write(b"".join(head))
         now_ns = monotonic_ns()
         if client.reading_paused:
@@ -102,6 +93,19 @@ class Upstream(ResponseReader):
             exchange.own_ns = now_ns - client.read_ns
         route = lane.route
         client.deadline_ns = now_ns + (route.first_byte_ns if exchange.complete else route.idle_ns)
+
+    def _head_of(self, exchange: Exchange, replaced: frozenset[bytes]) -> list[bytes]:
+        """Request line and field lines, written anew."""
+        parts = exchange.parts or parts_of(exchange.raw_head)
+        if replaced:
+            parts = list(parts)
+            remove(parts, replaced)
+        head = [exchange.method, b" ", exchange.target, b" HTTP/1.1\r\n", *parts]
+        if exchange.http10 and b"host" not in exchange.headers and b"host" not in replaced:
+            head.append(b"host: %b\r\n" % self.endpoint.url.partition("://")[2].encode())
+        if exchange.chunked:
+            head.append(b"transfer-encoding: chunked\r\n")
+        return head
 
     def send_more(self, exchange: Exchange) -> None:
         """Send the part of the body that has come since."""
