@@ -16,8 +16,8 @@ from statistics import median
 from bench import load
 from bench.report import Measured, write
 
-ROUNDS = 3
-SECONDS = 5
+ROUNDS = 9
+SECONDS = 2
 
 MUST_RATIO = 1.6
 GOAL_CPU_US = 35.0
