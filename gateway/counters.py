@@ -23,45 +23,29 @@ AGES_S: Final = ((1, "1s"), (10, "10s"), (60, "60s"))
 
 
 MAX_UNSORTED: Final = 512
-"""Values that wait to be counted: sorting them together costs a third of placing each."""
+"""Exchanges of a series that wait to be counted; sorting so many takes about 0.2 ms."""
 
 
 class Histogram:
     """Counts by bucket; `counts[i]` is of values <= `bounds_us[i]`, the last of all above."""
 
-    __slots__ = ("_counts", "_sum_us", "_unsorted", "bounds_us")
+    __slots__ = ("bounds_us", "counts", "sum_us")
 
     def __init__(self, bounds_us: tuple[int, ...]) -> None:
         self.bounds_us = bounds_us
-        self._counts = [0] * (len(bounds_us) + 1)
-        self._sum_us = 0
-        self._unsorted: list[int] = []
+        self.counts = [0] * (len(bounds_us) + 1)
+        self.sum_us = 0
 
-    def add(self, value_us: int) -> None:
-        self._unsorted.append(value_us)
-        if len(self._unsorted) >= MAX_UNSORTED:
-            self._sort()
-
-    def _sort(self) -> None:
-        values = sorted(self._unsorted)
-        self._unsorted.clear()
-        self._sum_us += sum(values)
+    def add(self, values_us: Iterable[int]) -> None:
+        """Count several values: sorted together, that is cheaper than placing each."""
+        values = sorted(values_us)
+        self.sum_us += sum(values)
         begin = 0
         for index, bound_us in enumerate(self.bounds_us):
             end = bisect_right(values, bound_us, begin)
-            self._counts[index] += end - begin
+            self.counts[index] += end - begin
             begin = end
-        self._counts[-1] += len(values) - begin
-
-    @property
-    def counts(self) -> list[int]:
-        self._sort()
-        return self._counts
-
-    @property
-    def sum_us(self) -> int:
-        self._sort()
-        return self._sum_us
+        self.counts[-1] += len(values) - begin
 
     @property
     def count(self) -> int:
@@ -72,11 +56,12 @@ class SeriesCounters:
     """Everything of one route, assigned arm, version that answered and outcome."""
 
     __slots__ = (
+        "_first_byte",
+        "_latency",
+        "_own",
+        "_unsorted",
         "arm",
-        "first_byte",
-        "latency",
         "outcome",
-        "own",
         "request_bytes",
         "response_bytes",
         "route",
@@ -88,18 +73,43 @@ class SeriesCounters:
         self.arm = arm
         self.version = version
         self.outcome = outcome
-        self.latency = Histogram(LATENCY_BOUNDS_US)
-        self.first_byte = Histogram(LATENCY_BOUNDS_US)
-        self.own = Histogram(OWN_BOUNDS_US)
-        """Time added by the gateway itself, without waiting for client or upstream."""
+        self._latency = Histogram(LATENCY_BOUNDS_US)
+        self._first_byte = Histogram(LATENCY_BOUNDS_US)
+        self._own = Histogram(OWN_BOUNDS_US)
+        self._unsorted: list[tuple[int, int, int]] = []
         self.request_bytes = 0
         self.response_bytes = 0
 
     def add(self, latency_us: int, first_byte_us: int, own_us: int) -> None:
         """Count one exchange."""
-        self.latency.add(latency_us)
-        self.first_byte.add(first_byte_us)
-        self.own.add(own_us)
+        self._unsorted.append((latency_us, first_byte_us, own_us))
+        if len(self._unsorted) >= MAX_UNSORTED:
+            self._sort()
+
+    def _sort(self) -> None:
+        if self._unsorted:
+            latency, first_byte, own = zip(*self._unsorted, strict=True)
+            self._unsorted.clear()
+            self._latency.add(latency)
+            self._first_byte.add(first_byte)
+            self._own.add(own)
+
+    @property
+    def latency(self) -> Histogram:
+        """From the first byte of the request to the last of the answer."""
+        self._sort()
+        return self._latency
+
+    @property
+    def first_byte(self) -> Histogram:
+        self._sort()
+        return self._first_byte
+
+    @property
+    def own(self) -> Histogram:
+        """Time added by the gateway itself, without waiting for client or upstream."""
+        self._sort()
+        return self._own
 
     @property
     def count(self) -> int:

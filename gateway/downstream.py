@@ -77,7 +77,14 @@ class Downstream(RequestReader):
         if self._discarding:
             return
         self.read_ns = monotonic_ns()
-        is_between = self.current is None and self._is_between_requests()
+        is_between = not (
+            self.current is not None
+            or self._head_bytes
+            or self._receiving is not None
+            or self.queue
+            or self.write_paused
+            or self._refusal is not None
+        )
         if is_between and self._took_repeated(data):
             return
         if not self._in_body:
@@ -97,16 +104,6 @@ class Downstream(RequestReader):
         self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
             self._measures_heads = True
-
-    def _is_between_requests(self) -> bool:
-        """Nothing of a request was read, and nothing is owed but what comes next."""
-        return not (
-            self._head_bytes
-            or self._receiving is not None
-            or self.queue
-            or self.write_paused
-            or self._refusal is not None
-        )
 
     def _took_repeated(self, data: bytes) -> bool:
         """Whether `data` was one whole request like the last, which is now on its way."""

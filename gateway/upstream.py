@@ -40,29 +40,25 @@ class Upstream(ResponseReader):
     __slots__ = (
         "_reading_paused",
         "_repeated",
-        "_transport",
         "_used",
         "endpoint",
         "flow",
         "idle_since_ns",
         "is_full",
+        "transport",
     )
 
     def __init__(self, flow: Flow, endpoint: Upstreams) -> None:
         super().__init__()
         self.flow = flow
         self.endpoint = endpoint
-        self._transport: asyncio.Transport
+        self.transport: asyncio.Transport
         self.idle_since_ns = 0
         self.is_full = False
         """The upstream takes the request more slowly than it comes."""
         self._used = False
         self._reading_paused = False
         self._repeated = RepeatedAnswer()
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        return self._transport
 
     # ---- towards the upstream -----------------------------------------------------------------
 
@@ -85,7 +81,7 @@ class Upstream(ResponseReader):
             self._add_chunks(head, pending, complete=exchange.complete)
         else:
             head += pending
-        self._transport.write(b"".join(head))
+        self.transport.write(b"".join(head))
         now_ns = monotonic_ns()
         if client.reading_paused:
             client.update_reading()
@@ -114,8 +110,8 @@ class Upstream(ResponseReader):
             chunks: list[bytes] = []
             self._add_chunks(chunks, pending, complete=exchange.complete)
             pending = chunks
-        if pending and not self._transport.is_closing():
-            self._transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
+        if pending and not self.transport.is_closing():
+            self.transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
 
     @staticmethod
     def _add_chunks(into: list[bytes], pending: list[bytes], *, complete: bool) -> None:
@@ -127,8 +123,8 @@ class Upstream(ResponseReader):
     # ---- what asyncio reports -----------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
-        self._transport.set_write_buffer_limits(high=MAX_WRITE_BUFFER_BYTES)
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self.transport.set_write_buffer_limits(high=MAX_WRITE_BUFFER_BYTES)
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -292,14 +288,14 @@ class Upstream(ResponseReader):
             self._reset()
             self._keep(monotonic_ns())
         else:
-            self._transport.abort()
+            self.transport.abort()
         return True
 
     def _release(self, exchange: Exchange, now_ns: int) -> None:
         """The answer is whole: keep the connection if it is clean, for a waiter or for later."""
         self.exchange = exchange.upstream = None
         if not self._reusable or not exchange.complete or exchange.pending:
-            self._transport.close()
+            self.transport.close()
             return
         if exchange.head_only:
             self._parser = HttpResponseParser(self)
@@ -310,7 +306,7 @@ class Upstream(ResponseReader):
 
     def _keep(self, now_ns: int) -> None:
         """The connection is clean: on to the next exchange, or into the pool."""
-        if self._transport.is_closing():
+        if self.transport.is_closing():
             return
         self._used = True
         endpoint = self.endpoint
@@ -326,7 +322,7 @@ class Upstream(ResponseReader):
         if endpoint.waiters:
             self.start(endpoint.waiters.popleft())
         elif not endpoint.put_back(self, now_ns):
-            self._transport.close()
+            self.transport.close()
 
     def _fail(self, failure: Failure) -> None:
         exchange = self.exchange
@@ -339,20 +335,20 @@ class Upstream(ResponseReader):
         if self.exchange is not None:
             self.exchange.upstream = None
             self.exchange = None
-        self._transport.abort()
+        self.transport.abort()
 
     def _leave_pool(self) -> None:
         if self in self.endpoint.idle:
             self.endpoint.idle.remove(self)
-        self._transport.close()
+        self.transport.close()
 
     def pause_reading(self) -> None:
         """The client takes the answer more slowly than it comes."""
-        if not self._reading_paused and not self._transport.is_closing():
+        if not self._reading_paused and not self.transport.is_closing():
             self._reading_paused = True
-            self._transport.pause_reading()
+            self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self._reading_paused and not self._transport.is_closing():
+        if self._reading_paused and not self.transport.is_closing():
             self._reading_paused = False
-            self._transport.resume_reading()
+            self.transport.resume_reading()

@@ -36,7 +36,7 @@ def samples(counts: Counts) -> dict[tuple[str, str], float]:
 def test_histograms_are_cumulative_in_seconds() -> None:
     series = SeriesCounters("rag", "stable", "A", "ok")
     for latency_us in (400, 1_000, 1_001, 90_000_000):
-        series.latency.add(latency_us)
+        series.add(latency_us, 0, 0)
     found = samples(Counts(series))
     name = "http_server_request_duration_seconds"
     assert found[f"{name}_bucket", "0.0005"] == 1
