@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 
 from cli.demo.report import Promoted, Report, RolledBack, check_log
 from cli.demo.traffic import SCORE_NAME, Traffic
 from cli.demo.view import View
+from mlops.contracts.release import ReleaseStatus
 from mlops.local.stack import ANY_PORTS, Stack
 from mlops.service.aio import spawn
 from mlops.serving.corpus import held_out_queries, load_corpus
@@ -164,9 +166,9 @@ class Story:
         decided_s: float | None = None
         while True:
             async with session.get(f"{agent}/v1/releases/{release_id}") as answer:
-                status = await answer.json()
+                status = msgspec.json.decode(await answer.read(), type=ReleaseStatus)
             self._view.show(status)
-            phase = status["phase"]
+            phase = status.phase
             elapsed_s = loop.time() - started_at
             if decided_s is None and phase in PROMOTED_PHASES | FAILED_PHASES:
                 decided_s = elapsed_s
@@ -175,8 +177,8 @@ class Story:
                 return Ended(
                     phase=phase if ended else f"still {phase}",
                     seconds=round(decided_s or elapsed_s, 1),
-                    canary_requests=status["canary_requests"],
-                    reason="; ".join(status["reasons"]),
+                    canary_requests=status.canary_requests,
+                    reason="; ".join(status.reasons),
                 )
             await asyncio.sleep(POLL_S)
 

@@ -10,7 +10,6 @@ from collections import deque
 from io import StringIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,6 +19,7 @@ from rich.text import Text
 
 from cli.demo.report import Report
 from cli.demo.traffic import TrafficCounts
+from mlops.contracts.release import CheckStatus, ReleaseStatus
 
 MAX_LINES = 14
 """Of the story so far; the newest are shown."""
@@ -41,7 +41,7 @@ class View:
         self._console = console
         self._lines: deque[Text] = deque(maxlen=MAX_LINES)
         self._counts = TrafficCounts()
-        self._status: dict[str, Any] = {}
+        self._status: ReleaseStatus | None = None
         self._started_at_s = time.monotonic()
         self._rate: deque[tuple[float, int]] = deque(maxlen=20)
         self._live = Live(console=console, auto_refresh=False, get_renderable=self.render)
@@ -76,20 +76,14 @@ class View:
         self._lines.append(line)
         self._refresh(line)
 
-    def show(self, status: dict[str, Any]) -> None:
+    def show(self, status: ReleaseStatus) -> None:
         """Show where the release stands."""
-        changed = (status["phase"], status["weight"], status["verdict"]) != (
-            self._status.get("phase"),
-            self._status.get("weight"),
-            self._status.get("verdict"),
-        )
-        self._status = status
+        before, self._status = self._status, status
         self._rate.append((time.monotonic(), len(self._counts.answered)))
-        if changed:
-            reasons = "; ".join(status["reasons"])
+        if before is None or _headline(status) != _headline(before):
             self.say(
-                f"{status['version']} {status['phase']} at {status['weight']:g} %, "
-                f"{status['verdict']}: {reasons}"
+                f"{status.version} {status.phase} at {status.weight:g} %, "
+                f"{status.verdict}: {'; '.join(status.reasons)}"
             )
         else:
             self._refresh(None)
@@ -104,9 +98,9 @@ class View:
 
     def render(self) -> Group:
         parts: list[Panel] = [Panel(self._traffic(), title="traffic", title_align="left")]
-        if self._status:
-            title = f"release {self._status['version']} on route {self._status['route']}"
-            parts.append(Panel(self._release(), title=title, title_align="left"))
+        if self._status is not None:
+            title = f"release {self._status.version} on route {self._status.route}"
+            parts.append(Panel(self._release(self._status), title=title, title_align="left"))
         story = Text("\n").join(self._lines)
         parts.append(Panel(story, title="story", title_align="left"))
         return Group(*parts)
@@ -128,39 +122,49 @@ class View:
         (first_s, first), (last_s, last) = self._rate[0], self._rate[-1]
         return (last - first) / max(1e-9, last_s - first_s)
 
-    def _release(self) -> Group:
-        status = self._status
-        verdict = str(status["verdict"])
+    def _release(self, status: ReleaseStatus) -> Group:
         head = Text.assemble(
-            f"{status['phase']}, step {status['step']}, weight {status['weight']:g} %   ",
-            (verdict, VERDICT_STYLES.get(verdict, "default")),
+            f"{status.phase}, step {status.step} of {status.steps}, weight {status.weight:g} %   ",
+            (status.verdict, VERDICT_STYLES.get(status.verdict, "default")),
         )
-        filled = round(BAR_CELLS * status["weight"] / 100)
+        filled = round(BAR_CELLS * status.weight / 100)
         bar = Text.assemble(("█" * filled, "cyan"), ("░" * (BAR_CELLS - filled), "dim"))
         table = Table(box=None, padding=(0, 2), header_style="dim")
-        for column in ("check", "canary", "control", "effect", "harm e", "safe e", "needed"):
+        for column in ("check", "requests", "canary", "control", "harm e", "safe e", "needed"):
             table.add_column(column, justify="left" if column == "check" else "right")
-        for name, check in status.get("checks", {}).items():
-            table.add_row(name, *_cells(check))
-        return Group(head, bar, table, Text("; ".join(status["reasons"]), style="italic"))
+        for name, check in status.checks.items():
+            table.add_row(name, *_cells(name, check))
+        return Group(head, bar, table, Text("; ".join(status.reasons), style="italic"))
 
 
-def _cells(check: dict[str, Any]) -> tuple[str, ...]:
-    needed = check.get("still_needed")
-    effect = check.get("effect")
+def _headline(status: ReleaseStatus) -> tuple[str, float, str]:
+    return status.phase, status.weight, status.verdict
+
+
+def _cells(name: str, check: CheckStatus) -> tuple[str, ...]:
     return (
-        f"{check['canary_bad']}/{check['canary_requests']}",
-        f"{check['control_bad']}/{check['control_requests']}",
-        "" if effect is None else f"{effect:+.3g}",
-        _e_value(check.get("e_value")),
-        _e_value(check.get("noninferiority_e_value")),
-        "" if needed is None else f"{needed} more",
+        str(check.candidate_count),
+        _value(name, check.candidate_value),
+        _value(name, check.control_value),
+        _e_value(check.e_value),
+        _e_value(check.noninferiority_e_value),
+        "" if check.still_needed is None else f"{check.still_needed} more",
     )
 
 
-def _e_value(value: float | None) -> str:
+def _value(name: str, value: float | None) -> str:
     if value is None:
         return ""
+    match name:
+        case "errors":
+            return f"{value:.1%}"
+        case "latency" | "ttft":
+            return f"{value / 1000:.1f} ms"
+        case _:
+            return f"{value:.3f}"
+
+
+def _e_value(value: float) -> str:
     return f"{value:.3g}" if value < 1e6 else "> 1e6"
 
 
