@@ -137,13 +137,13 @@ class Story:
             await traffic.warm.wait()
         self._view.say("release 1: version 1.1.0 finds the right document more often")
         better = await self._release(session, "1.1.0", self.stack.addresses["model-b"])
-        self._view.say(f"release 1 {better.phase} after {better.seconds:.0f} s: {better.reason}")
+        self._view.say(f"release 1 {better.phase}, decided after {better.seconds:.0f} s")
         self._view.say("release 2: version 1.2.0 is slower, fails at times and searches worse")
         worse_url = await asyncio.to_thread(
             self.stack.start_model, "model-c", self._models["1.2.0"], 0, faults=WORSE_FAULTS
         )
         worse = await self._release(session, "1.2.0", worse_url)
-        self._view.say(f"release 2 {worse.phase} after {worse.seconds:.0f} s: {worse.reason}")
+        self._view.say(f"release 2 {worse.phase}, decided after {worse.seconds:.0f} s")
         return better, worse
 
     async def _release(self, session: aiohttp.ClientSession, version: str, url: str) -> Ended:

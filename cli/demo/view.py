@@ -5,6 +5,7 @@ Where the output is no terminal (CI, a pipe), one line per change instead.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from io import StringIO
@@ -31,6 +32,7 @@ VERDICT_STYLES = {
     "invalid": "magenta",
 }
 BAR_CELLS = 40
+_FONT_FACE = re.compile(r"@font-face \{.*?\n    \}\n", re.DOTALL)
 PICTURE_COLUMNS = 110
 
 
@@ -64,15 +66,16 @@ class View:
         console = Console(record=True, width=PICTURE_COLUMNS, file=StringIO())
         console.print(self.render())
         print_report(console, report)
-        console.save_svg(str(path), title="make demo")
+        # Without the fonts that rich would have the reader's browser fetch from another host.
+        picture = _FONT_FACE.sub("", console.export_svg(title="make demo"))
+        path.write_text(picture, encoding="utf-8")
 
     def watch(self, counts: TrafficCounts) -> None:
         self._counts = counts
 
     def say(self, sentence: str) -> None:
         """Add a sentence to the story."""
-        line = Text(f"{time.monotonic() - self._started_at_s:6.1f} s  ", style="dim")
-        line.append(sentence, style="default")
+        line = Text.assemble((f"{time.monotonic() - self._started_at_s:6.1f} s  ", "dim"), sentence)
         self._lines.append(line)
         self._refresh(line)
 

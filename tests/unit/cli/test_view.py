@@ -83,4 +83,5 @@ def test_the_picture_holds_the_end_of_the_story(tmp_path: Path) -> None:
     view.save_picture(tmp_path / "demo.svg", REPORT)
     picture = (tmp_path / "demo.svg").read_text()
     assert picture.startswith("<svg")
+    assert "url(" not in picture.replace("url(#", "")
     assert "rows&#160;in&#160;ClickHouse" in picture
