@@ -136,8 +136,10 @@ class Upstream(ResponseReader):
         if is_first:
             exchange.first_ns = now_ns
             if exchange.complete and not exchange.head_only:
-                body = self._repeated.body_of(data)
-                if body is not None:
+                answer = self._repeated
+                body = answer.body_of(data)
+                # Routes may share this connection and retry different statuses.
+                if body is not None and answer.status not in exchange.lane.route.retry_statuses:
                     self._pass_repeated(exchange, body, now_ns)
                     return
         if not self._parsed(data):

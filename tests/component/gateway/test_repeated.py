@@ -8,6 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
+from gateway.proxy import Proxy
+from gateway.routing import LivePlan
+from gateway.settings import Address, MatchSettings, RetrySettings, RouteSettings
+from mlops.contracts.plan import RoutePlan, Slot
+
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\nok"
 BODY = b'{"query_text": "why"}'
 
@@ -182,3 +187,30 @@ async def test_a_connection_whose_client_read_slowly_serves_the_next_one(world) 
         await client.send(post())
         assert len((await client.answer())[2]) == 150_000
     assert {record.outcome for record in world.spool.records} == {0}
+
+
+async def test_routes_that_share_a_connection_retry_their_own_statuses(world) -> None:
+    """One passes a 503 on, the other tries again: also where the 503 is like the one before."""
+    gone = answer(b"503 No", b"no")
+    upstream = await world.upstream(gone, gone, gone, answer(b"200 OK", b"ok"))
+    slot = Slot(version="1", endpoints=(upstream.url,))
+    routes = [
+        RouteSettings(
+            name=name,
+            model=name,
+            match=MatchSettings(prefix=f"/{name}"),
+            stable=slot,
+            retry=RetrySettings(attempts=2, budget_percent=100, on=frozenset(statuses)),
+        )
+        for name, statuses in (("passes", ()), ("retries", ("503",)))
+    ]
+    world.proxy = Proxy(routes, world.spool)
+    for route in routes:
+        plan = RoutePlan(route=route.name, generation=1, salt="s", stable=slot)
+        world.proxy.apply(LivePlan(plan))
+    [world.address] = await world.proxy.listen([Address(host="127.0.0.1", port=0)])
+    client = await world.client()
+    for path, expected in ((b"/passes", 503), (b"/passes", 503), (b"/retries", 200)):
+        await client.send(post(path))
+        assert (await client.answer())[0] == expected
+    assert [record.attempts for record in world.spool.records] == [1, 1, 2]
