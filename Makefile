@@ -49,7 +49,7 @@ check: .venv/dev.stamp         ## format, lint, types, architecture, budgets
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m mypy
-	$(BIN)/python -m importlinter.cli lint
+	$(BIN)/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 	$(BIN)/python scripts/budgets.py
 
 lock:                          ## make the locks again (needs uv)
