@@ -82,7 +82,6 @@ class Story:
         self._view = view
         self._directory = directory
         self.stack = Stack(directory=directory, ports=ANY_PORTS, environ=environ)
-        self._stable = ""
 
     def start(self) -> None:
         """Train what is not trained yet, then start every process."""
