@@ -107,7 +107,12 @@ async def test_an_engine_that_is_away_gets_the_same_batches_later(
     names = offer(harness.writer(), exchange, 1_500)
     setattr(harness.log, failure, 3)
     async with harness.recording() as recorder:
-        await harness.until(lambda: len(harness.log.request_ids()) == len(names))
+        await harness.until(
+            lambda: (
+                len(harness.log.request_ids()) == len(names)
+                and recorder.metrics.retries._value.get() >= 3
+            )
+        )
         assert recorder.metrics.retries._value.get() == 3
     assert harness.log.request_ids() == names
     assert len({token for _, token, _ in harness.log.calls[:4]}) == 1
