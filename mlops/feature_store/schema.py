@@ -22,6 +22,7 @@ TALLIES = "tallies"
 EVALUATIONS = "evaluations"
 RELEASE_EVENTS = "release_events"
 DEAD_LETTERS = "dead_letters"
+PERFORMANCE = "model_performance"
 MIGRATIONS = "schema_migrations"
 
 DEDUPLICATION_WINDOW = 10_000
@@ -122,6 +123,20 @@ DEAD_LETTER_TYPES: dict[str, str] = {
     "at": "DateTime64(6, 'UTC')",
 }
 
+PERFORMANCE_TYPES: dict[str, str] = {
+    "model": _NAME,
+    "version": _NAME,
+    "arm": _NAME,
+    "hour": "DateTime('UTC')",
+    "requests": "UInt64",
+    "errors": "UInt64",
+    "cancelled": "UInt64",
+    "scored": "UInt64",
+    "score_total": "Float64",
+    "latency_bins": "Map(UInt16, UInt64)",
+    "refreshed_at": "DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC')",
+}
+
 
 def bin_sql(column: str) -> str:
     """`latency_bin` of `mlops.contracts.evidence` as an expression; a test compares the two."""
@@ -200,11 +215,13 @@ FROM {SECOND_BATCHES} AS b FINAL
 GROUP BY route, generation, arm, second"""
 
 
-def _replacing(table: str, types: dict[str, str], key: str, day_of: str = "") -> str:
+def _replacing(
+    table: str, types: dict[str, str], key: str, day_of: str = "", newest: str = ""
+) -> str:
     partition = f"PARTITION BY toDate({day_of})\n" if day_of else ""
     return (
         f"CREATE TABLE IF NOT EXISTS {table} (\n  {_columns(types)}\n) "
-        f"ENGINE = ReplacingMergeTree\n{partition}ORDER BY ({key})"
+        f"ENGINE = ReplacingMergeTree({newest})\n{partition}ORDER BY ({key})"
     )
 
 
@@ -239,6 +256,15 @@ MIGRATION_STEPS: tuple[Migration, ...] = (
                 "detail_json",
             ),
             _replacing(DEAD_LETTERS, DEAD_LETTER_TYPES, "record_id"),
+        ),
+    ),
+    Migration(
+        3,
+        "model performance per hour",
+        (
+            _replacing(
+                PERFORMANCE, PERFORMANCE_TYPES, "model, version, arm, hour", newest="refreshed_at"
+            ),
         ),
     ),
 )
