@@ -8,6 +8,8 @@ import click
 
 from cli.connect import output_option, print_json, run, running_stack
 from mlops.feature_store.migrations import migrate as migrate_tables
+from mlops.feature_store.migrations import pending
+from mlops.feature_store.roles import role_statements
 from mlops.feature_store.settings import ClickHouseSettings
 
 
@@ -22,11 +24,29 @@ def clickhouse_settings() -> ClickHouseSettings:
 
 
 @click.command()
+@click.option("--check", is_flag=True, help="Change nothing; exit 1 where steps are missing.")
+@click.option("--roles", is_flag=True, help="Print the statements that make roles and quotas.")
 @output_option
-def migrate(output: str) -> None:
+def migrate(output: str, *, check: bool, roles: bool) -> None:
     """Bring the tables up to date. Safe to repeat and to run from several places at once."""
-    applied = run(migrate_tables(clickhouse_settings()))
+    settings = clickhouse_settings()
+    if roles:
+        click.echo(";\n".join((*role_statements(settings.database), "")).rstrip("\n"))
+        return
+    if check:
+        _check(run(pending(settings)), output)
+        return
+    applied = run(migrate_tables(settings))
     if output == "json":
         print_json({"applied": applied})
         return
     click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+
+
+def _check(missing: list[str], output: str) -> None:
+    if output == "json":
+        print_json({"pending": missing})
+    else:
+        click.echo("\n".join(f"pending {name}" for name in missing) or "up to date")
+    if missing:
+        raise SystemExit(1)

@@ -16,6 +16,7 @@ from clickhouse_connect.driver.exceptions import (
     DataError,
 )
 
+from mlops.feature_store.cluster import CLUSTER_SETTINGS
 from mlops.feature_store.errors import Refused, Unavailable
 from mlops.feature_store.settings import ClickHouseSettings
 
@@ -64,6 +65,7 @@ async def open_client(settings: ClickHouseSettings, *, database: str | None) -> 
             send_receive_timeout=READ_TIMEOUT_S,
             autogenerate_session_id=False,
             compress="lz4",
+            settings=CLUSTER_SETTINGS if settings.cluster else {},
         )
 
 

@@ -23,6 +23,7 @@ EVALUATIONS = "evaluations"
 RELEASE_EVENTS = "release_events"
 DEAD_LETTERS = "dead_letters"
 PERFORMANCE = "model_performance"
+COMPLETENESS = "log_completeness"
 MIGRATIONS = "schema_migrations"
 
 DEDUPLICATION_WINDOW = 10_000
@@ -214,6 +215,24 @@ _CREATE_SECONDS = f"""CREATE VIEW IF NOT EXISTS {SECONDS} AS SELECT
 FROM {SECOND_BATCHES} AS b FINAL
 GROUP BY route, generation, arm, second"""
 
+_CREATE_COMPLETENESS = f"""CREATE VIEW IF NOT EXISTS {COMPLETENESS} AS SELECT
+  route, arm, generation, toStartOfInterval(second, toIntervalSecond(5), 'UTC') AS block,
+  sum(stored) AS stored, sum(told) AS answered, sum(lost) AS dropped,
+  if(answered = 0, NULL, stored / answered) AS completeness
+FROM (
+  SELECT route, arm, generation, second, b.rows AS stored,
+    toUInt64(0) AS told, toUInt64(0) AS lost
+  FROM {SECOND_BATCHES} AS b FINAL
+  UNION ALL
+  SELECT route, arm, generation, second, toUInt64(0) AS stored,
+    count AS told, arraySum(mapValues(reasons)) AS lost
+  FROM {TALLIES} FINAL
+  ARRAY JOIN routes AS route, arms AS arm, generations AS generation, answered AS count,
+    dropped AS reasons
+)
+GROUP BY route, arm, generation, block"""
+"""Rows stored over requests answered, in blocks of five seconds. A last block is not whole yet."""
+
 
 def _replacing(
     table: str, types: dict[str, str], key: str, day_of: str = "", newest: str = ""
@@ -267,5 +286,6 @@ MIGRATION_STEPS: tuple[Migration, ...] = (
             ),
         ),
     ),
+    Migration(4, "completeness of the log", (_CREATE_COMPLETENESS,)),
 )
 """Forward only: a step is never changed once it has been released; a new one is added."""

@@ -6,8 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mlops.feature_store.cluster import CLUSTER_NAME
+from mlops.feature_store.retention import parse_retention
+
 _PREFIX = "MLOPS_CLICKHOUSE_"
-_KNOWN = frozenset({"HOST", "PORT", "DATABASE", "USER", "PASSWORD"})
+_KNOWN = frozenset({"HOST", "PORT", "DATABASE", "USER", "PASSWORD", "CLUSTER", "RETENTION"})
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 NATIVE_PORT = 9000
 
@@ -22,6 +25,10 @@ class ClickHouseSettings:
     database: str = "rag_features"
     user: str = "default"
     password: str = field(default="", repr=False)
+    cluster: str = ""
+    """Of a server that is part of one, as in its `remote_servers`; empty for a single server."""
+    retention_days: Mapping[str, int] = field(default_factory=dict)
+    """By table; one that is not named keeps everything."""
 
     def __post_init__(self) -> None:
         if not self.host:
@@ -38,10 +45,16 @@ class ClickHouseSettings:
                 f"ClickHouse database {self.database!r} is not a name; expected letters, digits "
                 "and underscores, at most 64"
             )
+        if self.cluster and not CLUSTER_NAME.match(self.cluster):
+            raise ValueError(
+                f"ClickHouse cluster {self.cluster!r} is not a name; expected letters, digits, "
+                "dots, dashes and underscores, at most 64"
+            )
 
     @classmethod
     def parse(cls, environ: Mapping[str, str]) -> ClickHouseSettings:
-        """Read `MLOPS_CLICKHOUSE_HOST`, `_PORT`, `_DATABASE`, `_USER` and `_PASSWORD`.
+        """Read `MLOPS_CLICKHOUSE_HOST`, `_PORT`, `_DATABASE`, `_USER`, `_PASSWORD`, `_CLUSTER`
+        and `_RETENTION`.
 
         Raises:
             ValueError: a value does not fit, or a name with this prefix is unknown.
@@ -62,6 +75,8 @@ class ClickHouseSettings:
             database=given.get("DATABASE", "rag_features"),
             user=given.get("USER", "default"),
             password=given.get("PASSWORD", ""),
+            cluster=given.get("CLUSTER", ""),
+            retention_days=parse_retention(given.get("RETENTION", "")),
         )
 
 
