@@ -9,7 +9,7 @@ import pytest
 
 from mlops.contracts.tally import Tally
 from mlops.feature_store import AsyncClickHouseFeatureStore, ClickHouseFeatureStore
-from mlops.feature_store.entries import Evaluation
+from mlops.feature_store.entries import DeadLetter, Evaluation
 from mlops.feature_store.errors import Unavailable
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.offered import InvalidFeatures
@@ -206,6 +206,32 @@ async def test_a_late_score_reaches_the_evidence(
     assert [(score.name, score.count, score.total) for score in evidence.scores] == [
         ("click", 1, 0.75)
     ]
+
+
+async def test_nothing_of_an_erased_user_is_left(
+    settings: ClickHouseSettings, feature_log: FeatureLog
+) -> None:
+    letters = [
+        DeadLetter(record_id=f"d{user}", route="rag", reason="x", payload_excerpt=user, at=NOW)
+        for user in ("user-1", "user-2")
+    ]
+    await feature_log.insert_dead_letters(letters, token="letters")
+    async with AsyncClickHouseFeatureStore(settings, clock=lambda: NOW) as store:
+        await store.store_many(
+            [query(number, user_id=f"user-{number % 2 + 1}") for number in range(10)]
+        )
+        for number in range(10):
+            await store.record_evaluation(f"q{number}", "click", 0.5)
+        erased = await store.erase_user("user-1")
+        assert (erased.rows, erased.evaluations, erased.dead_letters) == (5, 5, 1)
+        again = await store.erase_user("user-1")
+        assert (again.rows, again.evaluations, again.dead_letters) == (0, 0, 0)
+        data = await store.get_training_data(evaluation="click")
+        assert {row["user_id"] for row in data} == {"user-2"}
+        kept = await store.erase_user("user-2")
+        assert (kept.rows, kept.evaluations, kept.dead_letters) == (5, 5, 1)
+        with pytest.raises(ValueError, match="user_id is empty"):
+            await store.erase_user("")
 
 
 def test_an_engine_that_is_away_is_said_so() -> None:
