@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up down test test-system check bench bench-gateway bench-recorder bench-judge bench-agent lock
+.PHONY: help venv accelerate demo up down test test-system check bench bench-gateway bench-recorder bench-judge bench-agent lock
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -25,12 +25,15 @@ help:            ## what can be made
 
 venv: .venv/run.stamp          ## only install
 
+accelerate: .venv/run.stamp    ## compile the request path, where there is a C compiler
+	$(RUN) scripts/accelerate.py
+
 # ---- running ----------------------------------------------------------------------------------
 
 demo: .venv/run.stamp          ## the whole story on this machine; KEEP=1 leaves it running
 	$(RUN) -m cli demo $(if $(KEEP),--keep)
 
-up: .venv/run.stamp            ## start a stack and leave it running
+up: accelerate                 ## start a stack and leave it running
 	$(RUN) -m cli up
 
 down: .venv/run.stamp          ## end the stack that `make up` started
@@ -40,6 +43,8 @@ down: .venv/run.stamp          ## end the stack that `make up` started
 
 test: .venv/dev.stamp          ## every test that needs only Python and make
 	$(RUN) -m pytest
+	$(RUN) scripts/accelerate.py
+	$(RUN) -m pytest --compiled tests/component/gateway tests/component/gateway_*
 
 test-system: .venv/dev.stamp   ## tests that need Debian packages (installs them)
 	scripts/install_debian nginx wrk
@@ -53,14 +58,14 @@ check: .venv/dev.stamp         ## format, lint, types, architecture, budgets
 	$(BIN)/python scripts/budgets.py
 
 lock:                          ## make the locks again (needs uv)
-	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --universal --generate-hashes --no-header -q -o requirements/run.lock
-	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra dev -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/dev.lock
+	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra accelerate --universal --generate-hashes --no-header -q -o requirements/run.lock
+	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra accelerate --extra dev -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/dev.lock
 
 # ---- measuring --------------------------------------------------------------------------------
 
 bench: bench-gateway bench-recorder bench-judge bench-agent   ## every benchmark
 
-bench-gateway: .venv/dev.stamp ## CPU per proxied request beside nginx
+bench-gateway: .venv/dev.stamp accelerate ## CPU per proxied request beside nginx
 	scripts/install_debian nginx wrk
 	$(RUN) -m bench.gateway
 

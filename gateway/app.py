@@ -19,7 +19,7 @@ from typing import Protocol
 from aiohttp import web
 from msgspec.structs import replace
 
-from gateway import config, reload
+from gateway import compiled, config, reload
 from gateway.admin import Admin, BadConfig, Readiness
 from gateway.control import Control
 from gateway.metrics import Metrics
@@ -104,6 +104,7 @@ class Gateway:
         for route in self._settings.routes:
             self._take_up(route)
         bound = await self._proxy.listen(self._settings.listen)
+        log.info("the request path is %s", "compiled" if compiled.active() else "plain Python")
         self._serves = True
         admin = await self._start_admin()
         self._tasks.append(spawn(self._every_second(), name="tally and leases"))

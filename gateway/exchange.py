@@ -110,7 +110,7 @@ class UpstreamSide(Protocol):
     def resume_reading(self) -> None: ...
 
 
-class NotAllowed(AssertionError):
+class NotAllowed(Exception):
     """The shell reported something that cannot happen in this state: a bug of ours."""
 
 

@@ -14,6 +14,7 @@ from zlib import crc32
 import msgspec
 
 from gateway.record import ExchangeRecord
+from gateway.spool.encoding import EXCHANGE
 
 VERSION = 2
 """Written into every segment; a reader refuses a segment of another version."""
@@ -39,12 +40,9 @@ MAX_SEGMENT_BYTES = 2 * 1024**2
 
 
 class RecordType(IntEnum):
-    EXCHANGE = 1
+    EXCHANGE = EXCHANGE
     TALLY = 2
 
-
-_EXCHANGE = int(RecordType.EXCHANGE)
-"""A plain number is looked up faster, and the request path does so."""
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -188,48 +186,6 @@ def frame_bytes_at(data: bytes | memoryview, at: int) -> int:
     return 0 if length in (0, SEAL) else FRAME.size + length
 
 
-def encode_exchange(record: ExchangeRecord, sequence: int, body: bytearray) -> None:
-    """Make `body` the body of an exchange's frame. Called on the request path.
-
-    One call encodes the numbers, the lengths and the copies of the byte strings; `body`, used
-    again and again, is in the cache and costs no allocation. A number out of place is not looked
-    for here but where the record is read.
-    """
-    _encode_into(
-        (
-            sequence,
-            _EXCHANGE,
-            record.outcome,
-            record.first_attempt_outcome,
-            record.kind,
-            record.attempts,
-            record.status,
-            record.bucket,
-            record.events,
-            record.max_event_gap_us,
-            record.started_at_us,
-            record.ended_at_us,
-            record.latency_us,
-            record.first_byte_us,
-            record.request_bytes,
-            record.response_bytes,
-            record.request_body_cut,
-            record.response_body_cut,
-            record.stamp,
-            record.request_id,
-            record.method,
-            record.target,
-            record.request_content_type,
-            record.request_content_encoding,
-            record.response_content_type,
-            record.response_content_encoding,
-            record.request_body,
-            record.response_body,
-        ),
-        body,
-    )
-
-
 def encode_tally(encoded: bytes, sequence: int, body: bytearray) -> None:
     """Make `body` the body of a tally's frame; `encoded` is the tally as JSON."""
     _encode_into((sequence, int(RecordType.TALLY), encoded), body)
@@ -264,4 +220,6 @@ def decode_exchange(body: bytes) -> ExchangeRecord:
     return record
 
 
-_COPIED = [name for name in ExchangeRecord.__slots__ if name != "kind"]
+_COPIED = [
+    name for name in _Exchange.__struct_fields__ if name not in ("sequence", "kind", "record_kind")
+]

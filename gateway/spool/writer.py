@@ -19,6 +19,7 @@ import msgspec
 from gateway.record import ExchangeRecord
 from gateway.settings import SpoolSettings
 from gateway.spool import segments
+from gateway.spool.encoding import encode_exchange
 from gateway.spool.format import (
     ALIGNMENT,
     FRAME,
@@ -27,7 +28,6 @@ from gateway.spool.format import (
     MIN_SEGMENT_BYTES,
     SEAL,
     aligned,
-    encode_exchange,
     encode_tally,
 )
 from mlops.contracts.tally import Tally
@@ -224,7 +224,7 @@ class _Preparer:
         self._taken = 0
         self._lock: int | None = None
         self._stopping = False
-        self._thread = Thread(target=self._run, name="spool segments", daemon=True)
+        self._preparing = Thread(target=self._run, name="spool segments", daemon=True)
 
     def open(self) -> None:
         self._spool.mkdir(mode=segments.DIRECTORY_MODE, parents=True, exist_ok=True)
@@ -234,7 +234,7 @@ class _Preparer:
             self._lock = segments.take_lock(self._directory / segments.LOCK_NAME)
         assert self._lock is not None, "the directory is new, nobody else can hold its lock"
         self._prepare()
-        self._thread.start()
+        self._preparing.start()
 
     def take(self) -> mmap | None:
         """The next segment, if one is ready."""
@@ -253,7 +253,7 @@ class _Preparer:
     def close(self) -> None:
         self._stopping = True
         self._used.put(None)
-        self._thread.join(CLOSE_S)
+        self._preparing.join(CLOSE_S)
         self._unmap_used()
         with contextlib.suppress(OSError):  # then the recorder removes them
             unused = range(self._taken + 1, self._made + 1)

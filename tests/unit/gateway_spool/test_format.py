@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.record import ExchangeRecord
+from gateway.spool.encoding import encode_exchange
 from gateway.spool.format import (
     FRAME,
     HEADER_BYTES,
@@ -21,7 +22,6 @@ from gateway.spool.format import (
     Stop,
     check_header,
     decode_exchange,
-    encode_exchange,
     encode_header,
     encode_tally,
     frame_at,

@@ -10,12 +10,12 @@ import pytest
 
 from gateway.record import ExchangeRecord
 from gateway.spool import segments
+from gateway.spool.encoding import encode_exchange
 from gateway.spool.format import (
     FRAME,
     SEAL,
     BadSegment,
     aligned,
-    encode_exchange,
     encode_header,
 )
 from gateway.spool.reader import Position, WorkerReader
