@@ -80,6 +80,7 @@ def chat() -> ExchangeRecord:
     record.latency_us, record.first_byte_us, record.max_event_gap_us = 21_000, 20_000, 0
     record.status, record.outcome, record.first_attempt_outcome, record.kind = 200, 0, 0, 0
     record.attempts, record.bucket, record.events = 1, 1_234, 1
+    record.withheld, record.first_event_us, record.traceparent = 0, 0, b""
     record.request_bytes = len(record.request_body)
     record.response_bytes = len(record.response_body)
     return record

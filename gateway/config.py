@@ -127,11 +127,6 @@ def _refuse_what_is_not_built(file: GatewayFile) -> None:
                 f"{path}.mirror.percent: this version does not mirror; expected 0, "
                 f"got {route.mirror.percent.percent:g}"
             )
-        if route.record.sample.percent < 100:
-            raise ValueError(
-                f"{path}.record.sample: this version records every exchange; expected 100%, "
-                f"got {route.record.sample.percent:g}%"
-            )
 
 
 def _listen(value: str | list[str]) -> tuple[Address, ...]:
@@ -301,4 +296,8 @@ def _record(file: RecordFile, path: str) -> RecordSettings:
             f"{path}.bodies: expected at most {MAX_BODIES_BYTES // 1024}KiB, "
             f"got {file.bodies.bytes:,} bytes"
         )
-    return RecordSettings(profile=file.profile, bodies_bytes=file.bodies.bytes)
+    return RecordSettings(
+        profile=file.profile,
+        bodies_bytes=file.bodies.bytes,
+        sample_percent=file.sample.percent,
+    )

@@ -126,6 +126,7 @@ class Exchange(ExchangeRecord):
         "close",
         "complete",
         "expects_continue",
+        "first_event_ns",
         "first_ns",
         "head_only",
         "headers",
@@ -177,13 +178,13 @@ class Exchange(ExchangeRecord):
         self.response_kept: list[bytes] = []
         self.response_kept_bytes = 0
         self.complete = self.retried_stale = False
-        self.first_ns = self.own_ns = self.last_event_ns = 0
+        self.first_ns = self.own_ns = self.last_event_ns = self.first_event_ns = 0
         self.attempts = 1
         self.request_bytes = self.response_bytes = 0
         self.events = self.max_event_gap_us = 0
         self.sse_tail: bytes | None = None
         self.first_attempt_outcome = UNSET
-        self.response_content_type = self.response_content_encoding = b""
+        self.response_content_type = self.response_content_encoding = self.traceparent = b""
 
     def on(self, event: int) -> None:
         """Move on by `event`.
@@ -211,6 +212,9 @@ class Exchange(ExchangeRecord):
         self.ended_at_us = wall_us
         self.started_at_us = wall_us - latency_us
         self.first_byte_us = (self.first_ns - self.started_ns) // 1000 if self.first_ns else 0
+        self.first_event_us = (
+            (self.first_event_ns - self.started_ns) // 1000 if self.first_event_ns else 0
+        )
 
     def note_answer(self, body: bytes, limit_bytes: int, now_ns: int) -> None:
         """Count a slice of the answer's body, and keep what fits under `limit_bytes` in all."""
@@ -236,11 +240,22 @@ class Exchange(ExchangeRecord):
             )
         self.last_event_ns = now_ns
         text = (self.sse_tail or b"") + body.replace(b"\r", b"")
-        self.events += text.count(b"\n\n")
+        events = text.count(b"\n\n")
+        if events and not self.first_event_ns:
+            self.first_event_ns = now_ns
+        self.events += events
         self.sse_tail = b"\n" if text.endswith(b"\n") and not text.endswith(b"\n\n") else b""
+
+    def withhold(self, reason: int) -> None:
+        """Leave the bodies out of the record. `reason` is an index into `WITHHELD`."""
+        self.withheld = reason
+        self.request_body = self.response_body = b""
+        self.request_body_cut = self.response_body_cut = False
+        self.request_content_type = self.request_content_encoding = b""
 
     def set_bodies(self, limit_bytes: int) -> None:
         """Put together the copies of both bodies, at most `limit_bytes` of each."""
+        self.withheld = 0
         kept = self.kept
         body = kept[0] if len(kept) == 1 else b"".join(kept)
         if self.kept_bytes > limit_bytes:

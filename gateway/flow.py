@@ -279,7 +279,13 @@ class Flow:
         spool = self.spool
         if spool is not None:
             exchange.stamp = lane.stamp
-            exchange.set_bodies(lane.route.bodies_bytes)
+            if not exchange.traceparent:
+                exchange.traceparent = exchange.headers.get(b"traceparent", b"")
+            withheld = lane.route.withheld(exchange, self._random.random)
+            if withheld:
+                exchange.withhold(withheld)
+            else:
+                exchange.set_bodies(lane.route.bodies_bytes)
             if not spool.offer(exchange):
                 cell.drop(second, spool.last_drop_reason)
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from gateway.counters import SeriesCounters, TallyCell, new_series
-from gateway.outcome import RetryBudget
+from gateway.outcome import ERRORS, RetryBudget
 from gateway.pool import Endpoint
-from gateway.record import Stamp
+from gateway.record import WITHHELD, Stamp
 from gateway.routing import Assignment, LivePlan
 from gateway.settings import RouteSettings
 from mlops.contracts.plan import Arm, RoutePlan, Slot
@@ -31,6 +31,9 @@ MAX_VERSIONS: Final = 32
 """Versions per route whose counters are kept: the last month or two of daily releases."""
 
 SECOND_NS: Final = 1_000_000_000
+
+_NOT_SAMPLED: Final = WITHHELD.index("not_sampled")
+_OPTED_OUT: Final = WITHHELD.index("opted_out")
 
 
 class ArmCount:
@@ -133,6 +136,8 @@ class RouteState:
         self.first_byte_ns = int(timeouts.first_byte_s * SECOND_NS)
         self.idle_ns = int(timeouts.idle_s * SECOND_NS)
         self.bodies_bytes = settings.record.bodies_bytes
+        self.sample = settings.record.sample_percent / 100
+        """Share of exchanges, other than errors, whose bodies are kept."""
         self.kept_bytes = max(settings.record.bodies_bytes, MIN_KEPT_BYTES)
         self.attempts = settings.retry.attempts
         self.retry_on = settings.retry.on
@@ -146,6 +151,23 @@ class RouteState:
             and (self.host is None or _without_port(host) == self.host)
             and (not self.methods or method in self.methods)
         )
+
+    def withheld(self, exchange: Exchange, draw: Callable[[], float]) -> int:
+        """Why the bodies of an ended exchange are not kept, as an index into `WITHHELD`; 0: kept.
+
+        The client's word goes before everything; of errors every body is kept. `draw` gives random
+        numbers in [0, 1).
+        """
+        if exchange.headers.get(b"x-record") == b"none":
+            return _OPTED_OUT
+        if (
+            self.sample >= 1.0
+            or exchange.outcome in ERRORS
+            or exchange.first_attempt_outcome in ERRORS
+            or draw() < self.sample
+        ):
+            return 0
+        return _NOT_SAMPLED
 
     def apply(self, live: LivePlan, endpoint: Callable[[str], Upstreams]) -> None:
         """Replace the plan whole. Exchanges under way keep the lane they have."""

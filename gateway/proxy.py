@@ -261,7 +261,7 @@ def _slots(live: LivePlan) -> dict[str, Slot]:
 
 def _special(routes: Sequence[RouteSettings]) -> set[bytes]:
     """Names of request headers whose values are looked at."""
-    special = set(REQUEST_SPECIAL)
+    special = set(REQUEST_SPECIAL) | {b"traceparent", b"x-record"}
     for route in routes:
         if route.sticky.header:
             special.add(route.sticky.header.lower().encode())

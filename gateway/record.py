@@ -37,6 +37,7 @@ class ExchangeRecord:
         "events",
         "first_attempt_outcome",
         "first_byte_us",
+        "first_event_us",
         "kind",
         "latency_us",
         "max_event_gap_us",
@@ -57,6 +58,8 @@ class ExchangeRecord:
         "started_at_us",
         "status",
         "target",
+        "traceparent",
+        "withheld",
     )
 
     stamp: bytes
@@ -64,6 +67,8 @@ class ExchangeRecord:
     request_id: bytes
     method: bytes
     target: bytes
+    traceparent: bytes
+    """Of the request, as the upstream got it (W3C Trace Context); empty where there was none."""
     request_content_type: bytes
     request_content_encoding: bytes
     response_content_type: bytes
@@ -76,6 +81,8 @@ class ExchangeRecord:
     ended_at_us: int
     latency_us: int
     first_byte_us: int
+    first_event_us: int
+    """To the first server-sent event of the answer; 0 where there was none."""
     status: int
     outcome: int
     """Index into `OUTCOMES`."""
@@ -88,6 +95,8 @@ class ExchangeRecord:
     max_event_gap_us: int
     request_bytes: int
     response_bytes: int
+    withheld: int
+    """Index into `WITHHELD`: why the bodies were not kept. The row counts all the same."""
 
 
 OUTCOMES = ("ok", "client_error", "upstream_error", "timeout", "reset", "truncated", "cancelled")
@@ -95,3 +104,7 @@ OUTCOMES = ("ok", "client_error", "upstream_error", "timeout", "reset", "truncat
 
 KINDS = ("served", "mirror", "override")
 """`Kind` by the number that stands in a record; append only."""
+
+WITHHELD = ("", "not_sampled", "opted_out")
+"""Why a record has no bodies, by the number that stands in it; append only. The words stand in a
+row's `features_missing`."""

@@ -51,6 +51,8 @@ class RecordSettings:
     profile: str = "auto"
     bodies_bytes: int = 64 * 1024
     """Longest part of each body kept for the recorder."""
+    sample_percent: float = 100.0
+    """Share of exchanges whose bodies are kept. Those of errors always are; a row has every one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

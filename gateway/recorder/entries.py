@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -11,7 +12,7 @@ import msgspec
 
 from gateway.features.extract import extract
 from gateway.features.model import Body, Features
-from gateway.record import KINDS, OUTCOMES, ExchangeRecord, Stamp
+from gateway.record import KINDS, OUTCOMES, WITHHELD, ExchangeRecord, Stamp
 from gateway.spool.format import (
     BadRecord,
     Frame,
@@ -27,6 +28,8 @@ from mlops.feature_store.entries import MAX_EXCERPT_CHARS, DeadLetter
 log = logging.getLogger(__name__)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_NO_TRACE = b"0" * 32
 ROW_BYTES = 1_024
 """What a row without features weighs, about."""
 NUMBER_BYTES = 32
@@ -95,6 +98,9 @@ def _row(record_id: str, frame: Frame) -> Row:
         raise BadRecord(f"type {frame.kind}, expected one of {[int(x) for x in RecordType]}")
     record = decode_exchange(frame.body)
     stamp = _stamp(record.stamp)
+    if record.withheld:
+        features = Features(missing=[WITHHELD[record.withheld]])
+        return _assembled(record_id, record, stamp, features)
     features = extract(
         stamp.profile,
         record.target.decode("latin-1"),
@@ -119,6 +125,7 @@ def _assembled(record_id: str, record: ExchangeRecord, stamp: Stamp, features: F
     return Row(
         record_id=record_id,
         request_id=record.request_id.decode("utf-8", "replace"),
+        trace_id=_trace_id(record.traceparent),
         route=stamp.route,
         model=stamp.model,
         generation=stamp.generation,
@@ -136,6 +143,7 @@ def _assembled(record_id: str, record: ExchangeRecord, stamp: Stamp, features: F
         attempts=record.attempts,
         latency_us=record.latency_us,
         first_byte_us=record.first_byte_us,
+        first_event_us=record.first_event_us,
         events=record.events,
         max_event_gap_us=record.max_event_gap_us,
         request_bytes=record.request_bytes,
@@ -157,6 +165,12 @@ def _assembled(record_id: str, record: ExchangeRecord, stamp: Stamp, features: F
         retrieved_scores=features.retrieved_scores,
         features_missing=", ".join(features.missing),
     )
+
+
+def _trace_id(traceparent: bytes) -> str:
+    """The second part of `00-TRACE-PARENT-FLAGS`; empty where it is not one (W3C Trace Context)."""
+    found = _TRACEPARENT.match(traceparent)
+    return "" if found is None or found[1] == _NO_TRACE else found[1].decode("ascii")
 
 
 @lru_cache(maxsize=256)  # few plans and arms are in force at a time; each worker's are equal

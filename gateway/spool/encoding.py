@@ -51,6 +51,9 @@ def encode_exchange(record: ExchangeRecord, sequence: int, body: bytearray) -> N
             record.response_content_encoding,
             record.request_body,
             record.response_body,
+            record.withheld,
+            record.first_event_us,
+            record.traceparent,
         ),
         body,
     )

@@ -16,8 +16,13 @@ import msgspec
 from gateway.record import ExchangeRecord
 from gateway.spool.encoding import EXCHANGE
 
-VERSION = 2
-"""Written into every segment; a reader refuses a segment of another version."""
+VERSION = 3
+"""Written into every segment."""
+READABLE_VERSIONS = (2, VERSION)
+"""Segments outlive an upgrade, so the version before is read too; any other is refused.
+
+2 had no `withheld`, `first_event_us` and `traceparent` at the end of an exchange.
+"""
 
 MAGIC = b"GWSPOOL\n"
 HEADER_BYTES = 64
@@ -89,6 +94,9 @@ class _Exchange(_Whole, array_like=True, forbid_unknown_fields=True):
     response_content_encoding: bytes
     request_body: bytes
     response_body: bytes
+    withheld: _Count = 0
+    first_event_us: _Count = 0
+    traceparent: bytes = b""
 
 
 _encode_into = msgspec.msgpack.Encoder().encode_into
@@ -102,7 +110,7 @@ class BadRecord(ValueError):
 
 
 class BadSegment(ValueError):
-    """The file does not start with the header of a segment of this version."""
+    """The file does not start with the header of a segment that this program can read."""
 
 
 class Frame(NamedTuple):
@@ -128,23 +136,24 @@ class Stop(IntEnum):
     """Something is here that is not whole: just being written, or cut off by a crash."""
 
 
-def encode_header(worker: str, segment: int) -> bytes:
+def encode_header(worker: str, segment: int, version: int = VERSION) -> bytes:
     """The first `HEADER_BYTES` of a segment."""
-    head = _HEADER.pack(MAGIC, VERSION, HEADER_BYTES, segment, worker.encode())
+    head = _HEADER.pack(MAGIC, version, HEADER_BYTES, segment, worker.encode())
     padded = head.ljust(HEADER_BYTES - _CHECKSUM.size, b"\0")
     return padded + _CHECKSUM.pack(crc32(padded))
 
 
 def check_header(data: bytes, worker: str, segment: int) -> None:
-    """Raise `BadSegment` unless `data` is the header of this segment, in this version."""
+    """Raise `BadSegment` unless `data` is the header of this segment, in a readable version."""
     if len(data) < HEADER_BYTES or data[: len(MAGIC)] != MAGIC:
         raise BadSegment(f"segment {worker}/{segment} does not start with {MAGIC!r}")
     version = int.from_bytes(data[8:10], "little")
-    if version != VERSION:
+    if version not in READABLE_VERSIONS:
         raise BadSegment(
-            f"segment {worker}/{segment} has version {version}; this program reads {VERSION}"
+            f"segment {worker}/{segment} has version {version}; "
+            f"this program reads {' and '.join(map(str, READABLE_VERSIONS))}"
         )
-    if data[:HEADER_BYTES] != encode_header(worker, segment):
+    if data[:HEADER_BYTES] != encode_header(worker, segment, version):
         raise BadSegment(f"the header of segment {worker}/{segment} is not its own or is damaged")
 
 

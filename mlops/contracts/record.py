@@ -67,6 +67,8 @@ class Row(msgspec.Struct, kw_only=True):
 
     record_id: str
     request_id: str
+    trace_id: str = ""
+    """Of the request's W3C trace, 32 hexadecimal digits; empty where it had none."""
     route: str
     model: str
     generation: int
@@ -84,6 +86,8 @@ class Row(msgspec.Struct, kw_only=True):
     attempts: int
     latency_us: int
     first_byte_us: int
+    first_event_us: int = 0
+    """From the request to the first server-sent event of its answer; 0 where there was none."""
     events: int
     max_event_gap_us: int
     request_bytes: int
@@ -100,11 +104,19 @@ class Row(msgspec.Struct, kw_only=True):
     completion_tokens: int | None = None
     model_reported: str | None = None
     finish_reason: str | None = None
+    refused: bool | None = None
+    """The model declined: it said so itself, or its content filter did. None: cannot be told."""
+    answer_chars: int | None = None
+    """Characters of the text that the model answered with, all events of a stream together."""
     retrieved_ids: list[str] = []
     retrieved_scores: list[float] = []
+    retrieved_count: int | None = None
+    """Documents that the answer says were retrieved, also those past what `retrieved_ids` keeps.
+    0: the retrieval was empty. None: nothing was said of one."""
     features_missing: str = ""
-    """Why features are missing: truncated, undecodable, not_json, unknown_shape, or `unusable NAME`
-    for a single one of the wrong kind; several with ", " between. Else empty."""
+    """Why features are missing: not_sampled, opted_out, truncated, undecodable, not_json,
+    unknown_shape, or `unusable NAME` for a single one of the wrong kind; several with ", " between.
+    Else empty."""
 
 
 ROW_COLUMNS: tuple[str, ...] = Row.__struct_fields__
@@ -123,6 +135,10 @@ def problems(row: Row) -> list[str]:
         found.append(f"relevance_score {score} is outside 0..1")
     if row.response_time_ms is not None and not 0.0 <= row.response_time_ms < 1e9:
         found.append(f"response_time_ms {row.response_time_ms} is outside 0..1e9")
+    if row.retrieved_count is not None and row.retrieved_count < len(row.retrieved_ids):
+        found.append(
+            f"retrieved_count {row.retrieved_count} is below the {len(row.retrieved_ids)} ids"
+        )
     if len(row.embedding) > MAX_EMBEDDING_LENGTH:
         found.append(f"embedding has {len(row.embedding)} numbers, at most {MAX_EMBEDDING_LENGTH}")
     if row.embedding and not all(abs(x) < 3.4e38 for x in row.embedding):

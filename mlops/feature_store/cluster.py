@@ -48,11 +48,13 @@ CLUSTER_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (?P<name>\w+) \(")
 _ENGINE = re.compile(r"ENGINE = (?P<kind>\w*MergeTree)(?:\((?P<arguments>[^)]*)\))?")
 _VIEW = re.compile(r"CREATE (?P<kind>MATERIALIZED VIEW|VIEW) IF NOT EXISTS (?P<name>\w+)")
+_ALTER = re.compile(r"ALTER TABLE (?P<name>\w+) ADD COLUMN IF NOT EXISTS (?P<column>.*)", re.DOTALL)
+_CODEC = re.compile(r"CODEC\(.*\)(?= AFTER )")
 _KEEPER_PATH = "/clickhouse/tables/{shard}/{database}/{table}"
 
 
 def on_cluster(statement: str, cluster: str) -> tuple[str, ...]:
-    """What to run in place of a CREATE statement of the schema. `cluster` is a `CLUSTER_NAME`.
+    """What to run in place of a statement of the schema. `cluster` is a `CLUSTER_NAME`.
 
     Raises:
         ValueError: not one of the schema's statements.
@@ -61,7 +63,18 @@ def on_cluster(statement: str, cluster: str) -> tuple[str, ...]:
         return _replicated(statement, table["name"], cluster)
     if (view := _VIEW.match(statement)) is not None:
         return (_view(statement, view, cluster),)
+    if (alter := _ALTER.match(statement)) is not None:
+        return _extended(alter["name"], alter["column"], cluster)
     raise ValueError(f"not a statement that makes a table or a view: {statement[:60]!r}")
+
+
+def _extended(name: str, column: str, cluster: str) -> tuple[str, ...]:
+    """The replicas first: a Distributed table must not offer what they do not have yet."""
+    add = "ADD COLUMN IF NOT EXISTS"
+    return (
+        f"ALTER TABLE {name}_local ON CLUSTER '{cluster}' {add} {column}",
+        f"ALTER TABLE {name} ON CLUSTER '{cluster}' {add} {_CODEC.sub('', column)}",
+    )
 
 
 def _replicated(statement: str, name: str, cluster: str) -> tuple[str, ...]:

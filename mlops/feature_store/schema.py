@@ -38,6 +38,7 @@ _TEXT = "Nullable(String)"
 ROW_TYPES: dict[str, str] = {
     "record_id": "String",
     "request_id": "String",
+    "trace_id": "String",
     "route": _NAME,
     "model": _NAME,
     "generation": "UInt64",
@@ -55,6 +56,7 @@ ROW_TYPES: dict[str, str] = {
     "attempts": "UInt16",
     "latency_us": "UInt64",
     "first_byte_us": "UInt64",
+    "first_event_us": "UInt64",
     "events": "UInt64",
     "max_event_gap_us": "UInt64",
     "request_bytes": "UInt64",
@@ -70,11 +72,23 @@ ROW_TYPES: dict[str, str] = {
     "completion_tokens": "Nullable(UInt64)",
     "model_reported": _TEXT,
     "finish_reason": _TEXT,
+    "refused": "Nullable(Bool)",
+    "answer_chars": "Nullable(UInt64)",
     "retrieved_ids": "Array(String)",
     "retrieved_scores": "Array(Float64)",
+    "retrieved_count": "Nullable(UInt32)",
     "features_missing": _NAME,
 }
 """Type of each field of `Row`, in its order."""
+
+_ADDED_ROW_COLUMNS = (
+    "trace_id",
+    "first_event_us",
+    "refused",
+    "answer_chars",
+    "retrieved_count",
+)
+"""Columns that came after the first release of the table, by a later step."""
 
 BATCH = "batch"
 """Column beside the row's own: the token of the insert that brought it."""
@@ -84,6 +98,7 @@ _CODECS = {
     "ended_at": "CODEC(Delta, ZSTD(1))",
     "embedding": "CODEC(ZSTD(1))",
     "query_text": "CODEC(ZSTD(3))",
+    "trace_id": "CODEC(ZSTD(1))",
 }
 
 TALLY_TYPES: dict[str, str] = {
@@ -184,8 +199,12 @@ AGGREGATION_KEYS = f"route, generation, arm, second, {BATCH}"
 COUNTS = ("rows", "requests", "errors", "client_errors", "cancelled")
 BINS = ("latency_bins", "first_byte_bins", "cancelled_bins")
 
+_FIRST_ROW_TYPES = {
+    name: kind for name, kind in ROW_TYPES.items() if name not in _ADDED_ROW_COLUMNS
+}
+
 _CREATE_ROWS = f"""CREATE TABLE IF NOT EXISTS {ROWS} (
-  {_columns(ROW_TYPES)},
+  {_columns(_FIRST_ROW_TYPES)},
   {BATCH} String CODEC(ZSTD(1)),
   INDEX by_request request_id TYPE bloom_filter({REQUEST_FILTER_ERRORS}) GRANULARITY 1
 ) ENGINE = MergeTree
@@ -232,6 +251,15 @@ FROM (
 )
 GROUP BY route, arm, generation, block"""
 """Rows stored over requests answered, in blocks of five seconds. A last block is not whole yet."""
+
+
+def _add_column(name: str) -> str:
+    """Rows from before have 0, an empty text or NULL there: what they know of it."""
+    before = list(ROW_TYPES)[list(ROW_TYPES).index(name) - 1]
+    return (
+        f"ALTER TABLE {ROWS} ADD COLUMN IF NOT EXISTS {name} {ROW_TYPES[name]} "
+        f"{_CODECS.get(name, '')} AFTER {before}"
+    )
 
 
 def _replacing(
@@ -287,5 +315,10 @@ MIGRATION_STEPS: tuple[Migration, ...] = (
         ),
     ),
     Migration(4, "completeness of the log", (_CREATE_COMPLETENESS,)),
+    Migration(
+        5,
+        "traces, first events, refusals, lengths and counts of retrievals",
+        tuple(_add_column(name) for name in _ADDED_ROW_COLUMNS),
+    ),
 )
 """Forward only: a step is never changed once it has been released; a new one is added."""

@@ -75,6 +75,7 @@ def _record() -> ExchangeRecord:
     record.latency_us = record.first_byte_us = 1_000
     record.status, record.attempts, record.bucket, record.events = 200, 1, 7, 1
     record.outcome = record.first_attempt_outcome = record.kind = 0
+    record.withheld, record.first_event_us, record.traceparent = 0, 0, b""
     record.max_event_gap_us = record.request_bytes = record.response_bytes = 0
     return record
 

@@ -239,6 +239,7 @@ async def test_server_sent_events_pass_unbuffered_and_are_counted(world):
         assert await client.reader.readuntil(b"0\r\n\r\n")
     (record,) = await world.records(1)
     assert record.events == 3
+    assert 0 < record.first_event_us <= record.latency_us
     assert record.max_event_gap_us > 0
     assert record.response_bytes == 27
 

@@ -169,6 +169,9 @@ def _exchange(request_id: str, **changes: Any) -> ExchangeRecord:
         "max_event_gap_us": 0,
         "request_bytes": 21,
         "response_bytes": 24,
+        "withheld": 0,
+        "first_event_us": 0,
+        "traceparent": b"",
     }
     for name, value in {**values, **changes}.items():
         setattr(record, name, value)

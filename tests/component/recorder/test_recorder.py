@@ -51,6 +51,24 @@ async def test_a_row_holds_what_the_record_and_its_bodies_say(
     assert row.features_missing == ""
 
 
+async def test_a_record_without_bodies_is_a_row_that_says_why(
+    harness: Any, exchange: Exchange
+) -> None:
+    writer = harness.writer()
+    trace = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert writer.offer(exchange("r0", withheld=1, request_body=b"", response_body=b""))
+    assert writer.offer(exchange("r1", withheld=2, traceparent=trace, first_event_us=7))
+    assert writer.offer(exchange("r2", traceparent=b"00-" + b"0" * 32 + trace[35:]))
+    async with harness.recording():
+        await harness.until(lambda: len(harness.log.request_ids()) == 3)
+    unsampled, opted_out, other = (row for rows in harness.log.rows.values() for row in rows)
+    assert (unsampled.features_missing, unsampled.trace_id) == ("not_sampled", "")
+    assert (opted_out.features_missing, opted_out.query_text) == ("opted_out", None)
+    assert opted_out.trace_id == "0af7651916cd43dd8448eb211c80319c"
+    assert opted_out.first_event_us == 7
+    assert (other.trace_id, other.query_text) == ("", "why")
+
+
 async def test_thousands_of_records_of_two_workers_come_once_and_in_order(
     harness: Any, exchange: Exchange
 ) -> None:

@@ -78,6 +78,21 @@ def test_the_view_counts_beside_the_rows() -> None:
     assert " ON CLUSTER 'main'" in made.splitlines()[0]
 
 
+def test_a_new_column_comes_to_the_replicas_before_the_table_above_them() -> None:
+    (add,) = [
+        statement
+        for step in MIGRATION_STEPS
+        for statement in step.statements
+        if "ADD COLUMN IF NOT EXISTS trace_id" in statement
+    ]
+    assert on_cluster(add, "main") == (
+        f"ALTER TABLE {ROWS}_local ON CLUSTER 'main' ADD COLUMN IF NOT EXISTS trace_id String "
+        "CODEC(ZSTD(1)) AFTER request_id",
+        f"ALTER TABLE {ROWS} ON CLUSTER 'main' ADD COLUMN IF NOT EXISTS trace_id String "
+        " AFTER request_id",
+    )
+
+
 def test_only_our_own_statements_are_taken() -> None:
     assert len(on_cluster(CREATE_MIGRATIONS, "c")) == 2
     with pytest.raises(ValueError, match="not a statement that makes"):

@@ -107,7 +107,7 @@ MISTAKES = [
     ("[GET, POST]", "[get]", "routes[0].match.methods: expected methods such as POST"),
     ("workers: 1", "workers: 4", "workers: this version runs one worker process"),
     ("percent: 0", "percent: 5", "routes[0].mirror.percent: this version does not mirror"),
-    ("sample: 100%", "sample: 50%", "routes[0].record.sample: this version records every"),
+    ("sample: 100%", "sample: 101%", "routes[0].record.sample: expected a percentage from 0"),
     ("state:", "tls: {cert: a, key: b}\nstate:", "tls: this version does not end TLS"),
     ("state:", "workers: 1\nstate:", "the key 'workers' stands twice"),
     ("name: rag", "name: ../rag", "routes[0].name: expected 1 to 63 letters"),

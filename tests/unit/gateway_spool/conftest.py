@@ -51,6 +51,9 @@ def _exchange(**changes: Any) -> ExchangeRecord:
         "max_event_gap_us": 0,
         "request_bytes": 21,
         "response_bytes": 24,
+        "withheld": 0,
+        "first_event_us": 0,
+        "traceparent": b"",
     }
     for name, value in {**values, **changes}.items():
         setattr(record, name, value)
