@@ -159,7 +159,7 @@ class Gateway:
     def _take_up(self, route: RouteSettings) -> None:
         stored = self._store.load(route.name)
         if stored is not None:
-            live = self._book.restore(stored)
+            live = self._book.restore(stored, route.max_canary_share_bp)
             for difference in reload.overruled(route, stored.plan):
                 log.warning("%s", difference)
         else:

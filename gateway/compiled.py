@@ -26,6 +26,7 @@ MODULES: Final = (
     "exchange",
     "flow",
     "framing",
+    "keys",
     "lanes",
     "plain",
     "pool",

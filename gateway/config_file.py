@@ -64,6 +64,12 @@ class StickyFile(_File):
     json: str | None = None
 
 
+class NeverCanaryFile(_File):
+    keys: list[str] = []
+    header: str | None = None
+    values: list[str] = []
+
+
 class TimeoutsFile(_File):
     connect: Duration = msgspec.field(default_factory=lambda: Duration("1s"))
     first_byte: Duration = msgspec.field(default_factory=lambda: Duration("60s"))
@@ -96,6 +102,8 @@ class RouteFile(_File):
     canary: CanaryFile | None = None
     sticky: StickyFile = msgspec.field(default_factory=StickyFile)
     override: bool = False
+    never_canary: NeverCanaryFile = msgspec.field(default_factory=NeverCanaryFile)
+    max_canary: Percent = msgspec.field(default_factory=lambda: Percent(95))
     timeouts: TimeoutsFile = msgspec.field(default_factory=TimeoutsFile)
     retry: RetryFile = msgspec.field(default_factory=RetryFile)
     mirror: MirrorFile = msgspec.field(default_factory=MirrorFile)

@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Final, Protocol
 
-import msgspec
-
 from gateway import answers, outcome
 from gateway.deadlines import NEVER, Deadlines
 from gateway.exchange import ENDED, EVENTS, NEXT, UNSET, Event, Exchange, State
-from gateway.framing import cookie_value, is_request_id
+from gateway.framing import is_request_id
+from gateway.keys import key_of, wish_of
 from gateway.lanes import Lane, RouteState
 from gateway.outcome import Failure
 from gateway.pool import pick
@@ -28,9 +27,6 @@ from mlops.contracts.record import Kind
 if TYPE_CHECKING:
     from gateway.downstream import Downstream
     from gateway.lanes import Upstreams
-
-MAX_JSON_KEY_BYTES: Final = 64 * 1024
-"""Longest body that is read for a sticky key; a longer one gets a random key."""
 
 RETRY_AFTER: Final = b"retry-after: 1\r\n"
 """An endpoint that refused is tried again after a second."""
@@ -118,9 +114,8 @@ class Flow:
         if route.is_plainly_sticky:
             key = headers.get(route.sticky_header or b"")
         else:
-            key = self._key(exchange, route)
-            if route.override:
-                override = _override(headers)
+            key = key_of(exchange, route)
+            override = wish_of(headers, key, route)
         live = route.live
         # A bucket drawn is as good as a random key's, and nothing has to be remembered.
         bucket = live.bucket_of(key) if key else self._random.randrange(FULL_SHARE_BP)
@@ -136,16 +131,6 @@ class Flow:
         self.in_flight += 1
         route.requests += 1
         self.attempt(exchange, route.lanes[assignment])
-
-    def _key(self, exchange: Exchange, route: RouteState) -> bytes | None:
-        if route.sticky_header is not None:
-            return exchange.headers.get(route.sticky_header)
-        if route.sticky_cookie is not None:
-            cookies = exchange.headers.get(b"cookie")
-            return cookie_value(cookies, route.sticky_cookie) if cookies else None
-        if route.sticky_json is not None and exchange.complete and exchange.is_replayable:
-            return json_key(b"".join(exchange.kept), route.sticky_json)
-        return None
 
     # ---- attempts -----------------------------------------------------------------------------
 
@@ -370,26 +355,3 @@ def _rewind(exchange: Exchange) -> None:
     exchange.first_ns = 0
     exchange.upstream = None
     exchange.waiting = None
-
-
-def _override(headers: dict[bytes, bytes]) -> bool | None:
-    """`x-canary: always|never`, then the cookie `canary`; anything else says nothing."""
-    word = headers.get(b"x-canary")
-    if word is None:
-        cookies = headers.get(b"cookie")
-        word = cookie_value(cookies, b"canary") if cookies else None
-    return {b"always": True, b"never": False}.get(word) if word is not None else None
-
-
-def json_key(body: bytes, pointer: str) -> bytes | None:
-    """What a JSON pointer (RFC 6901) finds in `body`, if it is a text or a number."""
-    try:
-        value = msgspec.json.decode(body)
-        for token in pointer.split("/")[1:]:
-            name = token.replace("~1", "/").replace("~0", "~")
-            value = value[int(name)] if isinstance(value, list) else value[name]
-    except (msgspec.DecodeError, KeyError, IndexError, ValueError, TypeError, RecursionError):
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    return str(value).encode()

@@ -129,7 +129,13 @@ class RouteState:
         self.sticky_cookie = sticky.cookie.encode() if sticky.cookie else None
         self.sticky_json = sticky.json
         self.override = settings.override
-        self.is_plainly_sticky = self.sticky_header is not None and not self.override
+        guard = settings.never_canary
+        self.guard_header = guard.header.encode() if guard.header else None
+        self.guards_canary = bool(guard.keys or guard.values)
+        self.is_plainly_sticky = self.sticky_header is not None and not (
+            sticky.cookie or sticky.json or self.override or self.guards_canary
+        )
+        """Only a header says where a request goes: the usual case has a path of its own."""
         timeouts = settings.timeouts
         self.connect_s = timeouts.connect_s
         self.connect_ns = int(timeouts.connect_s * SECOND_NS)

@@ -269,6 +269,8 @@ def _special(routes: Sequence[RouteSettings]) -> set[bytes]:
             special.add(b"cookie")
         if route.override:
             special.add(b"x-canary")
+        if route.never_canary.header:
+            special.add(route.never_canary.header.encode())
     return special
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlops.contracts.plan import Slot
+from mlops.contracts.plan import MAX_CANARY_SHARE_BP, Slot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +20,24 @@ class MatchSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StickySettings:
-    """Where the key is found. All absent: a random key for each request."""
+    """Where the key is found, in this order. All absent: a random key for each request."""
 
     header: str | None = None
     cookie: str | None = None
     json: str | None = None
     """A JSON pointer into the request's body. Costs a parse."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeverCanarySettings:
+    """Who is never put on the canary, whatever the weights and the request say."""
+
+    keys: frozenset[bytes] = frozenset()
+    """Sticky keys."""
+    header: str | None = None
+    """In lower case; a tenant's, say."""
+    values: frozenset[bytes] = frozenset()
+    """Of `header`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +78,9 @@ class RouteSettings:
     managed: bool = False
     sticky: StickySettings = field(default_factory=StickySettings)
     override: bool = False
+    never_canary: NeverCanarySettings = field(default_factory=NeverCanarySettings)
+    max_canary_share_bp: int = MAX_CANARY_SHARE_BP
+    """No plan may ask for more on this route."""
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
     record: RecordSettings = field(default_factory=RecordSettings)

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gateway.downstream import Downstream
 from gateway.exchange import ENDED
-from gateway.flow import Flow, json_key
+from gateway.flow import Flow
 from gateway.framing import REQUEST_SPECIAL
 from gateway.lanes import RouteState
 from gateway.outcome import Failure
@@ -225,13 +225,3 @@ class FlowMachine(RuleBasedStateMachine):
 
 TestFlow = FlowMachine.TestCase
 TestFlow.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
-
-
-def test_a_json_pointer_finds_texts_and_numbers_only():
-    body = b'{"user": {"id": 7, "a/b": ["x", {"y~": "z"}]}, "flag": true}'
-    assert json_key(body, "/user/id") == b"7"
-    assert json_key(body, "/user/a~1b/0") == b"x"
-    assert json_key(body, "/user/a~1b/1/y~0") == b"z"
-    for pointer in ("/flag", "/user", "/missing", "/user/a~1b/9", "/user/a~1b/x", "/user/id/deep"):
-        assert json_key(body, pointer) is None
-    assert json_key(b"not json", "/user") is None
