@@ -58,8 +58,8 @@ check: .venv/dev.stamp         ## format, lint, types, architecture, budgets
 	$(BIN)/python scripts/budgets.py
 
 lock:                          ## make the locks again (needs uv)
-	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra accelerate --universal --generate-hashes --no-header -q -o requirements/run.lock
-	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra accelerate --extra dev -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/dev.lock
+	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra postgres --extra accelerate --universal --generate-hashes --no-header -q -o requirements/run.lock
+	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra postgres --extra accelerate --extra dev -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/dev.lock
 
 # ---- measuring --------------------------------------------------------------------------------
 
