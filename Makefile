@@ -65,8 +65,7 @@ lock:                          ## make the locks again (needs uv)
 
 bench: bench-gateway bench-recorder bench-judge bench-agent   ## every benchmark
 
-bench-gateway: .venv/dev.stamp accelerate ## CPU per proxied request beside nginx
-	scripts/install_debian nginx wrk
+bench-gateway: .venv/dev.stamp accelerate ## the gateway beside nginx, HAProxy, Envoy and others; QUICK=1
 	$(RUN) -m bench.gateway
 
 bench-recorder: .venv/dev.stamp ## cost of one offer to the spool; rows per second of the recorder
