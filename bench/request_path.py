@@ -74,7 +74,7 @@ def connections() -> list[Downstream]:
     def dial(endpoint: Any, connect_s: float) -> None:
         upstream = Upstream(flow, endpoint)
         upstream.connection_made(transport)
-        endpoint.dialled()
+        endpoint.dialled(upstream)
         upstream.serve_first(0)
 
     transport: Any = Transport()

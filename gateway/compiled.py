@@ -20,6 +20,7 @@ from typing import Final
 PACKAGE: Final = Path(__file__).resolve().parent
 
 MODULES: Final = (
+    "attempts",
     "counters",
     "deadlines",
     "downstream",

@@ -35,6 +35,7 @@ from gateway.settings import (
     StickySettings,
     TimeoutSettings,
 )
+from gateway.upstreams_file import breaker_settings, upstream_settings
 from mlops.contracts.plan import MAX_CANARY_SHARE_BP, Slot
 from mlops.contracts.slot_values import TOKEN
 
@@ -218,7 +219,10 @@ def _route(file: RouteFile, path: str, environ: Mapping[str, str]) -> RouteSetti
             connect_s=file.timeouts.connect.seconds,
             first_byte_s=file.timeouts.first_byte.seconds,
             idle_s=file.timeouts.idle.seconds,
+            total_s=file.timeouts.total.seconds if file.timeouts.total is not None else None,
         ),
+        upstream=upstream_settings(file, path),
+        circuit_breaker=breaker_settings(file.circuit_breaker, f"{path}.circuit_breaker"),
         retry=_retry(file.retry, f"{path}.retry"),
         record=_record(file.record, f"{path}.record"),
     )

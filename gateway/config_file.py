@@ -9,13 +9,11 @@ from typing import Any, get_args
 import msgspec
 
 from gateway.file_values import Duration, Percent, Size, decode_value, read_yaml
+from gateway.file_values import FileKeys as _File
+from gateway.upstreams_file import UpstreamKeys
 
 _PATH_IN_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
-
-
-class _File(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Base of everything in the file: an unknown key is an error."""
 
 
 class EnvironmentValue(_File):
@@ -45,13 +43,13 @@ class SpoolFile(_File):
 class MatchFile(_File):
     host: str | None = None
     prefix: str = "/"
-    methods: list[str] = []
+    methods: list[str] = msgspec.field(default_factory=list)
 
 
 class SlotFile(_File):
     version: str
     endpoints: list[str]
-    headers: dict[str, str | EnvironmentValue] = {}
+    headers: dict[str, str | EnvironmentValue] = msgspec.field(default_factory=dict)
 
 
 class CanaryFile(SlotFile):
@@ -65,15 +63,16 @@ class StickyFile(_File):
 
 
 class NeverCanaryFile(_File):
-    keys: list[str] = []
+    keys: list[str] = msgspec.field(default_factory=list)
     header: str | None = None
-    values: list[str] = []
+    values: list[str] = msgspec.field(default_factory=list)
 
 
 class TimeoutsFile(_File):
     connect: Duration = msgspec.field(default_factory=lambda: Duration("1s"))
     first_byte: Duration = msgspec.field(default_factory=lambda: Duration("60s"))
     idle: Duration = msgspec.field(default_factory=lambda: Duration("60s"))
+    total: Duration | None = None
 
 
 class RetryFile(_File):
@@ -93,7 +92,7 @@ class RecordFile(_File):
     sample: Percent = msgspec.field(default_factory=lambda: Percent(100))
 
 
-class RouteFile(_File):
+class RouteFile(UpstreamKeys, kw_only=True):
     name: str
     match: MatchFile
     stable: SlotFile

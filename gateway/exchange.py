@@ -99,8 +99,11 @@ class UpstreamSide(Protocol):
     """A connection to an upstream, as the exchange knows it."""
 
     idle_since_ns: int
+    pool_state: int
     is_full: bool
 
+    @property
+    def endpoint(self) -> Upstreams: ...
     @property
     def transport(self) -> Closable: ...
     def start(self, exchange: Exchange) -> None: ...

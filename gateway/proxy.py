@@ -21,12 +21,15 @@ from gateway.lanes import SECOND_NS, RouteState
 from gateway.pool import Endpoint
 from gateway.routing import LivePlan
 from gateway.settings import Address, RouteSettings
+from gateway.upstream_settings import UpstreamSettings
 from mlops.contracts.api import ArmCounters, UpstreamHealth
 from mlops.contracts.plan import Slot
 from mlops.contracts.tally import Tally, TallyEntry
 
 if TYPE_CHECKING:
     from gateway.lanes import Upstreams
+
+PoolKey = tuple[str, UpstreamSettings]
 
 BACKLOG: Final = 1024
 """Connections that the kernel holds until we accept them; its own cap is 4,096."""
@@ -40,7 +43,7 @@ class Proxy:
     ) -> None:
         states = [RouteState(settings, says_served_by=served_by) for settings in routes]
         self._routes = {state.settings.name: state for state in states}
-        self._endpoints: dict[str, Upstreams] = {}
+        self._endpoints: dict[PoolKey, Upstreams] = {}
         self._servers: list[asyncio.Server] = []
         randomness = Random(secrets.randbits(128))  # noqa: S311 - splits load, guards nothing
         self._flow = Flow(states, spool, self._dial, _later, _special(routes), randomness)
@@ -58,29 +61,31 @@ class Proxy:
             KeyError: no route has this name.
         """
         route = self._routes[live.plan.route]
-        route.apply(live, self._endpoint)
+        route.apply(live, partial(self._endpoint, route.settings.upstream))
         self._retire_unused()
 
     def live(self, route: str) -> LivePlan:
         """The plan in force; KeyError where the route is unknown."""
         return self._routes[route].live
 
-    def _endpoint(self, url: str) -> Upstreams:
-        endpoint = self._endpoints.get(url)
+    def _endpoint(self, settings: UpstreamSettings, url: str) -> Upstreams:
+        """Routes that say the same about their upstreams share pools."""
+        key = (url, settings)
+        endpoint = self._endpoints.get(key)
         if endpoint is None:
-            endpoint = self._endpoints[url] = Endpoint(url)
+            endpoint = self._endpoints[key] = Endpoint(url, settings)
         return endpoint
 
     def _retire_unused(self) -> None:
         used = {
-            url
+            (url, route.settings.upstream)
             for route in self._routes.values()
             if hasattr(route, "live")
             for slot in _slots(route.live).values()
             for url in slot.endpoints
         }
-        for url in [url for url in self._endpoints if url not in used]:
-            endpoint = self._endpoints.pop(url)
+        for key in self._endpoints.keys() - used:
+            endpoint = self._endpoints.pop(key)
             endpoint.retired = True
             _close_idle(endpoint)
 
@@ -163,6 +168,8 @@ class Proxy:
         now_ns = monotonic_ns()
         for connection in self._flow.connections.expired(now_ns):
             connection.on_deadline()
+        if self._flow.has_totals:
+            self._flow.end_overlong(now_ns)
         for endpoint in self._endpoints.values():
             for upstream in endpoint.take_stale(now_ns):
                 upstream.transport.close()
@@ -234,15 +241,17 @@ class Proxy:
     def upstreams(self, route: str) -> dict[str, list[UpstreamHealth]]:
         """By slot. An endpoint counts as healthy until it refuses connections."""
         now_ns = monotonic_ns()
+        state = self._routes[route]
+        settings = state.settings.upstream
         return {
-            name: [self._health(url, now_ns) for url in slot.endpoints]
-            for name, slot in _slots(self._routes[route].live).items()
+            name: [self._health((url, settings), now_ns) for url in slot.endpoints]
+            for name, slot in _slots(state.live).items()
         }
 
-    def _health(self, url: str, now_ns: int) -> UpstreamHealth:
-        endpoint = self._endpoints[url]
+    def _health(self, key: PoolKey, now_ns: int) -> UpstreamHealth:
+        endpoint = self._endpoints[key]
         return UpstreamHealth(
-            endpoint=url,
+            endpoint=endpoint.url,
             healthy=endpoint.down_until_ns <= now_ns and not endpoint.failures,
             open_connections=endpoint.open,
             reason=endpoint.reason,

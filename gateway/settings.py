@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.upstream_settings import BreakerSettings, UpstreamSettings
 from mlops.contracts.plan import MAX_CANARY_SHARE_BP, Slot
 
 
@@ -47,6 +48,8 @@ class TimeoutSettings:
     """From the request sent to the first byte of the answer."""
     idle_s: float = 60.0
     """Longest silence once bytes flow, in either direction; also of an idle client connection."""
+    total_s: float | None = None
+    """From the first byte of the request to the last of the answer. None: no bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,8 @@ class RouteSettings:
     """No plan may ask for more on this route."""
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
+    upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
+    circuit_breaker: BreakerSettings = field(default_factory=BreakerSettings)
     record: RecordSettings = field(default_factory=RecordSettings)
 
 

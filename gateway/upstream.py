@@ -19,7 +19,7 @@ from gateway.framing import (
 )
 from gateway.outcome import OUTCOME_OF_STATUS, Failure
 from gateway.plain import RepeatedAnswer, parts_of
-from gateway.pool import MAX_IDLE
+from gateway.pool import DIALING, IDLE, IN_USE
 from gateway.response_reader import ResponseReader
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Upstream(ResponseReader):
         "flow",
         "idle_since_ns",
         "is_full",
+        "pool_state",
         "transport",
     )
 
@@ -54,6 +55,7 @@ class Upstream(ResponseReader):
         self.endpoint = endpoint
         self.transport: asyncio.Transport
         self.idle_since_ns = 0
+        self.pool_state = DIALING
         self.is_full = False
         """The upstream takes the request more slowly than it comes."""
         self._used = False
@@ -64,6 +66,7 @@ class Upstream(ResponseReader):
 
     def start(self, exchange: Exchange) -> None:
         """Send the head, and what there is of the body, in one write."""
+        self.pool_state = IN_USE
         self.exchange = exchange
         exchange.upstream = self
         at_once = exchange.waiting is None and exchange.attempts == 1
@@ -185,7 +188,7 @@ class Upstream(ResponseReader):
             exchange.upstream = None
             nothing_came = exchange.first_ns == 0
             if not (self._used and nothing_came and self.flow.stale(exchange)):
-                self.flow.failed(exchange, Failure.RESET)
+                self.flow.failed(exchange, Failure.RESET, self.endpoint)
         self._parser = None
         if self.endpoint.waiters:
             waiter = self.endpoint.waiters[0]
@@ -283,7 +286,7 @@ class Upstream(ResponseReader):
     def _retried(self, exchange: Exchange, status: int) -> bool:
         """Give the exchange to another attempt in place of this answer, if that is allowed."""
         self.exchange = None
-        if not self.flow.retried_status(exchange, status):
+        if not self.flow.retried_status(exchange, status, self.endpoint):
             self.exchange = exchange
             return False
         if self._done and self._reusable and exchange.complete and not exchange.head_only:
@@ -312,14 +315,17 @@ class Upstream(ResponseReader):
             return
         self._used = True
         endpoint = self.endpoint
-        if endpoint.waiters or endpoint.retired or len(endpoint.idle) >= MAX_IDLE:
+        if endpoint.waiters or endpoint.retired or len(endpoint.idle) >= endpoint.max_idle:
             self.serve_first(now_ns)
         else:  # `put_back` for the usual case, without the call
             self.idle_since_ns = now_ns
+            self.pool_state = IDLE
             endpoint.idle.append(self)
 
     def serve_first(self, now_ns: int) -> None:
         """Whoever waits longest gets this connection, else it becomes idle."""
+        if self.transport.is_closing():
+            return  # when its loss is reported, another is dialled
         endpoint = self.endpoint
         if endpoint.waiters:
             self.start(endpoint.waiters.popleft())
@@ -330,7 +336,7 @@ class Upstream(ResponseReader):
         exchange = self.exchange
         self.abandon()
         if exchange is not None and exchange.state != ENDED:
-            self.flow.failed(exchange, failure)
+            self.flow.failed(exchange, failure, self.endpoint)
 
     def abandon(self) -> None:
         """Break off: the rest of this answer is of no use, so neither is the connection."""
@@ -340,8 +346,7 @@ class Upstream(ResponseReader):
         self.transport.abort()
 
     def _leave_pool(self) -> None:
-        if self in self.endpoint.idle:
-            self.endpoint.idle.remove(self)
+        self.endpoint.withdraw(self)
         self.transport.close()
 
     def pause_reading(self) -> None:

@@ -175,7 +175,7 @@ class FlowMachine(RuleBasedStateMachine):
         if works:
             upstream = Upstream(self.flow, endpoint)
             self.transports.append(Transport(upstream))
-            endpoint.dialled()
+            assert endpoint.dialled(upstream)
             upstream.serve_first(0)
         else:
             failure = Failure.CONNECT_TIMEOUT if slow else Failure.CONNECT
