@@ -24,6 +24,7 @@ MODULES: Final = (
     "counters",
     "deadlines",
     "downstream",
+    "event_stream",
     "exchange",
     "flow",
     "framing",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from gateway.event_stream import is_event_stream
 from gateway.exchange import Exchange
 from gateway.framing import REQUEST_DROPPED, RESPONSE_DROPPED, is_request_id
 
@@ -241,7 +242,7 @@ class RepeatedAnswer:
             or not _ANSWER_CARE.isdisjoint(headers)
             or headers.get(b"content-length") != b"%d" % len(body)
             or headers.get(b"connection", b"keep-alive") not in _KEEP_ALIVE
-            or headers.get(b"content-type", b"").startswith(b"text/event-stream")
+            or is_event_stream(headers.get(b"content-type", b""))
         ):
             known.forget()
             return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from httptools import HttpResponseParser
 
+from gateway.event_stream import EventStream, is_event_stream
 from gateway.framing import (
     RESPONSE_DROPPED,
     RESPONSE_SPECIAL,
@@ -129,10 +130,10 @@ class ResponseReader(asyncio.Protocol):
         content_type = special.get(b"content-type")
         if content_type is not None:
             exchange.response_content_type = content_type
-            if content_type.startswith(b"text/event-stream"):
-                exchange.sse_tail = b""
         if b"content-encoding" in special:
             exchange.response_content_encoding = special[b"content-encoding"]
+        elif content_type is not None and is_event_stream(content_type):
+            exchange.stream = EventStream()
         lane = exchange.lane
         head = [
             STATUS_LINES[status],

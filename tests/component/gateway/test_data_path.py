@@ -231,8 +231,7 @@ async def test_server_sent_events_pass_unbuffered_and_are_counted(world):
     await client.send(POST)
     async with asyncio.timeout(5):
         await client.reader.readuntil(b"\r\n\r\n")
-        for number in range(3):
-            event = b"data: %d\n\n" % number
+        for event in (b"data: 0\n\n", b": alive\n\n", b"data: 1\n\n", b"data: ", b"2\n\n"):
             ticks.put_nowait(event)
             assert await client.reader.readuntil(event + b"\r\n")
         ticks.put_nowait(None)
@@ -241,7 +240,7 @@ async def test_server_sent_events_pass_unbuffered_and_are_counted(world):
     assert record.events == 3
     assert 0 < record.first_event_us <= record.latency_us
     assert record.max_event_gap_us > 0
-    assert record.response_bytes == 27
+    assert record.response_bytes == 36
 
 
 async def test_drain_lets_a_request_finish_and_closes_idle_connections(world):
