@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,6 +44,8 @@ MAX_FILE_BYTES = 1024 * 1024
 """A thousand routes are a quarter of this."""
 MAX_ATTEMPTS = 5
 """Past this a retry only adds load to servers that are already failing."""
+MAX_WORKERS = 256
+"""Each takes a core; no machine in sight has more."""
 MAX_BODIES_BYTES = 1024 * 1024
 """Longest part of a body that may be kept; the spool's segments are sized for it."""
 ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -108,15 +111,17 @@ def _gateway(file: GatewayFile, environ: Mapping[str, str]) -> GatewaySettings:
         state_dir=Path(file.state),
         routes=tuple(routes),
         spool=spool,
+        workers=_workers(file.workers),
     )
 
 
+def _workers(count: int) -> int:
+    if not 0 <= count <= MAX_WORKERS:
+        raise ValueError(f"workers: expected 0 (one for each core) to {MAX_WORKERS}, got {count}")
+    return count or len(os.sched_getaffinity(0))
+
+
 def _refuse_what_is_not_built(file: GatewayFile) -> None:
-    if file.workers != 1:
-        raise ValueError(
-            f"workers: this version runs one worker process; expected 1, got {file.workers}. "
-            "Start several gateways to use more cores"
-        )
     if file.tls is not None:
         raise ValueError(
             "tls: this version does not end TLS; put a TLS proxy in front and leave it out"

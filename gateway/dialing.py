@@ -7,9 +7,9 @@ from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from gateway.file_values import parse_endpoint
 from gateway.outcome import Failure
 from gateway.upstream import Upstream
+from mlops.contracts.slot_values import parse_endpoint
 from mlops.service.aio import spawn
 
 if TYPE_CHECKING:

@@ -321,10 +321,13 @@ class Downstream(RequestReader):
         else:
             self.flow.timed_out(exchange)
 
-    def close_if_idle(self) -> None:
-        """Drain: a connection on which nothing happens is closed at once."""
-        if self.current is None and not self.queue and not self._head_bytes:
+    def close_if_idle(self, idle_ns: int) -> None:
+        """Drain: close a connection on which nothing happens, or has it closed once it is late."""
+        if self.current is not None or self.queue or self._head_bytes:
+            return
+        if not idle_ns:
             self.transport.close()
+        self.deadline_ns = min(self.deadline_ns, monotonic_ns() + idle_ns)
 
     def cut(self) -> None:
         """Drain is over: end whatever is under way."""

@@ -63,13 +63,10 @@ class Flow(Attempts):
         randomness: Random,
     ) -> None:
         super().__init__(dial, randomness)
-        self.routes = tuple(routes)
+        self.serve(routes, special)
         self.spool = spool
         self.later = later
-        self.special = frozenset(special)
-        self.only_route = routes[0] if len(routes) == 1 and routes[0].takes_all else None
         self.connections: Deadlines[Downstream] = Deadlines()
-        self.has_totals = any(route.total_ns for route in routes)
         self.closing = False
         self.in_flight = 0
         self.on_empty: Callable[[], None] | None = None
@@ -81,6 +78,13 @@ class Flow(Attempts):
         self.read_wall_clock()
         self._sequence = 0
         self._id_prefix = secrets.token_hex(6).encode()
+
+    def serve(self, routes: Sequence[RouteState], special: set[bytes]) -> None:
+        """Match requests from now on with these. `special`: headers whose values are looked at."""
+        self.routes = tuple(routes)
+        self.special = frozenset(special)
+        self.only_route = routes[0] if len(routes) == 1 and routes[0].takes_all else None
+        self.has_totals = any(route.total_ns for route in routes)
 
     def read_wall_clock(self) -> None:
         """Take the distance of the time of day from the monotonic clock; once a second."""

@@ -201,6 +201,13 @@ class RouteState:
             return 0
         return _NOT_SAMPLED
 
+    def take_over(self, before: RouteState) -> None:
+        """Go on counting where the same route with other settings left off."""
+        self.requests = before.requests
+        self.cells = before.cells
+        self.arm_counts = before.arm_counts
+        self.series = before.series
+
     def apply(self, live: LivePlan, endpoint: Callable[[str], Upstreams]) -> None:
         """Replace the plan whole. Exchanges under way keep the lane they have."""
         plan = live.plan

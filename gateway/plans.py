@@ -7,6 +7,7 @@ everything to its stable slot is safe before a promotion and after it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from math import inf
 
@@ -119,9 +120,25 @@ class PlanBook:
         self._entries[settings.name] = entry
         return live
 
-    def forget(self, route: str) -> None:
-        """The route is no longer in the file."""
-        self._entries.pop(route, None)
+    def successor(self, routes: Iterable[RouteSettings]) -> PlanBook:
+        """A book of these routes, in this order, with what is known of them; this one stays.
+
+        Raises:
+            ShareTooLarge: the file no longer allows a canary what it has.
+        """
+        book = PlanBook()
+        for route in routes:
+            if route.name in self._entries:
+                known = self._entries[route.name]
+                book._entries[route.name] = _Entry(
+                    known.live, known.origin, route.max_canary_share_bp, known.seeded_at_s
+                )
+                book._check_share(known.live.plan)
+        return book
+
+    def become(self, other: PlanBook) -> None:
+        """Take over everything that `other` knows, and nothing else."""
+        self._entries = other._entries
 
     def check(self, plan: RoutePlan) -> None:
         """Raise unless `accept` would take the plan."""
@@ -163,13 +180,21 @@ class PlanBook:
             ShareTooLarge: the file allows the canary less.
         """
         self.check(plan)
-        live = LivePlan(plan, inf if plan.lease_s is None else now_s + plan.lease_s)
-        entry = self._entry(plan.route)
-        self._entries[plan.route] = _Entry(live, origin, entry.max_share_bp)
+        live = in_force(plan, now_s)
+        self._put(plan.route, live, origin)
         return live
 
     def renew_lease(self, route: str, generation: int, lease_s: float, now_s: float) -> LivePlan:
-        """Let the live generation's lease end `lease_s` from now, also where it has lapsed.
+        """Let the live generation's lease end `lease_s` from now. Raises as `renewed` does."""
+        live = self.renewed(route, generation, lease_s, now_s)
+        self._put(route, live, self._entry(route).origin)
+        return live
+
+    def _put(self, route: str, live: LivePlan, origin: Origin) -> None:
+        self._entries[route] = _Entry(live, origin, self._entry(route).max_share_bp)
+
+    def renewed(self, route: str, generation: int, lease_s: float, now_s: float) -> LivePlan:
+        """The live plan with a lease that ends `lease_s` from now, also where it has lapsed.
 
         Raises:
             StaleGeneration: another generation is live.
@@ -191,9 +216,7 @@ class PlanBook:
                 f"route {route!r}: generation {generation} has no lease; it stays in force until "
                 "it is replaced"
             )
-        renewed = LivePlan(live.plan, now_s + lease_s)
-        self._entries[route] = _Entry(renewed, entry.origin, entry.max_share_bp)
-        return renewed
+        return LivePlan(live.plan, now_s + lease_s)
 
     def weighted(self, route: str, canary_share_bp: int, *, set_by: str, reason: str) -> RoutePlan:
         """The next plan after weights set by hand: held, without a lease, without a holdback.
@@ -300,6 +323,11 @@ class PlanBook:
         except KeyError:
             known = ", ".join(self._entries) or "none"
             raise UnknownRoute(f"no route {route!r}; this gateway's routes: {known}") from None
+
+
+def in_force(plan: RoutePlan, now_s: float) -> LivePlan:
+    """A plan accepted now: its lease counts from here."""
+    return LivePlan(plan, inf if plan.lease_s is None else now_s + plan.lease_s)
 
 
 def seed_plan(settings: RouteSettings) -> RoutePlan:

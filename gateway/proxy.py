@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from random import Random
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.counters import SeriesCounters, TallyCell
 from gateway.deadlines import SWEEP_S
@@ -20,7 +22,7 @@ from gateway.framing import REQUEST_SPECIAL
 from gateway.lanes import SECOND_NS, RouteState
 from gateway.pool import Endpoint
 from gateway.routing import LivePlan
-from gateway.settings import Address, RouteSettings
+from gateway.settings import RouteSettings
 from gateway.upstream_settings import UpstreamSettings
 from mlops.contracts.api import ArmCounters, UpstreamHealth
 from mlops.contracts.plan import Slot
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
 
 PoolKey = tuple[str, UpstreamSettings]
 
-BACKLOG: Final = 1024
-"""Connections that the kernel holds until we accept them; its own cap is 4,096."""
+_KEEP_UNIX_PATH: Final[dict[str, Any]] = (
+    {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+)
+"""The path of a Unix socket belongs to whoever bound it; a worker only accepts from it."""
 
 
 class Proxy:
@@ -42,9 +46,11 @@ class Proxy:
         self, routes: Sequence[RouteSettings], spool: Spool | None, *, served_by: bool = True
     ) -> None:
         states = [RouteState(settings, says_served_by=served_by) for settings in routes]
+        self._served_by = served_by
         self._routes = {state.settings.name: state for state in states}
+        """Of every name that was ever served: what was counted of a removed route stays."""
         self._endpoints: dict[PoolKey, Upstreams] = {}
-        self._servers: list[asyncio.Server] = []
+        self._servers: dict[socket.socket, asyncio.Server] = {}
         randomness = Random(secrets.randbits(128))  # noqa: S311 - splits load, guards nothing
         self._flow = Flow(states, spool, self._dial, _later, _special(routes), randomness)
         self._worker = getattr(spool, "worker", "")
@@ -64,6 +70,40 @@ class Proxy:
         route.apply(live, partial(self._endpoint, route.settings.upstream))
         self._retire_unused()
 
+    def replace(self, routes: Sequence[RouteSettings], plans: Sequence[LivePlan]) -> None:
+        """Serve these routes, each with its plan, in place of those before.
+
+        Exchanges under way keep their route; what was counted of a name goes on being counted.
+        """
+        lives = {live.plan.route: live for live in plans}
+        states = []
+        for settings in routes:
+            state = RouteState(settings, says_served_by=self._served_by)
+            known = self._routes.get(settings.name)
+            if known is not None:
+                state.take_over(known)
+            state.apply(lives[settings.name], partial(self._endpoint, settings.upstream))
+            states.append(state)
+        self._routes |= {state.settings.name: state for state in states}
+        self._flow.serve(states, _special(routes))
+        self._retire_unused()
+
+    def rehearse(self, routes: Sequence[RouteSettings], plans: Sequence[LivePlan]) -> None:
+        """Raise what `replace` or `apply` with these would raise; nothing changes.
+
+        Raises:
+            KeyError: a plan is of no route, or a route has no plan.
+        """
+        states = {
+            settings.name: RouteState(settings, says_served_by=self._served_by)
+            for settings in routes
+        }
+        for live in plans:
+            state = states[live.plan.route]
+            state.apply(live, partial(_unused_endpoint, state.settings.upstream))
+        if missing := [name for name, state in states.items() if not hasattr(state, "live")]:
+            raise KeyError(f"no plan for {missing}")
+
     def live(self, route: str) -> LivePlan:
         """The plan in force; KeyError where the route is unknown."""
         return self._routes[route].live
@@ -79,7 +119,7 @@ class Proxy:
     def _retire_unused(self) -> None:
         used = {
             (url, route.settings.upstream)
-            for route in self._routes.values()
+            for route in self._flow.routes
             if hasattr(route, "live")
             for slot in _slots(route.live).values()
             for url in slot.endpoints
@@ -94,51 +134,39 @@ class Proxy:
 
     # ---- serving ------------------------------------------------------------------------------
 
-    async def listen(
-        self, addresses: Sequence[Address], *, reuse_port: bool = False
-    ) -> list[Address]:
-        """Accept clients; the addresses bound, with port 0 resolved.
+    async def listen(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept clients from these listening sockets, and no longer from any other.
 
-        Raises:
-            OSError: an address cannot be bound; none of them is then.
+        A socket is only borrowed: what waits in its queue stays there when it is given back.
         """
-        missing = [name for name, route in self._routes.items() if not hasattr(route, "live")]
+        missing = [route.settings.name for route in self._flow.routes if not hasattr(route, "live")]
         assert not missing, f"no plan applied for {missing}"
-        loop = asyncio.get_running_loop()
-        factory = partial(Downstream, self._flow)
-        bound: list[Address] = []
-        try:
-            for address in addresses:
-                if address.path is not None:
-                    server: asyncio.Server = await loop.create_unix_server(
-                        factory, address.path, backlog=BACKLOG
-                    )
-                    bound.append(address)
-                else:
-                    server = await loop.create_server(
-                        factory,
-                        address.host,
-                        address.port,
-                        backlog=BACKLOG,
-                        reuse_port=reuse_port or None,
-                    )
-                    port = server.sockets[0].getsockname()[1]
-                    bound.append(Address(host=address.host, port=port))
-                self._servers.append(server)
-        except OSError:
-            self._stop_accepting()
-            raise
+        for each in [each for each in self._servers if each not in sockets]:
+            self._servers.pop(each).close()
+        for each in sockets:
+            if each not in self._servers:
+                self._servers[each] = await self._accept_from(each.dup())
         if self._sweeping is None:
             self._sweep()
-        return bound
 
-    async def drain(self, timeout_s: float) -> int:
-        """Stop accepting and let what is under way finish; how many exchanges were cut."""
+    async def _accept_from(self, listening: socket.socket) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        factory = partial(Downstream, self._flow)
+        if listening.family == socket.AF_UNIX:
+            return await loop.create_unix_server(factory, sock=listening, **_KEEP_UNIX_PATH)
+        return await loop.create_server(factory, sock=listening)
+
+    async def drain(self, timeout_s: float, idle_s: float = 0.0) -> int:
+        """Stop accepting and let what is under way finish; how many exchanges were cut.
+
+        A connection on which nothing happens is closed once that has been so for `idle_s`: its
+        client may be about to send. Whatever it sends until then is answered, and closes it.
+        """
         flow = self._flow
         flow.closing = True
         self._stop_accepting()
         for connection in flow.connections:
-            connection.close_if_idle()
+            connection.close_if_idle(int(idle_s * SECOND_NS))
         cut = 0
         if len(flow.connections):
             flow.on_empty = self._emptied.set
@@ -158,7 +186,7 @@ class Proxy:
         return cut
 
     def _stop_accepting(self) -> None:
-        for server in self._servers:
+        for server in self._servers.values():
             server.close()
         self._servers.clear()
 
@@ -224,6 +252,11 @@ class Proxy:
             if cell.generation != generation and cell.is_empty and cell not in ages:
                 del route.cells[key]
 
+    @property
+    def routes(self) -> list[str]:
+        """Names of every route that was ever served."""
+        return list(self._routes)
+
     def counters(self) -> Iterator[SeriesCounters]:
         """Every series that has counted anything, since the start."""
         for route in self._routes.values():
@@ -256,6 +289,10 @@ class Proxy:
             open_connections=endpoint.open,
             reason=endpoint.reason,
         )
+
+
+def _unused_endpoint(settings: UpstreamSettings, url: str) -> Upstreams:
+    return Endpoint(url, settings)
 
 
 def _later(callback: Callable[[], None]) -> None:

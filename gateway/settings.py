@@ -123,3 +123,4 @@ class GatewaySettings:
     spool: SpoolSettings | None = None
     """None: a plain proxy that records nothing."""
     workers: int = 1
+    """Processes that serve; at least 1."""

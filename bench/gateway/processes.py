@@ -66,8 +66,8 @@ class Running:
         return sum(_status_kib(pid, "VmRSS") for pid in tree(self.pid))
 
     def largest_rss_kib(self) -> int:
-        """Resident memory of the largest process of the tree: a worker."""
-        return max(_status_kib(pid, "VmRSS") for pid in tree(self.pid))
+        """Resident memory of the largest worker: of the children, where there are any."""
+        return max(_status_kib(pid, "VmRSS") for pid in tree(self.pid)[1:] or [self.pid])
 
     def peak_kib(self, *, begin: bool = False) -> int:
         """The most memory resident at once in the tree since the last `begin`."""

@@ -12,6 +12,7 @@ from time import monotonic
 import pytest
 import uvloop
 
+from gateway import listening
 from gateway.downstream import Downstream
 from gateway.exchange import Exchange
 from gateway.proxy import Proxy
@@ -199,8 +200,16 @@ class World:
         self.proxy = Proxy([route], self.spool)
         slot = Slot(version="2", endpoints=(canary,)) if canary else None
         self.apply(generation=1, stable=route.stable, canary=slot, canary_share_bp=share_bp)
-        bound = await self.proxy.listen([Address(host="127.0.0.1", port=0)])
-        self.address = bound[0]
+        await self.listen()
+
+    async def listen(self) -> None:
+        """Let the proxy accept on a port of its own."""
+        address = Address(host="127.0.0.1", port=0)
+        sockets = await listening.listen(address, 1)
+        await self.proxy.listen(sockets)
+        self.address = listening.bound(address, sockets)
+        for each in sockets:
+            each.close()  # the proxy accepts from a copy
 
     def apply(self, *, lease_ends_at_s: float = float("inf"), **plan: object) -> None:
         full = RoutePlan(route="rag", salt="salt", **plan)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import pytest
 from gateway.plans import seed_plan
 from gateway.proxy import Proxy
 from gateway.routing import LivePlan
-from gateway.settings import Address, MatchSettings, RouteSettings
+from gateway.settings import MatchSettings, RouteSettings
 from mlops.contracts.plan import Slot
 from tests.component.gateway.conftest import World, pytest_asyncio_loop_factories
 
@@ -24,8 +24,7 @@ class RoutedWorld(World):
         self.proxy = Proxy(routes, self.spool)
         for route in routes:
             self.proxy.apply(LivePlan(seed_plan(route)))
-        bound = await self.proxy.listen([Address(host="127.0.0.1", port=0)])
-        self.address = bound[0]
+        await self.listen()
 
     async def get(self, *lines: bytes, target: bytes = b"/", method: bytes = b"GET") -> str:
         """Who served one request with these header lines."""

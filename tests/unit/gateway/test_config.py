@@ -105,7 +105,7 @@ MISTAKES = [
     ("127.0.0.1:8000", "127.0.0.1:70000", "listen: expected HOST:PORT"),
     ("prefix: /,", "prefix: v1,", "routes[0].match.prefix: expected a path that starts with /"),
     ("[GET, POST]", "[get]", "routes[0].match.methods: expected methods such as POST"),
-    ("workers: 1", "workers: 4", "workers: this version runs one worker process"),
+    ("workers: 1", "workers: 300", "workers: expected 0 (one for each core) to 256"),
     ("percent: 0", "percent: 5", "routes[0].mirror.percent: this version does not mirror"),
     ("sample: 100%", "sample: 101%", "routes[0].record.sample: expected a percentage from 0"),
     ("state:", "tls: {cert: a, key: b}\nstate:", "tls: this version does not end TLS"),
