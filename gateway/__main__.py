@@ -11,7 +11,6 @@ from pathlib import Path
 import uvloop
 
 from gateway.app import serve
-from gateway.worker_link import CannotStart
 
 
 def main() -> int:
@@ -25,7 +24,7 @@ def main() -> int:
     )
     try:
         uvloop.run(serve(arguments.config, os.environ))  # noqa: TID251 - the one place
-    except (ValueError, OSError, CannotStart) as exc:
+    except (ValueError, OSError) as exc:
         sys.stderr.write(f"gateway: {exc}\n")
         return 2
     return 0

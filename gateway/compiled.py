@@ -20,15 +20,14 @@ from typing import Final
 PACKAGE: Final = Path(__file__).resolve().parent
 
 MODULES: Final = (
-    "attempts",
+    "client_rules",
     "counters",
     "deadlines",
     "downstream",
-    "event_stream",
     "exchange",
     "flow",
+    "forwarding",
     "framing",
-    "keys",
     "lanes",
     "plain",
     "pool",

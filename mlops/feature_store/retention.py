@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from mlops.feature_store.tables import (
+from mlops.feature_store.schema import (
     DEAD_LETTERS,
-    EMBEDDING_BATCHES,
     EVALUATIONS,
     PERFORMANCE,
     RELEASE_EVENTS,
@@ -20,7 +19,6 @@ from mlops.feature_store.tables import (
 EXPIRES_BY: Final[dict[str, str]] = {
     ROWS: "ended_at",
     SECOND_BATCHES: "second",
-    EMBEDDING_BATCHES: "second",
     TALLIES: "second",
     EVALUATIONS: "received_at",
     RELEASE_EVENTS: "at",

@@ -1,1 +1,0 @@
-"""The gateway beside its peers, one core each: `make bench-gateway`."""
