@@ -58,15 +58,14 @@ check: .venv/dev.stamp         ## format, lint, types, architecture, budgets
 	$(BIN)/python scripts/budgets.py
 
 lock:                          ## make the locks again (needs uv)
-	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra accelerate --universal --generate-hashes --no-header -q -o requirements/run.lock
-	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra accelerate --extra dev -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/dev.lock
+	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra postgres --extra accelerate --universal --generate-hashes --no-header -q -o requirements/run.lock
+	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra postgres --extra accelerate --extra dev -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/dev.lock
 
 # ---- measuring --------------------------------------------------------------------------------
 
 bench: bench-gateway bench-recorder bench-judge bench-agent   ## every benchmark
 
-bench-gateway: .venv/dev.stamp accelerate ## CPU per proxied request beside nginx
-	scripts/install_debian nginx wrk
+bench-gateway: .venv/dev.stamp accelerate ## the gateway beside nginx, HAProxy, Envoy and others; QUICK=1
 	$(RUN) -m bench.gateway
 
 bench-recorder: .venv/dev.stamp ## cost of one offer to the spool; rows per second of the recorder

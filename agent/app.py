@@ -20,6 +20,7 @@ from aiohttp import web
 
 from agent import settings as agent_settings
 from agent.api import Api
+from agent.discovery import Discovery
 from agent.evaluations import Evaluations
 from agent.journal import Journal
 from agent.loop import Clocks, Loop
@@ -31,7 +32,6 @@ from agent.releases import Releases
 from agent.settings import AgentSettings
 from mlops.contracts.api import AGENT_ACTOR
 from mlops.contracts.evidence import Evidence
-from mlops.deployment.gateway_client import GatewayClient
 from mlops.feature_store.entries import Evaluation, ReleaseEvent
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.settings import ClickHouseSettings
@@ -87,10 +87,8 @@ class Agent:
         self._memory = memory
         self._log = log
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        clients = [
-            GatewayClient(one.url, one.token, actor=AGENT_ACTOR) for one in settings.gateways
-        ]
-        self._gateways = Gateways(clients, time.monotonic)
+        discovery = Discovery(settings.gateways, actor=AGENT_ACTOR, now_s=time.monotonic)
+        self._gateways = Gateways(discovery, time.monotonic)
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None
         self._journal: Journal | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic, process_time
 
@@ -21,6 +21,7 @@ from agent.publisher import Gateways, View
 from agent.release import Picture, Publish, Release, Remember, Renew, Write
 from agent.sentence import sentence
 from agent.stepper import reconcile
+from agent.unreleased import first_plan
 from agent.verbs import found_running
 
 log = logging.getLogger(__name__)
@@ -150,6 +151,7 @@ class Loop:
             kept = {one.release.route: one for one in await self._memory.newest()}
             for route in view.routes.keys() - kept.keys():
                 await self._adopt(route, view)
+            await self._bring_first_plans(view, kept)
             await asyncio.gather(*(self._tend(one, view) for one in kept.values()))
             self._forget({one.release.id for one in kept.values()})
         except MemoryUnavailable as error:
@@ -161,7 +163,7 @@ class Loop:
 
     async def _lead(self) -> bool:
         asked_s = self._clocks.monotonic_s()
-        leads = await self._memory.lead(self._holder, self._clocks.unix_s(), LEADER_TTL_S)
+        leads = await self._memory.lead(self._holder, LEADER_TTL_S)
         was = self._metrics_leader(leads=leads)
         if leads:
             self._leads_until_s = asked_s + LEADER_TTL_S - CLOCK_SKEW_S
@@ -222,7 +224,7 @@ class Loop:
                     now_s = self._clocks.unix_s()
                     after = replace(after, canary_requests=canary_requests)
                     revision = await self._memory.change(
-                        after, change, revision=revision, now_s=now_s, leader=self._holder
+                        after, change, revision=revision, at_s=now_s, leader=self._holder
                     )
                     if after.phase is not release.phase:
                         self._metrics.count_ended(after)
@@ -245,6 +247,17 @@ class Loop:
         except (RouteTaken, Outdated):
             log.info("%s: a release was started meanwhile", route)
         self.wake()
+
+    async def _bring_first_plans(self, view: View, kept: Mapping[str, Kept]) -> None:
+        """To managed routes that no release intends anything for."""
+        for route, sights in view.routes.items():
+            if route in kept and kept[route].release.plan is not None:
+                continue
+            publish = first_plan(sights)
+            if publish is not None and self.leads:
+                log.info("%s: first plan to %s", route, ", ".join(publish.gateways))
+                for problem in await self._gateways.publish(publish):
+                    self._fail("gateway", f"{route}: {problem}")
 
     # ---- small parts ---------------------------------------------------------------------------
 

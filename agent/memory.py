@@ -1,16 +1,16 @@
 """What the agent remembers, in a database: releases, their history, and which agent acts.
 
 Every change is a compare-and-set on the release's revision, in one transaction with its journal
-entry and with the check that we still lead. The engine is synchronous and lives in one thread.
+entry, its notices and the check that we still lead. The engine is synchronous and lives in one
+thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,56 +18,26 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from agent.database import MemoryUnavailable, first_line, in_order, now_s, open_engine
+from agent.database import events as _events
+from agent.database import leader as _leader
+from agent.database import notices as _notices
+from agent.database import releases as _releases
 from agent.moments import iso
 from agent.release import Change, Release
 from mlops.contracts.release import ReleaseEvent
+
+__all__ = ["Due", "Kept", "Memory", "MemoryUnavailable", "NotLeader", "Outdated", "RouteTaken"]
 
 T = TypeVar("T")
 
 MAX_PENDING = 64
 """Calls waiting for the one thread; each takes about a millisecond. Past this we refuse."""
 
-BUSY_TIMEOUT_S = 5.0
-"""How long SQLite waits for another process's transaction."""
-
 MAX_LISTED = 500
 """Releases or events in one answer."""
 
-_tables = sa.MetaData()
-
-_releases = sa.Table(
-    "releases",
-    _tables,
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("route", sa.String(255), nullable=False, index=True),
-    sa.Column("active_route", sa.String(255), unique=True),  # NULL once ended: one at a time
-    sa.Column("revision", sa.Integer, nullable=False),
-    sa.Column("started_at_s", sa.Double, nullable=False),
-    sa.Column("body", sa.LargeBinary, nullable=False),
-)
-_events = sa.Table(
-    "release_events",
-    _tables,
-    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("release_id", sa.String(64), nullable=False, index=True),
-    sa.Column("route", sa.String(255), nullable=False),
-    sa.Column("at_s", sa.Double, nullable=False),
-    sa.Column("body", sa.LargeBinary, nullable=False),
-    sqlite_autoincrement=True,  # a sequence number is never used twice
-)
-_leader = sa.Table(
-    "leader",
-    _tables,
-    sa.Column("name", sa.String(32), primary_key=True),
-    sa.Column("holder", sa.String(128), nullable=False),
-    sa.Column("expires_at_s", sa.Double, nullable=False),
-)
-
 LEADER = "agent"
-
-
-class MemoryUnavailable(Exception):
-    """The database does not answer; nothing was remembered, or it is unknown. Try again."""
 
 
 class Outdated(Exception):
@@ -94,34 +64,33 @@ class Kept:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A notice to deliver now, and how often that was tried."""
+
+    target: str
+    event: ReleaseEvent
+    attempts: int
+
+
 class Memory:
     """All methods but `open` run the database in its own thread and can be awaited."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, targets: Sequence[str] = ()) -> None:
+        """`targets` name who is told of each transition."""
         self._engine = engine
+        self._targets = tuple(targets)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="memory")
         self._pending = 0
 
     @classmethod
-    def open(cls, url: str) -> Memory:
+    def open(cls, url: str, targets: Sequence[str] = ()) -> Memory:
         """Connect and create what is missing. Blocks: at start only.
 
         Raises:
             MemoryUnavailable: the database cannot be opened.
         """
-        is_sqlite = url.startswith("sqlite")
-        arguments: dict[str, Any] = {"timeout": BUSY_TIMEOUT_S} if is_sqlite else {}
-        try:
-            if is_sqlite:
-                _make_private(sa.engine.make_url(url).database)
-            engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=not is_sqlite)
-            if is_sqlite:
-                sa.event.listen(engine, "connect", _prepare_sqlite)
-            _tables.create_all(engine)
-        except (SQLAlchemyError, ImportError, OSError) as error:
-            shown = sa.engine.make_url(url).render_as_string(hide_password=True)
-            raise MemoryUnavailable(f"memory {shown}: {_first_line(error)}") from error
-        return cls(engine)
+        return cls(open_engine(url), targets)
 
     async def close(self) -> None:
         await self._run_in_thread(self._engine.dispose)
@@ -129,15 +98,19 @@ class Memory:
 
     # ---- leading -------------------------------------------------------------------------------
 
-    async def lead(self, holder: str, now_s: float, ttl_s: float) -> bool:
-        """Take or keep the leader's lease; False while another holds it."""
+    async def lead(self, holder: str, ttl_s: float) -> bool:
+        """Take or keep the leader's lease; False while another holds it.
+
+        The database's clock decides, so agents with wrong clocks agree.
+        """
 
         def act(connection: Connection) -> bool:
-            free = (_leader.c.holder == holder) | (_leader.c.expires_at_s <= now_s)
+            now = now_s(connection)
+            free = (_leader.c.holder == holder) | (_leader.c.expires_at_s <= now)
             taken = connection.execute(
                 sa.update(_leader)
                 .where(_leader.c.name == LEADER, free)
-                .values(holder=holder, expires_at_s=now_s + ttl_s)
+                .values(holder=holder, expires_at_s=now + ttl_s)
             )
             if taken.rowcount:
                 return True
@@ -145,7 +118,7 @@ class Memory:
             if known is not None:
                 return False
             connection.execute(
-                sa.insert(_leader).values(name=LEADER, holder=holder, expires_at_s=now_s + ttl_s)
+                sa.insert(_leader).values(name=LEADER, holder=holder, expires_at_s=now + ttl_s)
             )
             return True
 
@@ -164,7 +137,7 @@ class Memory:
 
     # ---- releases ------------------------------------------------------------------------------
 
-    async def create(self, release: Release, change: Change, now_s: float) -> None:
+    async def create(self, release: Release, change: Change, at_s: float) -> None:
         """Remember a new release.
 
         Raises:
@@ -188,9 +161,12 @@ class Memory:
                     body=msgspec.json.encode(release),
                 )
             )
-            _journal(connection, release, change, now_s)
+            _journal(connection, release, change, at_s, self._targets)
 
-        await self._transact(act)
+        try:
+            await self._transact(act)
+        except Outdated as error:  # another agent created one at this moment
+            raise RouteTaken("one that was started just now") from error
 
     async def change(
         self,
@@ -198,7 +174,7 @@ class Memory:
         change: Change | None,
         *,
         revision: int,
-        now_s: float,
+        at_s: float,
         leader: str | None,
     ) -> int:
         """Compare and set; returns the new revision. With `leader`, only while it leads.
@@ -211,9 +187,9 @@ class Memory:
         def act(connection: Connection) -> int:
             if leader is not None:
                 held = connection.execute(
-                    sa.select(_leader.c.holder).where(
-                        _leader.c.holder == leader, _leader.c.expires_at_s > now_s
-                    )
+                    sa.select(_leader.c.holder)
+                    .where(_leader.c.holder == leader, _leader.c.expires_at_s > now_s(connection))
+                    .with_for_update(read=True)  # nobody takes over before this is committed
                 ).first()
                 if held is None:
                     raise NotLeader(leader)
@@ -229,7 +205,7 @@ class Memory:
             if not done.rowcount:
                 raise Outdated(release.id)
             if change is not None:
-                _journal(connection, release, change, now_s)
+                _journal(connection, release, change, at_s, self._targets)
             return revision + 1
 
         return await self._transact(act)
@@ -269,18 +245,51 @@ class Memory:
         query = query.order_by(_events.c.sequence).limit(min(limit, MAX_LISTED))
 
         def act(connection: Connection) -> list[ReleaseEvent]:
-            return [
-                msgspec.structs.replace(
-                    msgspec.json.decode(row.body, type=ReleaseEvent), sequence=row.sequence
-                )
-                for row in connection.execute(query)
-            ]
+            return [_event(row) for row in connection.execute(query)]
 
         return await self._transact(act)
 
     async def last_sequence(self) -> int:
         def act(connection: Connection) -> int:
             return int(connection.scalar(sa.select(sa.func.max(_events.c.sequence))) or 0)
+
+        return await self._transact(act)
+
+    # ---- notices: an outbox, filled in the transaction that remembers the transition -----------
+
+    async def due(self, at_s: float, limit: int) -> list[Due]:
+        """Notices whose next attempt is at `at_s` or before, oldest first."""
+        query = (
+            sa.select(_notices.c.target, _notices.c.attempts, _events.c.sequence, _events.c.body)
+            .join(_events, _events.c.sequence == _notices.c.sequence)
+            .where(_notices.c.next_at_s <= at_s, _notices.c.target.in_(self._targets))
+            .order_by(_notices.c.sequence)
+            .limit(limit)
+        )
+
+        def act(connection: Connection) -> list[Due]:
+            return [Due(row.target, _event(row), row.attempts) for row in connection.execute(query)]
+
+        return await self._transact(act)
+
+    async def told(self, target: str, sequence: int) -> None:
+        """That notice is done with."""
+        await self._transact(lambda c: _drop(c, target, sequence))
+
+    async def tell_later(self, target: str, sequence: int, next_at_s: float) -> None:
+        """Count a failed attempt, and when to try again."""
+        again = (
+            sa.update(_notices)
+            .where(_notices.c.target == target, _notices.c.sequence == sequence)
+            .values(attempts=_notices.c.attempts + 1, next_at_s=next_at_s)
+        )
+        await self._transact(lambda c: _run(c, again))
+
+    async def untold(self) -> int:
+        """Notices that wait."""
+
+        def act(connection: Connection) -> int:
+            return int(connection.scalar(sa.select(sa.func.count()).select_from(_notices)) or 0)
 
         return await self._transact(act)
 
@@ -301,9 +310,9 @@ class Memory:
                 with self._engine.begin() as connection:
                     return act(connection)
             except IntegrityError as error:
-                raise Outdated(_first_line(error)) from error
+                raise Outdated(first_line(error)) from error
             except SQLAlchemyError as error:
-                raise MemoryUnavailable(f"memory: {_first_line(error)}") from error
+                raise MemoryUnavailable(f"memory: {first_line(error)}") from error
 
         return await self._run_in_thread(run)
 
@@ -321,12 +330,29 @@ def _select() -> sa.Select[Any]:
     return sa.select(_releases.c.body, _releases.c.revision)
 
 
-def _journal(connection: Connection, release: Release, change: Change, now_s: float) -> None:
+def _event(row: Any) -> ReleaseEvent:
+    event = msgspec.json.decode(row.body, type=ReleaseEvent)
+    return msgspec.structs.replace(event, sequence=row.sequence)
+
+
+def _run(connection: Connection, statement: sa.Executable) -> None:
+    connection.execute(statement)
+
+
+def _drop(connection: Connection, target: str, sequence: int) -> None:
+    found = (_notices.c.target == target) & (_notices.c.sequence == sequence)
+    connection.execute(sa.delete(_notices).where(found))
+
+
+def _journal(
+    connection: Connection, release: Release, change: Change, at_s: float, targets: Sequence[str]
+) -> None:
+    in_order(connection)
     event = ReleaseEvent(
         sequence=0,
         release_id=release.id,
         route=release.route,
-        at=iso(now_s),
+        at=iso(at_s),
         kind=change.kind,
         actor=change.actor,
         from_share_bp=change.from_share_bp,
@@ -334,34 +360,18 @@ def _journal(connection: Connection, release: Release, change: Change, now_s: fl
         reason=change.reason,
         detail=change.detail,
     )
-    connection.execute(
-        sa.insert(_events).values(
-            release_id=release.id,
-            route=release.route,
-            at_s=now_s,
-            body=msgspec.json.encode(event),
+    added = connection.execute(
+        sa.insert(_events)
+        .values(
+            release_id=release.id, route=release.route, at_s=at_s, body=msgspec.json.encode(event)
         )
+        .returning(_events.c.sequence)
     )
-
-
-def _make_private(database: str | None) -> None:
-    """Plans may carry an upstream's credentials in their headers."""
-    if database and database != ":memory:":
-        path = Path(database)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute(
-        "PRAGMA synchronous=FULL"
-    )  # intent must survive a power cut before it is acted on
-    cursor.close()
-
-
-def _first_line(error: Exception) -> str:
-    """SQLAlchemy appends the statement and its values, which may be anything."""
-    cause = getattr(error, "orig", None) or error
-    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+    sequence = added.scalar_one()
+    if change.is_transition:
+        for target in targets:
+            connection.execute(
+                sa.insert(_notices).values(
+                    target=target, sequence=sequence, attempts=0, next_at_s=at_s
+                )
+            )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from agent.discovery import Discovery
 from agent.release import Publish, Renew, Sight
 from mlops.contracts.api import RouteStatus
 from mlops.deployment.errors import GatewayError, StaleGeneration
@@ -27,18 +28,23 @@ class View:
 class Gateways:
     """All gateways of this agent. One that fails holds nobody up longer than a client's timeout."""
 
-    def __init__(self, clients: Sequence[GatewayClient], now_s: Callable[[], float]) -> None:
+    def __init__(self, discovery: Discovery, now_s: Callable[[], float]) -> None:
         """`now_s` is monotonic."""
-        self._clients: Mapping[str, GatewayClient] = {client.url: client for client in clients}
+        self._discovery = discovery
         self._now_s = now_s
-        self._heard_s: dict[str, float] = dict.fromkeys(self._clients, now_s())
-        """Before the first answer: since we started, as its lease may have begun just then."""
+        self._heard_s: dict[str, float] = {}
+        """Before the first answer: since it was known, as its lease may have begun just then."""
+        self._lease_s: dict[str, float] = {}
+        """By gateway, the longest lease among the plans it was last seen with."""
 
     async def close(self) -> None:
-        await asyncio.gather(*(client.close() for client in self._clients.values()))
+        await self._discovery.close()
 
     async def look(self) -> View:
         """What is live on every route of every gateway."""
+        await self._discovery.refresh(lambda url: self._lease_s.get(url, 0.0))
+        clients = dict(self._discovery.clients)
+        self._heard_s = {url: self._heard_s.get(url, self._now_s()) for url in clients}
         routes: dict[str, list[Sight]] = {}
         silent: list[Sight] = []
 
@@ -51,10 +57,12 @@ class Gateways:
                 silent.append(sight)
                 return
             self._heard_s[client.url] = self._now_s()
+            leases_s = [status.lease.lease_s for status in statuses if status.lease is not None]
+            self._lease_s[client.url] = max(leases_s, default=0.0)
             for status in statuses:
                 routes.setdefault(status.plan.route, []).append(_sight(client.url, status))
 
-        await asyncio.gather(*map(one, self._clients.values()))
+        await asyncio.gather(*map(one, clients.values()))
         return View({route: tuple(sights) for route, sights in routes.items()}, tuple(silent))
 
     async def publish(self, write: Publish) -> list[str]:
@@ -77,8 +85,11 @@ class Gateways:
         self, urls: Sequence[str], call: Callable[[GatewayClient], Awaitable[None]]
     ) -> list[str]:
         async def one(url: str) -> str:
+            client = self._discovery.clients.get(url)
+            if client is None:
+                return ""  # it has left meanwhile
             try:
-                await call(self._clients[url])
+                await call(client)
             except StaleGeneration as error:
                 return f"{error} (the next cycle looks again)"
             except GatewayError as error:

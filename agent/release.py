@@ -199,6 +199,11 @@ class Change:
     to_share_bp: int = 0
     detail: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_transition(self) -> bool:
+        """Something happened to the release; a command that was only noted is none."""
+        return self.kind.startswith("release.")
+
 
 @dataclass(frozen=True, slots=True)
 class Remember:

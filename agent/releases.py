@@ -104,7 +104,7 @@ class Releases:
             noted = ask(kept.release, verb, by, reason, now_s)
             try:
                 await self._memory.change(
-                    noted.release, noted.change, revision=kept.revision, now_s=now_s, leader=None
+                    noted.release, noted.change, revision=kept.revision, at_s=now_s, leader=None
                 )
             except Outdated:
                 continue

@@ -26,6 +26,8 @@ class GatewaySettings:
     url: str
     """Of the admin port."""
     token: str = field(default="", repr=False)
+    is_name: bool = False
+    """The URL's host is a DNS name, and every address of it is a gateway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +49,15 @@ class _TokenFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _GatewayFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    url: str
+    url: str = ""
+    dns: str = ""
     token: _TokenFile | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.url) == bool(self.dns):
+            raise ValueError(
+                "expected either url, one gateway, or dns, a name that has the address of each"
+            )
 
 
 class _TokensFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,7 +108,11 @@ def _settings(given: _AgentFile, environ: Mapping[str, str]) -> AgentSettings:
         port=port,
         memory=given.memory if "://" in given.memory else f"sqlite:///{given.memory}",
         gateways=tuple(
-            GatewaySettings(url=_url(one.url), token=_token(one.token, environ) or "")
+            GatewaySettings(
+                url=_url(one.url or one.dns),
+                token=_token(one.token, environ) or "",
+                is_name=bool(one.dns),
+            )
             for one in given.gateways
         ),
         operator_token=operator,

@@ -41,6 +41,9 @@ from mlops.contracts.plan import RoutePlan
 FRESH_S = 15.0
 """Evidence older than this is no evidence: three default blocks."""
 
+AHEAD_S = 5.0
+"""A log further ahead than this of our own clock has another clock: its age cannot be told."""
+
 INVALID_LIMIT_S = 30 * 60.0
 """Longest time on evidence that cannot be trusted, before the release ends without blame."""
 
@@ -298,14 +301,18 @@ def _missing_at_weight(release: Release, policy: Policy, picture: Picture) -> st
 
 def is_fresh(picture: Picture) -> bool:
     """Is there evidence, up to a few seconds ago?"""
-    return picture.judgement is not None and picture.now_s - picture.closed_through_s <= FRESH_S
+    age_s = picture.now_s - picture.closed_through_s
+    return picture.judgement is not None and -AHEAD_S <= age_s <= FRESH_S
 
 
 def age(picture: Picture) -> str:
     """How old the evidence is, as a phrase."""
     if picture.judgement is None or not picture.closed_through_s:
         return "there is no evidence"
-    return f"no evidence for {picture.now_s - picture.closed_through_s:.0f} s"
+    age_s = picture.now_s - picture.closed_through_s
+    if age_s < -AHEAD_S:
+        return f"clocks apart: the log is {-age_s:.0f} s ahead of this agent's clock"
+    return f"no evidence for {age_s:.0f} s"
 
 
 def observed_s(release: Release, picture: Picture) -> float:

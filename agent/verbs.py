@@ -37,7 +37,7 @@ def ask(release: Release, verb: Verb, by: str, reason: str, now_s: float) -> Rem
         raise Conflict(f"release {release.id}: {problem}")
     share_bp = candidate_share_bp(release, release.plan)
     change = Change(
-        kind=f"asked.{verb.value}",
+        kind="release.paused" if verb is Verb.PAUSE else f"asked.{verb.value}",
         actor=by,
         reason=reason,
         from_share_bp=share_bp,

@@ -19,6 +19,7 @@ from pathlib import Path
 import clickhouse_connect
 from msgspec.structs import replace
 
+from agent.discovery import Discovery
 from agent.journal import Journal
 from agent.loop import Clocks, Loop
 from agent.memory import Memory
@@ -28,11 +29,11 @@ from agent.policy import Policy
 from agent.policy_file import to_document
 from agent.publisher import Gateways
 from agent.release import Change, Release
+from agent.settings import GatewaySettings
 from bench.report import Measured, write
 from mlops.contracts.api import AGENT_ACTOR
 from mlops.contracts.plan import Slot
 from mlops.contracts.tally import Tally, TallyEntry
-from mlops.deployment.gateway_client import GatewayClient
 from mlops.feature_store.log import FeatureLog
 from mlops.local.stack import ANY_PORTS, Stack
 
@@ -104,8 +105,9 @@ class Bench:
         self.start = start
         self.now = start + HOUR_S
         token = stack.secrets["GATEWAY_OPERATOR_TOKEN"]
-        client = GatewayClient(stack.addresses["admin"], token, actor=AGENT_ACTOR)
-        self.gateways = Gateways([client], time.monotonic)
+        admin = GatewaySettings(url=stack.addresses["admin"], token=token)
+        discovery = Discovery([admin], actor=AGENT_ACTOR, now_s=time.monotonic)
+        self.gateways = Gateways(discovery, time.monotonic)
 
     def loop(self) -> tuple[Loop, Journal]:
         """As after a restart: nothing is known but what the database holds."""
@@ -141,7 +143,7 @@ class Bench:
         shares = {GENERATION: CANARY_SHARE_BP}
         begun = replace(kept.release, shares=shares, in_force_since_s=float(self.start))
         await self._memory.change(
-            begun, None, revision=kept.revision, now_s=float(self.now), leader=None
+            begun, None, revision=kept.revision, at_s=float(self.now), leader=None
         )
 
     async def next_second(self) -> None:

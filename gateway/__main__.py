@@ -11,6 +11,7 @@ from pathlib import Path
 import uvloop
 
 from gateway.app import serve
+from gateway.worker_link import CannotStart
 
 
 def main() -> int:
@@ -24,7 +25,7 @@ def main() -> int:
     )
     try:
         uvloop.run(serve(arguments.config, os.environ))  # noqa: TID251 - the one place
-    except (ValueError, OSError) as exc:
+    except (ValueError, OSError, CannotStart) as exc:
         sys.stderr.write(f"gateway: {exc}\n")
         return 2
     return 0

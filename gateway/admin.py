@@ -20,6 +20,7 @@ from gateway.metrics import Metrics
 from gateway.openapi import openapi_document
 from gateway.plan_store import NotStored
 from gateway.plans import EmptySlot, NoLease, StaleGeneration, UnknownRoute
+from gateway.worker_link import NotTaken
 from mlops.contracts.api import (
     AGENT_ACTOR,
     LeaseRenewal,
@@ -45,13 +46,17 @@ class BadConfig(ValueError):
 class Readiness:
     """Why the gateway is not ready; empty when it is."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, serves: Callable[[], bool]) -> None:
+        """`serves` says whether there is any worker."""
         self._control = control
+        self._serves = serves
         self.draining = False
 
     def reasons(self) -> list[str]:
         if self.draining:
             return ["draining: the process was asked to end"]
+        if not self._serves():
+            return ["no worker serves: the log says why they end"]
         now_s = self._control.now_s()
         book = self._control.book
         return [
@@ -121,18 +126,19 @@ class Admin:
         )
 
     async def _get_metrics(self, request: web.Request) -> web.Response:
-        body, content_type = self._metrics.render(request.headers.get("Accept", ""))
+        counts = await self._control.count()
+        body, content_type = self._metrics.render(request.headers.get("Accept", ""), counts)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _get_openapi(self, _: web.Request) -> web.Response:
         return web.Response(body=self._openapi, content_type="application/json")
 
     async def _get_routes(self, request: web.Request) -> web.Response:
-        routes = [self._control.status(route) for route in self._control.book.routes]
+        routes = await self._control.statuses()
         return json_answer({"routes": [_visible(status, request[ROLE]) for status in routes]})
 
     async def _get_route(self, request: web.Request) -> web.Response:
-        return _status(request, self._control.status(_route(request)))
+        return _status(request, await self._control.status(_route(request)))
 
     async def _get_weights(self, request: web.Request) -> web.Response:
         return json_answer(self._control.weights(_route(request)))
@@ -197,6 +203,7 @@ _PROBLEM_OF: dict[type[Exception], tuple[int, str]] = {
     EmptySlot: (409, "conflict"),
     NothingToRestore: (409, "conflict"),
     Unhealthy: (409, "unhealthy"),
+    NotTaken: (503, "not_taken"),
     BadConfig: (422, "bad_config"),
     NotStored: (507, "not_stored"),
 }

@@ -20,14 +20,15 @@ from typing import Final
 PACKAGE: Final = Path(__file__).resolve().parent
 
 MODULES: Final = (
-    "client_rules",
+    "attempts",
     "counters",
     "deadlines",
     "downstream",
+    "event_stream",
     "exchange",
     "flow",
-    "forwarding",
     "framing",
+    "keys",
     "lanes",
     "plain",
     "pool",

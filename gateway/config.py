@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 
-from gateway.config_clients import clients
 from gateway.config_file import (
     AdminFile,
     EnvironmentValue,
     GatewayFile,
     MatchFile,
+    NeverCanaryFile,
     RecordFile,
     RetryFile,
     RouteFile,
@@ -21,12 +22,13 @@ from gateway.config_file import (
     StickyFile,
     decode,
 )
-from gateway.file_values import parse_address
+from gateway.file_values import Percent, parse_address
 from gateway.settings import (
     Address,
     AdminSettings,
     GatewaySettings,
     MatchSettings,
+    NeverCanarySettings,
     RecordSettings,
     RetrySettings,
     RouteSettings,
@@ -34,6 +36,7 @@ from gateway.settings import (
     StickySettings,
     TimeoutSettings,
 )
+from gateway.upstreams_file import breaker_settings, upstream_settings
 from mlops.contracts.plan import MAX_CANARY_SHARE_BP, Slot
 from mlops.contracts.slot_values import TOKEN
 
@@ -41,6 +44,8 @@ MAX_FILE_BYTES = 1024 * 1024
 """A thousand routes are a quarter of this."""
 MAX_ATTEMPTS = 5
 """Past this a retry only adds load to servers that are already failing."""
+MAX_WORKERS = 256
+"""Each takes a core; no machine in sight has more."""
 MAX_BODIES_BYTES = 1024 * 1024
 """Longest part of a body that may be kept; the spool's segments are sized for it."""
 ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -106,16 +111,17 @@ def _gateway(file: GatewayFile, environ: Mapping[str, str]) -> GatewaySettings:
         state_dir=Path(file.state),
         routes=tuple(routes),
         spool=spool,
-        clients=clients(file.limits, file.forwarded),
+        workers=_workers(file.workers),
     )
 
 
+def _workers(count: int) -> int:
+    if not 0 <= count <= MAX_WORKERS:
+        raise ValueError(f"workers: expected 0 (one for each core) to {MAX_WORKERS}, got {count}")
+    return count or len(os.sched_getaffinity(0))
+
+
 def _refuse_what_is_not_built(file: GatewayFile) -> None:
-    if file.workers != 1:
-        raise ValueError(
-            f"workers: this version runs one worker process; expected 1, got {file.workers}. "
-            "Start several gateways to use more cores"
-        )
     if file.tls is not None:
         raise ValueError(
             "tls: this version does not end TLS; put a TLS proxy in front and leave it out"
@@ -198,9 +204,10 @@ def _route(file: RouteFile, path: str, environ: Mapping[str, str]) -> RouteSetti
     if file.model == "":
         raise ValueError(f"{path}.model: expected the name of a model, got an empty text")
     canary, share_bp = None, 0
+    max_canary_share_bp = _basis_points(file.max_canary, f"{path}.max_canary")
     if file.canary is not None:
         canary = _slot(file.canary, f"{path}.canary", environ)
-        share_bp = _share_bp(file, f"{path}.canary.weight")
+        share_bp = _share_bp(file, f"{path}.canary.weight", max_canary_share_bp)
     return RouteSettings(
         name=file.name,
         model=file.model or file.name,
@@ -211,32 +218,45 @@ def _route(file: RouteFile, path: str, environ: Mapping[str, str]) -> RouteSetti
         managed=file.managed,
         sticky=_sticky(file.sticky, f"{path}.sticky"),
         override=file.override,
+        never_canary=_never_canary(file.never_canary, f"{path}.never_canary"),
+        max_canary_share_bp=max_canary_share_bp,
         timeouts=TimeoutSettings(
             connect_s=file.timeouts.connect.seconds,
             first_byte_s=file.timeouts.first_byte.seconds,
             idle_s=file.timeouts.idle.seconds,
+            total_s=file.timeouts.total.seconds if file.timeouts.total is not None else None,
         ),
+        upstream=upstream_settings(file, path),
+        circuit_breaker=breaker_settings(file.circuit_breaker, f"{path}.circuit_breaker"),
         retry=_retry(file.retry, f"{path}.retry"),
         record=_record(file.record, f"{path}.record"),
     )
 
 
-def _share_bp(file: RouteFile, path: str) -> int:
+def _share_bp(file: RouteFile, path: str, max_share_bp: int) -> int:
     assert file.canary is not None
-    weight = file.canary.weight.percent
-    share_bp = round(weight * 100)
-    if share_bp > MAX_CANARY_SHARE_BP:
+    share_bp = _basis_points(file.canary.weight, path)
+    if share_bp > max_share_bp:
         raise ValueError(
-            f"{path}: expected at most {MAX_CANARY_SHARE_BP / 100:g} so that a control remains, "
-            f"got {weight:g}"
+            f"{path}: expected at most max_canary, {max_share_bp / 100:g}, got {share_bp / 100:g}"
         )
-    if abs(share_bp - weight * 100) > 1e-6:
-        raise ValueError(f"{path}: expected at most two decimals, got {weight:g}")
     if file.managed and share_bp:
         raise ValueError(
             f"{path}: the route is managed, its weight comes from the agent; expected 0 or "
-            f"no weight, got {weight:g}"
+            f"no weight, got {share_bp / 100:g}"
         )
+    return share_bp
+
+
+def _basis_points(weight: Percent, path: str) -> int:
+    share_bp = round(weight.percent * 100)
+    if share_bp > MAX_CANARY_SHARE_BP:
+        raise ValueError(
+            f"{path}: expected at most {MAX_CANARY_SHARE_BP / 100:g} so that a control remains, "
+            f"got {weight.percent:g}"
+        )
+    if abs(share_bp - weight.percent * 100) > 1e-6:
+        raise ValueError(f"{path}: expected at most two decimals, got {weight.percent:g}")
     return share_bp
 
 
@@ -272,6 +292,21 @@ def _sticky(file: StickyFile, path: str) -> StickySettings:
         raise ValueError(f"{path}.json: expected a JSON pointer such as /user, got {file.json!r}")
     header = file.header.lower() if file.header is not None else None
     return StickySettings(header=header, cookie=file.cookie, json=file.json)
+
+
+def _never_canary(file: NeverCanaryFile, path: str) -> NeverCanarySettings:
+    if file.header is not None and not TOKEN.fullmatch(file.header):
+        raise ValueError(f"{path}.header: expected the name of a header, got {file.header!r}")
+    if bool(file.values) != (file.header is not None):
+        raise ValueError(f"{path}: expected header and values together, or neither")
+    for key, texts in (("keys", file.keys), ("values", file.values)):
+        if not all(texts):
+            raise ValueError(f"{path}.{key}: expected texts, got an empty one")
+    return NeverCanarySettings(
+        keys=frozenset(text.encode() for text in file.keys),
+        header=file.header.lower() if file.header is not None else None,
+        values=frozenset(text.encode() for text in file.values),
+    )
 
 
 def _retry(file: RetryFile, path: str) -> RetrySettings:

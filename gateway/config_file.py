@@ -9,13 +9,11 @@ from typing import Any, get_args
 import msgspec
 
 from gateway.file_values import Duration, Percent, Size, decode_value, read_yaml
+from gateway.file_values import FileKeys as _File
+from gateway.upstreams_file import UpstreamKeys
 
 _PATH_IN_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
-
-
-class _File(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Base of everything in the file: an unknown key is an error."""
 
 
 class EnvironmentValue(_File):
@@ -37,20 +35,6 @@ class TlsFile(_File):
     key: str
 
 
-class LimitsFile(_File):
-    connections: int = 10_000
-    target: Size = msgspec.field(default_factory=lambda: Size("8KiB"))
-    headers: Size = msgspec.field(default_factory=lambda: Size("32KiB"))
-    body: Size | None = None
-
-
-class ForwardedFile(_File):
-    mode: str = "replace"
-    form: str = "x-forwarded"
-    trusted: list[str] = []
-    via: str | None = None
-
-
 class SpoolFile(_File):
     dir: str
     limit: Size = msgspec.field(default_factory=lambda: Size("2GiB"))
@@ -59,13 +43,13 @@ class SpoolFile(_File):
 class MatchFile(_File):
     host: str | None = None
     prefix: str = "/"
-    methods: list[str] = []
+    methods: list[str] = msgspec.field(default_factory=list)
 
 
 class SlotFile(_File):
     version: str
     endpoints: list[str]
-    headers: dict[str, str | EnvironmentValue] = {}
+    headers: dict[str, str | EnvironmentValue] = msgspec.field(default_factory=dict)
 
 
 class CanaryFile(SlotFile):
@@ -78,10 +62,17 @@ class StickyFile(_File):
     json: str | None = None
 
 
+class NeverCanaryFile(_File):
+    keys: list[str] = msgspec.field(default_factory=list)
+    header: str | None = None
+    values: list[str] = msgspec.field(default_factory=list)
+
+
 class TimeoutsFile(_File):
     connect: Duration = msgspec.field(default_factory=lambda: Duration("1s"))
     first_byte: Duration = msgspec.field(default_factory=lambda: Duration("60s"))
     idle: Duration = msgspec.field(default_factory=lambda: Duration("60s"))
+    total: Duration | None = None
 
 
 class RetryFile(_File):
@@ -101,7 +92,7 @@ class RecordFile(_File):
     sample: Percent = msgspec.field(default_factory=lambda: Percent(100))
 
 
-class RouteFile(_File):
+class RouteFile(UpstreamKeys, kw_only=True):
     name: str
     match: MatchFile
     stable: SlotFile
@@ -110,6 +101,8 @@ class RouteFile(_File):
     canary: CanaryFile | None = None
     sticky: StickyFile = msgspec.field(default_factory=StickyFile)
     override: bool = False
+    never_canary: NeverCanaryFile = msgspec.field(default_factory=NeverCanaryFile)
+    max_canary: Percent = msgspec.field(default_factory=lambda: Percent(95))
     timeouts: TimeoutsFile = msgspec.field(default_factory=TimeoutsFile)
     retry: RetryFile = msgspec.field(default_factory=RetryFile)
     mirror: MirrorFile = msgspec.field(default_factory=MirrorFile)
@@ -121,8 +114,6 @@ class GatewayFile(_File):
     listen: str | list[str] = "127.0.0.1:8000"
     tls: TlsFile | None = None
     workers: int = 1
-    limits: LimitsFile = msgspec.field(default_factory=LimitsFile)
-    forwarded: ForwardedFile = msgspec.field(default_factory=ForwardedFile)
     admin: AdminFile = msgspec.field(default_factory=AdminFile)
     state: str = "var/gateway"
     spool: SpoolFile | None = None

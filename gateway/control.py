@@ -1,28 +1,29 @@
 """What an operator or the agent can do to a route, in the order that survives a crash.
 
-Every change is: check, store on disk, put in force, answer. Changes are made one after another.
+Every change is: check, have every worker try it, store on disk, put in force in all of them,
+answer. Changes are made one after another.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from gateway.file_values import parse_endpoint
+from gateway.counts import Counts
 from gateway.plan_store import NotStored, PlanStore
-from gateway.plans import Origin, PlanBook, StoredPlan
+from gateway.plans import Origin, PlanBook, StoredPlan, in_force
 from gateway.routing import LivePlan
 from mlops.contracts.api import (
-    ArmCounters,
     LeaseRenewal,
     RollbackRequest,
     RouteStatus,
-    UpstreamHealth,
     Weights,
 )
 from mlops.contracts.plan import FULL_SHARE_BP, RoutePlan, Slot
+from mlops.contracts.slot_values import parse_endpoint
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +31,22 @@ PROBE_TIMEOUT_S = 1.0
 """A server on the same network that has not accepted a connection by then is not there."""
 
 
+Commits = Callable[[], Awaitable[None]]
+
+
 class DataPlane(Protocol):
-    """The part of the proxy that control needs."""
+    """Whoever serves clients with the plans: the workers."""
 
     @property
-    def in_flight(self) -> int: ...
-    def apply(self, live: LivePlan) -> None: ...
-    def arms(self, route: str) -> dict[str, ArmCounters]: ...
-    def upstreams(self, route: str) -> dict[str, list[UpstreamHealth]]: ...
+    def changing(self) -> asyncio.Lock:
+        """Held for every change, from check to commit."""
+        ...
+
+    def prepared(self, plans: Sequence[LivePlan]) -> AbstractAsyncContextManager[Commits]:
+        """They can all be put in force, and are by calling what is given. Raises NotTaken."""
+        ...
+
+    async def count(self) -> Counts: ...
 
 
 class Unhealthy(RuntimeError):
@@ -50,22 +59,30 @@ class Control:
     def __init__(
         self, plane: DataPlane, book: PlanBook, store: PlanStore, clock: Callable[[], float]
     ) -> None:
-        """`clock` is the monotonic clock that the proxy decides with, in seconds."""
+        """`clock` is the monotonic clock that the workers decide with, in seconds."""
         self.book = book
         self._plane = plane
         self._store = store
         self._clock = clock
-        self._changing = asyncio.Lock()
-
-    @property
-    def in_flight(self) -> int:
-        return self._plane.in_flight
 
     def now_s(self) -> float:
         return self._clock()
 
-    def status(self, route: str) -> RouteStatus:
+    async def status(self, route: str) -> RouteStatus:
         """What is live. Raises UnknownRoute."""
+        self.book.live(route)
+        return self._status(route, await self._plane.count())
+
+    async def statuses(self) -> list[RouteStatus]:
+        """Of every route, in the file's order."""
+        counts = await self._plane.count()
+        return [self._status(route, counts) for route in self.book.routes]
+
+    async def count(self) -> Counts:
+        """What passed, over all workers."""
+        return await self._plane.count()
+
+    def _status(self, route: str, counts: Counts) -> RouteStatus:
         now_s = self._clock()
         live = self.book.live(route)
         return RouteStatus(
@@ -73,8 +90,8 @@ class Control:
             share_bp=live.share_in_force_bp(now_s),
             lease=self.book.lease_status(route, now_s),
             explanation=self.book.explain(route, now_s),
-            arms=self._plane.arms(route),
-            upstreams=self._plane.upstreams(route),
+            arms=counts.arms.get(route, {}),
+            upstreams=counts.upstreams.get(route, {}),
         )
 
     def weights(self, route: str) -> Weights:
@@ -91,41 +108,40 @@ class Control:
 
         Raises:
             StaleGeneration, UnknownRoute: nothing changed.
+            NotTaken: a worker cannot put it in force; nothing changed.
             NotStored: the disk did not take it; nothing changed.
         """
-        async with self._changing:
-            stored = self.book.published(plan)
-            await self._store.save(stored)
-            self._put_in_force(stored)
-        return self.status(plan.route)
+        async with self._plane.changing:
+            await self._put_in_force(self.book.published(plan))
+        return await self.status(plan.route)
 
     async def renew_lease(self, route: str, renewal: LeaseRenewal) -> RouteStatus:
         """Nothing is stored: a lease does not outlive the process.
 
         Raises:
-            StaleGeneration, NoLease, UnknownRoute, ValueError: nothing changed.
+            StaleGeneration, NoLease, UnknownRoute, NotTaken, ValueError: nothing changed.
         """
-        async with self._changing:
-            live = self.book.renew_lease(route, renewal.generation, renewal.lease_s, self._clock())
-            self._plane.apply(live)
-        return self.status(route)
+        async with self._plane.changing:
+            asked = (route, renewal.generation, renewal.lease_s, self._clock())
+            async with self._plane.prepared([self.book.renewed(*asked)]) as commit:
+                self.book.renew_lease(*asked)
+                await commit()
+        return await self.status(route)
 
     async def set_weights(self, route: str, weights: Weights, *, set_by: str) -> RouteStatus:
         """Another share for the canary by hand: the next generation, held, without a lease.
 
         Raises:
-            UnknownRoute, EmptySlot, ValueError, NotStored: nothing changed.
+            UnknownRoute, EmptySlot, ValueError, NotTaken, NotStored: nothing changed.
         """
         if abs(weights.canary * 100 - weights.canary_share_bp) > 1e-6:
             raise ValueError(f"canary {weights.canary!r} has more than two decimals")
-        async with self._changing:
+        async with self._plane.changing:
             plan = self.book.weighted(
                 route, weights.canary_share_bp, set_by=set_by, reason=weights.reason
             )
-            stored = StoredPlan(plan=plan, origin=Origin.WEIGHTS)
-            await self._store.save(stored)
-            self._put_in_force(stored)
-        return self.status(route)
+            await self._put_in_force(StoredPlan(plan=plan, origin=Origin.WEIGHTS))
+        return await self.status(route)
 
     async def roll_back(self, route: str, request: RollbackRequest, *, set_by: str) -> RouteStatus:
         """Everything to stable, now; repeating it changes nothing.
@@ -134,13 +150,13 @@ class Control:
         caller is told, since a restart would find the plan before it.
 
         Raises:
-            UnknownRoute, NothingToRestore: nothing changed.
+            UnknownRoute, NothingToRestore, NotTaken: nothing changed.
             Unhealthy: the previous version does not answer, and `force` was not given.
             NotStored: in force, but not stored.
         """
         if request.to not in ("", "previous"):
             raise ValueError(f"to: expected previous or nothing, got {request.to!r}")
-        async with self._changing:
+        async with self._plane.changing:
             stored = self.book.rolled_back(
                 route,
                 to_previous=request.to == "previous",
@@ -150,9 +166,9 @@ class Control:
             if stored is not None:
                 if stored.origin is Origin.RESTORED and not request.force:
                     await _require_answer(route, stored.plan.stable)
-                self._put_in_force(stored)
+                await self._put_in_force(stored, store=False)
             await self._keep_rollback(route)
-        return self.status(route)
+        return await self.status(route)
 
     async def _keep_rollback(self, route: str) -> None:
         """Store what is live; also on a repetition, since the first attempt may have failed."""
@@ -165,9 +181,13 @@ class Control:
                 f"not find that: {exc}"
             ) from exc
 
-    def _put_in_force(self, stored: StoredPlan) -> None:
-        plan = stored.plan
-        self._plane.apply(self.book.accept(plan, self._clock(), stored.origin))
+    async def _put_in_force(self, stored: StoredPlan, *, store: bool = True) -> None:
+        plan, now_s = stored.plan, self._clock()
+        async with self._plane.prepared([in_force(plan, now_s)]) as commit:
+            if store:
+                await self._store.save(stored)
+            self.book.accept(plan, now_s, stored.origin)
+            await commit()
         log.info("route %s: %r", plan.route, self.book.explain(plan.route, self._clock()))
 
 

@@ -7,9 +7,9 @@ from functools import partial
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from gateway.file_values import parse_endpoint
 from gateway.outcome import Failure
 from gateway.upstream import Upstream
+from mlops.contracts.slot_values import parse_endpoint
 from mlops.service.aio import spawn
 
 if TYPE_CHECKING:
@@ -32,8 +32,10 @@ async def _dial(flow: Flow, endpoint: Upstreams, connect_s: float) -> None:
     except OSError as error:
         flow.dial_failed(endpoint, Failure.CONNECT, error.strerror or str(error), connect_s)
     else:
-        endpoint.dialled()
-        upstream.serve_first(monotonic_ns())
+        if endpoint.dialled(upstream):
+            upstream.serve_first(monotonic_ns())
+        else:
+            flow.dial_failed(endpoint, Failure.CONNECT, "closed as soon as it was open", connect_s)
 
 
 async def _connect(flow: Flow, endpoint: Upstreams) -> Upstream:

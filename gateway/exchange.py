@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
+from gateway.event_stream import EventStream
 from gateway.record import OUTCOMES, ExchangeRecord
 from mlops.contracts.record import Outcome
 
@@ -92,7 +93,6 @@ class ClientSide(Protocol):
     def refuse(self, status: int, message: str) -> None: ...
     def update_reading(self) -> None: ...
     def exchange_done(self, exchange: Exchange) -> None: ...
-    def switch(self, exchange: Exchange, early: bytes) -> None: ...
     def abort(self) -> None: ...
 
 
@@ -100,8 +100,11 @@ class UpstreamSide(Protocol):
     """A connection to an upstream, as the exchange knows it."""
 
     idle_since_ns: int
+    pool_state: int
     is_full: bool
 
+    @property
+    def endpoint(self) -> Upstreams: ...
     @property
     def transport(self) -> Closable: ...
     def start(self, exchange: Exchange) -> None: ...
@@ -127,16 +130,13 @@ class Exchange(ExchangeRecord):
         "close",
         "complete",
         "expects_continue",
-        "first_event_ns",
         "first_ns",
-        "forwarded",
         "head_only",
         "headers",
         "http10",
         "kept",
         "kept_bytes",
         "lane",
-        "last_event_ns",
         "own_ns",
         "parts",
         "pending",
@@ -145,11 +145,9 @@ class Exchange(ExchangeRecord):
         "response_kept_bytes",
         "retried_stale",
         "route",
-        "sse_tail",
         "started_ns",
         "state",
-        "trailers",
-        "upgrade",
+        "stream",
         "upstream",
         "waiting",
         "wants_body",
@@ -173,9 +171,8 @@ class Exchange(ExchangeRecord):
         self.target = target
         self.started_ns = started_ns
         self.state = 0
-        self.raw_head = self.forwarded = self.upgrade = self.trailers = b""
-        """Of a repeated request, in place of `parts`: request line and field lines as they came.
-        `forwarded` and `trailers` are complete lines, too; `upgrade` is the protocol asked for."""
+        self.raw_head = b""
+        """Of a repeated request, in place of `parts`: request line and field lines as they came."""
         self.route: RouteState | None = None
         self.upstream: UpstreamSide | None = None
         self.waiting: Upstreams | None = None
@@ -183,11 +180,11 @@ class Exchange(ExchangeRecord):
         self.response_kept: list[bytes] = []
         self.response_kept_bytes = 0
         self.complete = self.retried_stale = False
-        self.first_ns = self.own_ns = self.last_event_ns = self.first_event_ns = 0
+        self.first_ns = self.own_ns = 0
         self.attempts = 1
         self.request_bytes = self.response_bytes = 0
-        self.events = self.max_event_gap_us = 0
-        self.sse_tail: bytes | None = None
+        self.stream: EventStream | None = None
+        """Of an answer that is one."""
         self.first_attempt_outcome = UNSET
         self.response_content_type = self.response_content_encoding = self.traceparent = b""
 
@@ -217,9 +214,14 @@ class Exchange(ExchangeRecord):
         self.ended_at_us = wall_us
         self.started_at_us = wall_us - latency_us
         self.first_byte_us = (self.first_ns - self.started_ns) // 1000 if self.first_ns else 0
-        self.first_event_us = (
-            (self.first_event_ns - self.started_ns) // 1000 if self.first_event_ns else 0
-        )
+        stream = self.stream
+        if stream is None:
+            self.events = self.max_event_gap_us = self.first_event_us = 0
+        else:
+            first_ns = stream.first_ns
+            self.events = stream.events
+            self.max_event_gap_us = stream.max_gap_ns // 1000
+            self.first_event_us = (first_ns - self.started_ns) // 1000 if first_ns else 0
 
     def note_answer(self, body: bytes, limit_bytes: int, now_ns: int) -> None:
         """Count a slice of the answer's body, and keep what fits under `limit_bytes` in all."""
@@ -234,22 +236,8 @@ class Exchange(ExchangeRecord):
             else:
                 self.response_kept.append(body)
                 self.response_kept_bytes = kept_bytes + size
-        if self.sse_tail is not None:
-            self.note_events(body, now_ns)
-
-    def note_events(self, body: bytes, now_ns: int) -> None:
-        """Count the server-sent events in a slice of the answer, and the gap before it."""
-        if self.last_event_ns:
-            self.max_event_gap_us = max(
-                self.max_event_gap_us, (now_ns - self.last_event_ns) // 1000
-            )
-        self.last_event_ns = now_ns
-        text = (self.sse_tail or b"") + body.replace(b"\r", b"")
-        events = text.count(b"\n\n")
-        if events and not self.first_event_ns:
-            self.first_event_ns = now_ns
-        self.events += events
-        self.sse_tail = b"\n" if text.endswith(b"\n") and not text.endswith(b"\n\n") else b""
+        if self.stream is not None:
+            self.stream.feed(body, now_ns)
 
     def withhold(self, reason: int) -> None:
         """Leave the bodies out of the record. `reason` is an index into `WITHHELD`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 
+import msgspec
 import yaml
 
 from gateway.settings import Address
@@ -19,6 +20,10 @@ _SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)")
 _BYTES_PER = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 _PORTS = range(65_536)
+
+
+class FileKeys(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Base of everything in a file: an unknown key is an error."""
 
 
 class Duration:

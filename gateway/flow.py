@@ -11,33 +11,29 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Final, Protocol
 
-import msgspec
-
 from gateway import answers, outcome
+from gateway.attempts import Attempts, Dialer
 from gateway.deadlines import NEVER, Deadlines
-from gateway.exchange import ENDED, EVENTS, NEXT, UNSET, Event, Exchange, State
-from gateway.framing import cookie_value, is_request_id
-from gateway.lanes import Lane, RouteState
+from gateway.exchange import ENDED, EVENTS, NEXT, Event, Exchange, State
+from gateway.framing import is_request_id
+from gateway.keys import key_of, wish_of
+from gateway.lanes import RouteState
 from gateway.outcome import Failure
-from gateway.pool import pick
 from gateway.record import ExchangeRecord
 from gateway.routing import assign
 from mlops.contracts.plan import FULL_SHARE_BP
 from mlops.contracts.record import Kind
 
 if TYPE_CHECKING:
-    from gateway.client_rules import ClientRules
     from gateway.downstream import Downstream
-    from gateway.lanes import Upstreams
 
-MAX_JSON_KEY_BYTES: Final = 64 * 1024
-"""Longest body that is read for a sticky key; a longer one gets a random key."""
+RETRY_AFTER: Final = b"retry-after: 1\r\n"
+"""An endpoint that refused is tried again after a second."""
 
 _RECEIVED: Final = int(State.RECEIVED)
 _ROUTED: Final = int(State.ROUTED)
 _STREAMING: Final = int(State.STREAMING)
 _ASSIGNED: Final = int(Event.ASSIGNED)
-_ATTEMPT_FAILED: Final = int(Event.ATTEMPT_FAILED)
 _OVERRIDE_KIND: Final = 2
 
 
@@ -50,15 +46,11 @@ class Spool(Protocol):
     def offer(self, record: ExchangeRecord) -> bool: ...
 
 
-class Dialer(Protocol):
-    def __call__(self, endpoint: Upstreams, connect_s: float) -> None: ...
-
-
 Later = Callable[[Callable[[], None]], object]
 """Calls in the next turn of the loop."""
 
 
-class Flow:
+class Flow(Attempts):
     """Routes, clocks and counters of one worker."""
 
     def __init__(
@@ -67,15 +59,13 @@ class Flow:
         spool: Spool | None,
         dial: Dialer,
         later: Later,
-        rules: ClientRules,
+        special: set[bytes],
         randomness: Random,
     ) -> None:
-        self.routes = tuple(routes)
+        super().__init__(dial, randomness)
+        self.serve(routes, special)
         self.spool = spool
-        self.dial = dial
         self.later = later
-        self.rules = rules
-        self.only_route = routes[0] if len(routes) == 1 and routes[0].takes_all else None
         self.connections: Deadlines[Downstream] = Deadlines()
         self.closing = False
         self.in_flight = 0
@@ -88,7 +78,13 @@ class Flow:
         self.read_wall_clock()
         self._sequence = 0
         self._id_prefix = secrets.token_hex(6).encode()
-        self._random = randomness
+
+    def serve(self, routes: Sequence[RouteState], special: set[bytes]) -> None:
+        """Match requests from now on with these. `special`: headers whose values are looked at."""
+        self.routes = tuple(routes)
+        self.special = frozenset(special)
+        self.only_route = routes[0] if len(routes) == 1 and routes[0].takes_all else None
+        self.has_totals = any(route.total_ns for route in routes)
 
     def read_wall_clock(self) -> None:
         """Take the distance of the time of day from the monotonic clock; once a second."""
@@ -116,9 +112,8 @@ class Flow:
         if route.is_plainly_sticky:
             key = headers.get(route.sticky_header or b"")
         else:
-            key = self._key(exchange, route)
-            if route.override:
-                override = _override(headers)
+            key = key_of(exchange, route)
+            override = wish_of(headers, key, route)
         live = route.live
         # A bucket drawn is as good as a random key's, and nothing has to be remembered.
         bucket = live.bucket_of(key) if key else self._random.randrange(FULL_SHARE_BP)
@@ -134,117 +129,6 @@ class Flow:
         self.in_flight += 1
         route.requests += 1
         self.attempt(exchange, route.lanes[assignment])
-
-    def _key(self, exchange: Exchange, route: RouteState) -> bytes | None:
-        if route.sticky_header is not None:
-            return exchange.headers.get(route.sticky_header)
-        if route.sticky_cookie is not None:
-            cookies = exchange.headers.get(b"cookie")
-            return cookie_value(cookies, route.sticky_cookie) if cookies else None
-        if route.sticky_json is not None and exchange.complete and exchange.is_replayable:
-            return json_key(b"".join(exchange.kept), route.sticky_json)
-        return None
-
-    # ---- attempts -----------------------------------------------------------------------------
-
-    def attempt(self, exchange: Exchange, lane: Lane, *, fresh: bool = False) -> None:
-        """Hand the exchange to a connection of `lane`, or queue it for one."""
-        exchange.lane = lane
-        only = lane.only_endpoint
-        if only is not None and only.idle and not fresh:
-            idle = only.idle.pop()
-            if not idle.transport.is_closing():
-                idle.start(exchange)
-                return
-        now_ns = time.monotonic_ns()
-        endpoints = lane.endpoints
-        endpoint: Upstreams | None = endpoints[0]
-        assert endpoint is not None
-        if len(endpoints) > 1 or endpoint.down_until_ns > now_ns:
-            endpoint = pick(
-                endpoints, self._random.getrandbits(32), now_ns, even_if_down=lane.is_stable
-            )
-            if endpoint is None:
-                self.failed(exchange, Failure.CONNECT)
-                return
-        connection = None if fresh else endpoint.take()
-        while connection is not None:
-            if not connection.transport.is_closing():
-                connection.start(exchange)
-                return
-            connection = endpoint.take()
-        if not endpoint.wait(exchange, first=fresh):
-            self.failed(exchange, Failure.BUSY)
-            return
-        exchange.waiting = endpoint
-        client = exchange.client
-        client.deadline_ns = now_ns + lane.route.connect_ns
-        self.dial_if_needed(endpoint, lane.route.connect_s)
-
-    def dial_if_needed(self, endpoint: Upstreams, connect_s: float) -> None:
-        if endpoint.may_dial():
-            endpoint.dial_begun()
-            self.dial(endpoint, connect_s)
-
-    def dial_failed(
-        self, endpoint: Upstreams, failure: Failure, reason: str, connect_s: float
-    ) -> None:
-        """A connection could not be opened: who waits longest is told, the rest go on waiting."""
-        endpoint.dial_failed(reason, time.monotonic_ns())
-        waiter = endpoint.next_waiter()
-        if waiter is not None:
-            waiter.waiting = None
-            self.failed(waiter, failure)
-        self.dial_if_needed(endpoint, connect_s)
-
-    def stale(self, exchange: Exchange) -> bool:
-        """A kept connection was closed before it answered: no error, once, if all can be resent."""
-        if exchange.retried_stale or not exchange.is_replayable:
-            return False
-        exchange.retried_stale = True
-        exchange.on(_ATTEMPT_FAILED)
-        _rewind(exchange)
-        self.attempt(exchange, exchange.lane, fresh=True)
-        return True
-
-    def failed(self, exchange: Exchange, failure: Failure) -> None:
-        """An attempt ended without an answer. Try elsewhere if the route allows, else say so."""
-        if exchange.state == _STREAMING:
-            self.truncated(exchange)
-            return
-        if exchange.first_attempt_outcome == UNSET:
-            exchange.first_attempt_outcome = failure.outcome
-        if self._may_retry(exchange, failure.retry_on, was_sent=failure.was_sent):
-            self._again(exchange)
-        else:
-            self._answer_failure(exchange, failure)
-
-    def retried_status(self, exchange: Exchange, status: int) -> bool:
-        """Whether another attempt is made instead of passing on this answer."""
-        if not self._may_retry(exchange, str(status), was_sent=True):
-            return False
-        if exchange.first_attempt_outcome == UNSET:
-            exchange.first_attempt_outcome = outcome.OUTCOME_OF_STATUS[status]
-        self._again(exchange)
-        return True
-
-    def _may_retry(self, exchange: Exchange, word: str, *, was_sent: bool) -> bool:
-        route = exchange.route
-        assert route is not None
-        if (
-            exchange.attempts >= route.attempts
-            or word not in route.retry_on
-            or not exchange.is_replayable
-        ):
-            return False
-        return not was_sent or route.budget.spend(route.requests, time.monotonic_ns())
-
-    def _again(self, exchange: Exchange) -> None:
-        lane = exchange.lane
-        exchange.attempts += 1
-        exchange.on(_ATTEMPT_FAILED)
-        _rewind(exchange)
-        self.attempt(exchange, lane.failover or lane)
 
     # ---- endings ------------------------------------------------------------------------------
 
@@ -270,6 +154,8 @@ class Flow:
         count = lane.arm_count
         count.requests += 1
         if outcome_index or exchange.attempts > 1:
+            if exchange.attempts > 1:
+                lane.route.retrying -= 1
             if exchange.first_attempt_outcome in outcome.ERRORS:
                 count.errors += 1
             elif outcome_index == outcome.CANCELLED:
@@ -306,33 +192,47 @@ class Flow:
         self._abandon(exchange)
         self.finish(exchange, Event.CLIENT_LOST, outcome.CANCELLED, status, time.monotonic_ns())
 
-    def timed_out(self, exchange: Exchange) -> None:
-        """The deadline of the client's connection passed with this exchange on it."""
-        client = exchange.client
+    def timed_out(self, exchange: Exchange, *, in_all: bool = False) -> None:
+        """The deadline of the client's connection passed with this exchange on it.
+
+        `in_all`: it is the route's bound on the whole exchange that passed.
+        """
+        client, upstream = exchange.client, exchange.upstream
         client.deadline_ns = NEVER
         if exchange.state == _ROUTED:
             self._abandon(exchange)
-            self.failed(exchange, Failure.CONNECT_TIMEOUT)
+            self.failed(exchange, Failure.TOTAL if in_all else Failure.CONNECT_TIMEOUT)
         elif exchange.state == _STREAMING:
             if client.write_paused:  # it is the client that does not read
                 self.client_lost(exchange, exchange.status)
                 client.abort()
             else:
                 self.truncated(exchange)
-        elif exchange.complete or (exchange.upstream is not None and exchange.upstream.is_full):
+        elif exchange.complete or (upstream is not None and upstream.is_full):
+            endpoint = upstream.endpoint if upstream is not None else None
             self._abandon(exchange)
-            self.failed(exchange, Failure.FIRST_BYTE)
+            self.failed(exchange, Failure.TOTAL if in_all else Failure.FIRST_BYTE, endpoint)
         else:
             client.refuse(408, "the rest of the request did not come in time")
 
-    def _answer_failure(self, exchange: Exchange, failure: Failure) -> None:
+    def end_overlong(self, now_ns: int) -> None:
+        """End exchanges that take longer in all than their route allows; called by the sweep."""
+        for connection in self.connections:
+            exchange = connection.current
+            if exchange is not None and exchange.state != _RECEIVED:
+                total_ns = exchange.lane.route.total_ns
+                if total_ns and now_ns - exchange.started_ns >= total_ns:
+                    self.timed_out(exchange, in_all=True)
+
+    def answer_failure(self, exchange: Exchange, failure: Failure) -> None:
+        """Say in the upstream's place what went wrong."""
         status = failure.status
         exchange.status = status
         body = answers.problem(status, failure.message)
         lane, client = exchange.lane, exchange.client
         headers = b"x-request-id: %b\r\n%b" % (exchange.request_id, lane.served_by)
         if status != 504:
-            headers += answers.RETRY_AFTER
+            headers += RETRY_AFTER
         exchange.close = exchange.close or self.closing or not exchange.complete
         exchange.response_kept = [body]
         exchange.response_bytes = len(body)
@@ -361,33 +261,3 @@ class Flow:
 
     def refuse(self, status: int) -> None:
         self.refused[status] = self.refused.get(status, 0) + 1
-
-
-def _rewind(exchange: Exchange) -> None:
-    exchange.pending = list(exchange.kept)
-    exchange.first_ns = 0
-    exchange.upstream = None
-    exchange.waiting = None
-
-
-def _override(headers: dict[bytes, bytes]) -> bool | None:
-    """`x-canary: always|never`, then the cookie `canary`; anything else says nothing."""
-    word = headers.get(b"x-canary")
-    if word is None:
-        cookies = headers.get(b"cookie")
-        word = cookie_value(cookies, b"canary") if cookies else None
-    return {b"always": True, b"never": False}.get(word) if word is not None else None
-
-
-def json_key(body: bytes, pointer: str) -> bytes | None:
-    """What a JSON pointer (RFC 6901) finds in `body`, if it is a text or a number."""
-    try:
-        value = msgspec.json.decode(body)
-        for token in pointer.split("/")[1:]:
-            name = token.replace("~1", "/").replace("~0", "~")
-            value = value[int(name)] if isinstance(value, list) else value[name]
-    except (msgspec.DecodeError, KeyError, IndexError, ValueError, TypeError, RecursionError):
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    return str(value).encode()

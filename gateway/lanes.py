@@ -17,6 +17,7 @@ from gateway.pool import Endpoint
 from gateway.record import WITHHELD, Stamp
 from gateway.routing import Assignment, LivePlan
 from gateway.settings import RouteSettings
+from gateway.upstream_settings import BreakerSettings
 from mlops.contracts.plan import Arm, RoutePlan, Slot
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Lane:
 
     __slots__ = (
         "arm_count",
+        "breaker",
         "cell",
         "endpoints",
         "failover",
@@ -75,7 +77,10 @@ class Lane:
         settings = route.settings
         self.route = route
         self.endpoints = endpoints
-        self.only_endpoint = endpoints[0] if len(endpoints) == 1 else None
+        breaker = settings.circuit_breaker
+        self.breaker = breaker if breaker != BreakerSettings() else None
+        self.only_endpoint = endpoints[0] if len(endpoints) == 1 and self.breaker is None else None
+        """Where nothing has to be weighed, idle connections are taken without looking further."""
         self.is_stable = served is Arm.STABLE
         self.failover: Lane | None = None
         """Where a request goes that this lane's own endpoints could not take."""
@@ -106,6 +111,18 @@ class Lane:
             )
         )
 
+    def is_overloaded(self) -> bool:
+        """Whether as many requests are under way on this arm as its circuit breaker allows."""
+        assert self.breaker is not None
+        most = self.breaker.requests
+        return most is not None and sum(each.outstanding for each in self.endpoints) >= most
+
+    def has_too_many_pending(self) -> bool:
+        """Whether as many wait for a connection as the circuit breaker allows."""
+        assert self.breaker is not None
+        most = self.breaker.pending
+        return most is not None and sum(len(each.waiters) for each in self.endpoints) >= most
+
 
 class RouteState:
     """One route: its settings as the request path wants them, and the lanes of the live plan."""
@@ -129,12 +146,20 @@ class RouteState:
         self.sticky_cookie = sticky.cookie.encode() if sticky.cookie else None
         self.sticky_json = sticky.json
         self.override = settings.override
-        self.is_plainly_sticky = self.sticky_header is not None and not self.override
+        guard = settings.never_canary
+        self.guard_header = guard.header.encode() if guard.header else None
+        self.guards_canary = bool(guard.keys or guard.values)
+        self.is_plainly_sticky = self.sticky_header is not None and not (
+            sticky.cookie or sticky.json or self.override or self.guards_canary
+        )
+        """Only a header says where a request goes: the usual case has a path of its own."""
         timeouts = settings.timeouts
         self.connect_s = timeouts.connect_s
         self.connect_ns = int(timeouts.connect_s * SECOND_NS)
         self.first_byte_ns = int(timeouts.first_byte_s * SECOND_NS)
         self.idle_ns = int(timeouts.idle_s * SECOND_NS)
+        self.total_ns = int((timeouts.total_s or 0) * SECOND_NS)
+        """0: no bound."""
         self.bodies_bytes = settings.record.bodies_bytes
         self.sample = settings.record.sample_percent / 100
         """Share of exchanges, other than errors, whose bodies are kept."""
@@ -143,6 +168,13 @@ class RouteState:
         self.retry_on = settings.retry.on
         self.retry_statuses = frozenset(int(word) for word in self.retry_on if word.isdigit())
         self.budget = RetryBudget(settings.retry.budget_percent)
+        self.retrying = 0
+        """Exchanges under way in a second or later attempt."""
+
+    def is_retrying_enough(self, exchange: Exchange) -> bool:
+        """Whether the circuit breaker allows this exchange no further attempt."""
+        most = self.settings.circuit_breaker.retries
+        return most is not None and exchange.attempts == 1 and self.retrying >= most
 
     def matches(self, host: bytes, path: bytes, method: bytes) -> bool:
         """Prefixes are compared byte by byte, as in nginx and Envoy: `/v1` takes `/v1x` too."""
@@ -168,6 +200,13 @@ class RouteState:
         ):
             return 0
         return _NOT_SAMPLED
+
+    def take_over(self, before: RouteState) -> None:
+        """Go on counting where the same route with other settings left off."""
+        self.requests = before.requests
+        self.cells = before.cells
+        self.arm_counts = before.arm_counts
+        self.series = before.series
 
     def apply(self, live: LivePlan, endpoint: Callable[[str], Upstreams]) -> None:
         """Replace the plan whole. Exchanges under way keep the lane they have."""

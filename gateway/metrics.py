@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
-from typing import Protocol
+from mmap import PAGESIZE
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
@@ -16,132 +19,108 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from gateway.counts import Counts, HistogramValue, SeriesValue
 from gateway.plans import PlanBook
 from mlops.contracts.plan import FULL_SHARE_BP, Arm
 
 
-class HistogramCounts(Protocol):
-    """`counts[i]` is of values up to `bounds_us[i]`, the last one of all above."""
+class WorkerView(Protocol):
+    """One worker that serves, as its supervisor knows it."""
 
     @property
-    def bounds_us(self) -> Sequence[int]: ...
+    def index(self) -> int: ...
     @property
-    def counts(self) -> Sequence[int]: ...
+    def pid(self) -> int: ...
     @property
-    def sum_us(self) -> int: ...
+    def name(self) -> str: ...
 
 
-class Series(Protocol):
-    """What is counted of one route, arm, version and outcome."""
+class CrewView(Protocol):
+    """The workers, as metrics see them."""
 
     @property
-    def route(self) -> str: ...
+    def restarts(self) -> Sequence[int]: ...
     @property
-    def arm(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def count(self) -> int: ...
-    @property
-    def latency(self) -> HistogramCounts: ...
-    @property
-    def first_byte(self) -> HistogramCounts: ...
-    @property
-    def own(self) -> HistogramCounts: ...
-    @property
-    def request_bytes(self) -> int: ...
-    @property
-    def response_bytes(self) -> int: ...
+    def members(self) -> Mapping[int, WorkerView]: ...
 
 
-class Counted(Protocol):
-    """The part of the proxy that metrics read."""
+class Metrics:
+    """Reads the plans, the workers and what they counted at each scrape."""
 
-    @property
-    def in_flight(self) -> int: ...
-    @property
-    def connections(self) -> int: ...
-    @property
-    def refused(self) -> dict[int, int]: ...
-    def counters(self) -> Iterable[Series]: ...
-
-
-class Metrics(Collector):
-    """Reads the proxy, the plans and the spool at each scrape."""
-
-    def __init__(
-        self,
-        proxy: Counted,
-        book: PlanBook,
-        dropped: Callable[[], dict[str, int]],
-        clock: Callable[[], float],
-        worker: str,
-    ) -> None:
-        """`dropped` counts what was not spooled, by reason, since the start."""
-        self._proxy = proxy
-        self._book = book
-        self._dropped = dropped
-        self._clock = clock
-        self._worker = worker
-        self._unknown_fields: dict[str, int] = {}
+    def __init__(self, book: PlanBook, crew: CrewView, clock: Callable[[], float]) -> None:
         self.reloads_refused = 0
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        self.unknown_fields: dict[str, int] = {}
+        self._book = book
+        self._crew = crew
+        self._clock = clock
 
     def count_unknown_fields(self, what: str, count: int) -> None:
         """`what` is `plan` or `lease`."""
-        self._unknown_fields[what] = self._unknown_fields.get(what, 0) + count
+        self.unknown_fields[what] = self.unknown_fields.get(what, 0) + count
 
-    def render(self, accept: str) -> tuple[bytes, str]:
+    def render(self, accept: str, counts: Counts) -> tuple[bytes, str]:
         """The text and its content type, in the format that the scraper prefers."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Scrape(lambda: self._collect(counts)))
+        ProcessCollector(registry=registry)
         encoder, content_type = choose_encoder(accept)
-        return encoder(self._registry), content_type
+        return encoder(registry), content_type
 
-    def collect(self) -> Iterator[Metric]:
-        series = [each for each in self._proxy.counters() if each.count]
-        yield from _exchanges(series)
+    def _collect(self, counts: Counts) -> Iterator[Metric]:
+        yield from _exchanges(counts.series)
         yield from self._routes()
-        dropped = CounterMetricFamily(
+        yield from self._workers()
+        yield _by_label(
+            CounterMetricFamily,
             "gateway_spool_dropped",
             "Records and tallies that the spool did not take.",
-            labels=["reason"],
+            "reason",
+            counts.dropped,
         )
-        for reason, count in self._dropped().items():
-            dropped.add_metric([reason], count)
-        yield dropped
-        unknown = CounterMetricFamily(
+        yield _by_label(
+            CounterMetricFamily,
             "gateway_unknown_fields",
             "Fields ignored in plans and lease renewals of another version.",
-            labels=["body"],
+            "body",
+            self.unknown_fields,
         )
-        for what, count in self._unknown_fields.items():
-            unknown.add_metric([what], count)
-        yield unknown
         yield CounterMetricFamily(
             "gateway_reloads_refused",
             "Reloads refused whole because the file was bad.",
             value=self.reloads_refused,
         )
-        yield GaugeMetricFamily(
-            "gateway_in_flight", "Exchanges open now.", value=self._proxy.in_flight
-        )
-        yield GaugeMetricFamily(
-            "gateway_client_connections", "Open now.", value=self._proxy.connections
-        )
-        refused = CounterMetricFamily(
+        yield GaugeMetricFamily("gateway_in_flight", "Exchanges open now.", value=counts.in_flight)
+        yield GaugeMetricFamily("gateway_client_connections", "Open now.", value=counts.connections)
+        yield _by_label(
+            CounterMetricFamily,
             "gateway_requests_refused",
             "Requests answered before they were given to a route.",
-            labels=["status"],
+            "status",
+            counts.refused,
         )
-        for status, count in self._proxy.refused.items():
-            refused.add_metric([str(status)], count)
-        yield refused
-        info = GaugeMetricFamily("gateway_info", "This process.", labels=["worker"])
-        info.add_metric([self._worker], 1)
-        yield info
+
+    def _workers(self) -> Iterator[Metric]:
+        restarts = _by_worker(
+            CounterMetricFamily, "gateway_worker_restarts", "Times that this worker was replaced."
+        )
+        up = _by_worker(GaugeMetricFamily, "gateway_worker_up", "1 while this worker serves.")
+        memory = _by_worker(
+            GaugeMetricFamily, "gateway_worker_resident_memory_bytes", "Of its process."
+        )
+        cpu = _by_worker(
+            CounterMetricFamily, "gateway_worker_cpu_seconds", "Used by its present process."
+        )
+        info = _by_worker(GaugeMetricFamily, "gateway_info", "Processes that serve.", "name", "pid")
+        for index, count in enumerate(self._crew.restarts):
+            worker = str(index)
+            member = self._crew.members.get(index)
+            restarts.add_metric([worker], count)
+            up.add_metric([worker], member is not None)
+            if member is not None and (used := process_use(member.pid)) is not None:
+                info.add_metric([worker, member.name, str(member.pid)], 1)
+                memory.add_metric([worker], used.resident_bytes)
+                cpu.add_metric([worker], used.cpu_s)
+        yield from (restarts, up, memory, cpu, info)
 
     def _routes(self) -> Iterator[Metric]:
         generation = _by_route("gateway_plan_generation", "Live generation.")
@@ -174,11 +153,52 @@ class Metrics(Collector):
         yield from (generation, hold, share, remaining, lapsed, unpublished)
 
 
+class _Scrape(Collector):
+    """What `Metrics` collects, as the library wants it."""
+
+    def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterator[Metric]:
+        return self._collect()
+
+
+class ProcessUse(NamedTuple):
+    resident_bytes: int
+    cpu_s: float
+
+
+def process_use(pid: int) -> ProcessUse | None:
+    """What a process takes, from /proc; None where it has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    except OSError:
+        return None
+    ticks = int(stat[11]) + int(stat[12])
+    return ProcessUse(int(stat[21]) * PAGESIZE, ticks / os.sysconf("SC_CLK_TCK"))
+
+
+Family = TypeVar("Family", CounterMetricFamily, GaugeMetricFamily)
+
+
+def _by_label(
+    family: type[Family], name: str, text: str, label: str, values: Mapping[str, float]
+) -> Family:
+    made = family(name, text, labels=[label])
+    for value, count in values.items():
+        made.add_metric([value], count)
+    return made
+
+
+def _by_worker(family: type[Family], name: str, text: str, *more: str) -> Family:
+    return family(name, text, labels=["worker", *more])
+
+
 def _by_route(name: str, text: str, *more: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, labels=["route", *more])
 
 
-def _exchanges(series: list[Series]) -> Iterator[Metric]:
+def _exchanges(series: Sequence[SeriesValue]) -> Iterator[Metric]:
     labels = ["route", "arm", "version", "outcome"]
     duration = HistogramMetricFamily(
         "http_server_request_duration_seconds",
@@ -212,7 +232,7 @@ def _exchanges(series: list[Series]) -> Iterator[Metric]:
     yield from (duration, first_chunk, own, received, sent)
 
 
-def _buckets(counts: HistogramCounts) -> list[tuple[str, float]]:
+def _buckets(counts: HistogramValue) -> list[tuple[str, float]]:
     """Cumulative counts by upper bound in seconds, as Prometheus wants them."""
     buckets = []
     total = 0

@@ -31,8 +31,12 @@ class Failure(Enum):
     CONNECT = (Outcome.UPSTREAM_ERROR, 502, "connect", "no connection to the upstream")
     CONNECT_TIMEOUT = (Outcome.UPSTREAM_ERROR, 504, "connect", "no connection in time")
     BUSY = (Outcome.UPSTREAM_ERROR, 503, "connect", "too many requests wait for the upstream")
+    OVERLOADED = (
+        Outcome.UPSTREAM_ERROR, 503, "connect", "the circuit breaker is open: too many requests",
+    )  # fmt: skip
     RESET = (Outcome.RESET, 502, "reset", "the upstream closed the connection without an answer")
     GARBAGE = (Outcome.RESET, 502, "reset", "the upstream's answer is not HTTP")
+    TOTAL = (Outcome.TIMEOUT, 504, "", "the exchange took longer than its route allows")
     FIRST_BYTE = (Outcome.TIMEOUT, 504, "", "the upstream did not answer in time")
 
     def __init__(self, outcome: Outcome, status: int, retry_on: str, message: str) -> None:
@@ -45,6 +49,11 @@ class Failure(Enum):
     def was_sent(self) -> bool:
         """Whether the upstream may have seen the request."""
         return self.retry_on != "connect"
+
+    @property
+    def is_full(self) -> bool:
+        """A bound of ours is reached: the same upstream would say so again at once."""
+        return self in (Failure.BUSY, Failure.OVERLOADED)
 
 
 RETRY_FLOOR: Final = 10

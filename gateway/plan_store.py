@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 from pathlib import Path
 from threading import Thread
@@ -34,6 +35,49 @@ class _PlanFile(msgspec.Struct, kw_only=True):
 
     format: int
     stored: StoredPlan
+
+
+class StateTaken(ValueError):
+    """Another gateway keeps its plans in this directory."""
+
+
+class StateLock:
+    """Held by the one gateway that writes to a state directory; given up when it ends.
+
+    The lock belongs to the open file, so that an upgrade can hand it on without letting go.
+    """
+
+    def __init__(self, directory: Path, descriptor: int | None = None) -> None:
+        """Take the lock, or take it over as `descriptor`.
+
+        Raises:
+            StateTaken: another gateway has it.
+            OSError: the directory cannot be made.
+        """
+        if descriptor is None:
+            directory.mkdir(parents=True, exist_ok=True)
+            descriptor = _locked(directory)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self.descriptor = descriptor
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+def _locked(directory: Path) -> int:
+    path = directory / "lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        pid = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise StateTaken(
+            f"state: {directory} is in use by another gateway (process {pid}); give each its own "
+            "directory, or replace that one with --upgrade"
+        ) from exc
+    return descriptor
 
 
 class PlanStore:

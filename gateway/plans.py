@@ -7,6 +7,7 @@ everything to its stable slot is safe before a promotion and after it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from math import inf
 
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 from gateway.routing import LivePlan
 from gateway.settings import RouteSettings
 from mlops.contracts.api import LeaseStatus
-from mlops.contracts.plan import RoutePlan, rolled_back, with_weight
+from mlops.contracts.plan import MAX_CANARY_SHARE_BP, RoutePlan, rolled_back, with_weight
 
 MANAGED_WAIT_S = 10.0
 """How long a managed route without a plan holds back readiness; then the file's stable serves."""
@@ -59,16 +60,24 @@ class NoLease(ValueError):
     """The live plan has no lease that could be renewed."""
 
 
+class ShareTooLarge(ValueError):
+    """More for the canary than the gateway's file allows on this route."""
+
+
 class EmptySlot(ValueError):
     """A share was asked for a version that is not there."""
 
 
 class _Entry:
-    __slots__ = ("live", "origin", "seeded_at_s")
+    __slots__ = ("live", "max_share_bp", "origin", "seeded_at_s")
 
-    def __init__(self, live: LivePlan, origin: Origin, seeded_at_s: float = -inf) -> None:
+    def __init__(
+        self, live: LivePlan, origin: Origin, max_share_bp: int, seeded_at_s: float = -inf
+    ) -> None:
         self.live = live
         self.origin = origin
+        self.max_share_bp = max_share_bp
+        """Of the canary, by the gateway's file."""
         self.seeded_at_s = seeded_at_s
         """When a managed route began to wait for its first plan."""
 
@@ -91,24 +100,45 @@ class PlanBook:
         entry = self._entry(route)
         return StoredPlan(plan=entry.live.plan, origin=entry.origin)
 
-    def restore(self, stored: StoredPlan) -> LivePlan:
-        """Take up a plan from disk. Its lease, if it has one, counts as ended."""
+    def restore(self, stored: StoredPlan, max_share_bp: int = MAX_CANARY_SHARE_BP) -> LivePlan:
+        """Take up a plan from disk. Its lease, if it has one, counts as ended.
+
+        A canary share above `max_share_bp`, which the file may have lowered since, is cut to it.
+        """
         plan = stored.plan
+        if plan.canary_share_bp > max_share_bp:
+            plan = replace(plan, canary_share_bp=max_share_bp)
         live = LivePlan(plan, inf if plan.lease_s is None else -inf)
-        self._entries[plan.route] = _Entry(live, stored.origin)
+        self._entries[plan.route] = _Entry(live, stored.origin, max_share_bp)
         return live
 
     def seed(self, settings: RouteSettings, now_s: float) -> LivePlan:
         """Take up the file's weights, for a route that has no stored plan."""
         live = LivePlan(seed_plan(settings))
         waits = settings.managed
-        entry = _Entry(live, Origin.FILE, now_s if waits else -inf)
+        entry = _Entry(live, Origin.FILE, settings.max_canary_share_bp, now_s if waits else -inf)
         self._entries[settings.name] = entry
         return live
 
-    def forget(self, route: str) -> None:
-        """The route is no longer in the file."""
-        self._entries.pop(route, None)
+    def successor(self, routes: Iterable[RouteSettings]) -> PlanBook:
+        """A book of these routes, in this order, with what is known of them; this one stays.
+
+        Raises:
+            ShareTooLarge: the file no longer allows a canary what it has.
+        """
+        book = PlanBook()
+        for route in routes:
+            if route.name in self._entries:
+                known = self._entries[route.name]
+                book._entries[route.name] = _Entry(
+                    known.live, known.origin, route.max_canary_share_bp, known.seeded_at_s
+                )
+                book._check_share(known.live.plan)
+        return book
+
+    def become(self, other: PlanBook) -> None:
+        """Take over everything that `other` knows, and nothing else."""
+        self._entries = other._entries
 
     def check(self, plan: RoutePlan) -> None:
         """Raise unless `accept` would take the plan."""
@@ -119,6 +149,15 @@ class PlanBook:
                 f"generation {live.generation}; expected {live.generation + 1} or more",
                 live.generation,
             )
+        self._check_share(plan)
+
+    def _check_share(self, plan: RoutePlan) -> None:
+        max_share_bp = self._entry(plan.route).max_share_bp
+        if plan.canary_share_bp > max_share_bp:
+            raise ShareTooLarge(
+                f"route {plan.route!r}: {plan.canary_share_bp / 100:g} % for the canary is above "
+                f"max_canary of the gateway's file, {max_share_bp / 100:g} %"
+            )
 
     def published(self, plan: RoutePlan) -> StoredPlan:
         """What to store of a plan that was published whole.
@@ -127,7 +166,7 @@ class PlanBook:
         confirmation, not the version before the good one.
 
         Raises:
-            StaleGeneration, UnknownRoute: as in `check`.
+            StaleGeneration, UnknownRoute, ShareTooLarge: as in `check`.
         """
         self.check(plan)
         return StoredPlan(plan=plan, origin=_origin_of(plan, self._entry(plan.route)))
@@ -138,14 +177,24 @@ class PlanBook:
         Raises:
             StaleGeneration: its generation is not greater than the live one.
             UnknownRoute: its route is not in the file.
+            ShareTooLarge: the file allows the canary less.
         """
         self.check(plan)
-        live = LivePlan(plan, inf if plan.lease_s is None else now_s + plan.lease_s)
-        self._entries[plan.route] = _Entry(live, origin)
+        live = in_force(plan, now_s)
+        self._put(plan.route, live, origin)
         return live
 
     def renew_lease(self, route: str, generation: int, lease_s: float, now_s: float) -> LivePlan:
-        """Let the live generation's lease end `lease_s` from now, also where it has lapsed.
+        """Let the live generation's lease end `lease_s` from now. Raises as `renewed` does."""
+        live = self.renewed(route, generation, lease_s, now_s)
+        self._put(route, live, self._entry(route).origin)
+        return live
+
+    def _put(self, route: str, live: LivePlan, origin: Origin) -> None:
+        self._entries[route] = _Entry(live, origin, self._entry(route).max_share_bp)
+
+    def renewed(self, route: str, generation: int, lease_s: float, now_s: float) -> LivePlan:
+        """The live plan with a lease that ends `lease_s` from now, also where it has lapsed.
 
         Raises:
             StaleGeneration: another generation is live.
@@ -154,7 +203,8 @@ class PlanBook:
         """
         if not lease_s > 0:
             raise ValueError(f"lease_s {lease_s:g} must be above 0")
-        live = self._entry(route).live
+        entry = self._entry(route)
+        live = entry.live
         if generation != live.plan.generation:
             raise StaleGeneration(
                 f"route {route!r}: a lease of generation {generation} was to be renewed, "
@@ -166,16 +216,14 @@ class PlanBook:
                 f"route {route!r}: generation {generation} has no lease; it stays in force until "
                 "it is replaced"
             )
-        renewed = LivePlan(live.plan, now_s + lease_s)
-        self._entries[route] = _Entry(renewed, self._entry(route).origin)
-        return renewed
+        return LivePlan(live.plan, now_s + lease_s)
 
     def weighted(self, route: str, canary_share_bp: int, *, set_by: str, reason: str) -> RoutePlan:
         """The next plan after weights set by hand: held, without a lease, without a holdback.
 
         Raises:
             EmptySlot: a share for a canary that is not there.
-            ValueError: the share is too large.
+            ValueError: the share is too large, for a plan or (ShareTooLarge) for this route.
         """
         live = self._entry(route).live.plan
         if canary_share_bp and live.canary is None:
@@ -183,7 +231,7 @@ class PlanBook:
                 f"route {route!r} has no canary to give {canary_share_bp / 100:g} % to; publish "
                 "a plan with a canary slot first"
             )
-        return with_weight(
+        plan = with_weight(
             replace(live, holdback_share_bp=0),
             generation=live.generation + 1,
             canary_share_bp=canary_share_bp,
@@ -191,6 +239,8 @@ class PlanBook:
             reason=reason,
             hold=True,
         )
+        self._check_share(plan)
+        return plan
 
     def rolled_back(
         self, route: str, *, to_previous: bool, set_by: str, reason: str
@@ -273,6 +323,11 @@ class PlanBook:
         except KeyError:
             known = ", ".join(self._entries) or "none"
             raise UnknownRoute(f"no route {route!r}; this gateway's routes: {known}") from None
+
+
+def in_force(plan: RoutePlan, now_s: float) -> LivePlan:
+    """A plan accepted now: its lease counts from here."""
+    return LivePlan(plan, inf if plan.lease_s is None else now_s + plan.lease_s)
 
 
 def seed_plan(settings: RouteSettings) -> RoutePlan:

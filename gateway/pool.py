@@ -6,17 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
-MAX_CONNECTIONS: Final = 1024
-"""Per endpoint and worker, open or being opened: an eighth of Debian's usual 8,192 descriptors."""
-
-MAX_IDLE: Final = 256
-"""Kept open per endpoint when nothing uses them; above it a connection is closed after use."""
-
-MAX_WAITERS: Final = 2048
-"""Requests that may wait for a connection, two for each; the next one is answered 503 at once."""
-
-IDLE_NS: Final = 4_000_000_000
-"""Under the 5 s after which uvicorn closes, the shortest in common use: we close first."""
+from gateway.upstream_settings import UpstreamSettings
 
 DOWN_AFTER_FAILURES: Final = 3
 """Refused connections in a row until an endpoint is passed over."""
@@ -25,16 +15,30 @@ DOWN_NS: Final = 1_000_000_000
 """How long an endpoint is passed over before one request may try it again."""
 
 
+DIALING: Final = 0
+RESERVED: Final = 1
+"""Open, and meant for one exchange that has not started: nobody else may take or close it."""
+IN_USE: Final = 2
+IDLE: Final = 3
+CLOSED: Final = 4
+"""What a connection's `pool_state` may be; it changes here, and where a request starts or ends."""
+
+SECOND_NS: Final = 1_000_000_000
+
+
 class Pooled(Protocol):
     idle_since_ns: int
+    pool_state: int
 
 
 C = TypeVar("C", bound=Pooled)
 W = TypeVar("W")
 
+DEFAULTS: Final = UpstreamSettings()
+
 
 class Endpoint(Generic[C, W]):
-    """The pool of one address. A connection is dialing, in use or idle; counts are kept.
+    """The pool of one address: connections by state, counts kept, and who waits for one.
 
     `waiters` get connections in the order in which they came. The shell dials when `may_dial()`.
     """
@@ -44,24 +48,29 @@ class Endpoint(Generic[C, W]):
         "down_until_ns",
         "failures",
         "idle",
+        "idle_ns",
         "max_connections",
-        "max_waiters",
+        "max_idle",
+        "max_pending",
         "open",
         "reason",
         "retired",
+        "settings",
         "url",
         "waiters",
     )
 
-    def __init__(
-        self, url: str, max_connections: int = MAX_CONNECTIONS, max_waiters: int = MAX_WAITERS
-    ) -> None:
+    def __init__(self, url: str, settings: UpstreamSettings = DEFAULTS) -> None:
         self.url = url
-        self.max_connections = max_connections
-        self.max_waiters = max_waiters
+        self.settings: Final = settings
+        self.max_connections = settings.pool.connections
+        self.max_pending = settings.pool.pending
+        self.max_idle = settings.pool.idle
+        self.idle_ns = int(settings.pool.idle_timeout_s * SECOND_NS)
         self.idle: deque[C] = deque()
         self.waiters: deque[W] = deque()
         self.open = 0
+        """Reserved, in use or idle."""
         self.dialing = 0
         self.failures = 0
         self.down_until_ns = 0
@@ -74,8 +83,12 @@ class Endpoint(Generic[C, W]):
         return self.open - len(self.idle) + len(self.waiters)
 
     def take(self) -> C | None:
-        """The idle connection used last: the likeliest to be still open."""
-        return self.idle.pop() if self.idle else None
+        """Reserve the idle connection used last: the likeliest to be still open."""
+        if not self.idle:
+            return None
+        connection = self.idle.pop()
+        connection.pool_state = RESERVED
+        return connection
 
     def may_dial(self) -> bool:
         """Whether somebody waits whom no dial under way will serve, and there is room."""
@@ -83,7 +96,7 @@ class Endpoint(Generic[C, W]):
 
     def wait(self, waiter: W, *, first: bool = False) -> bool:
         """Queue for a connection; False where the queue is full."""
-        if len(self.waiters) >= self.max_waiters:
+        if len(self.waiters) >= self.max_pending:
             return False
         if first:
             self.waiters.appendleft(waiter)
@@ -101,12 +114,21 @@ class Endpoint(Generic[C, W]):
     def dial_begun(self) -> None:
         self.dialing += 1
 
-    def dialled(self) -> None:
+    def dialled(self, connection: C) -> bool:
+        """Reserve a new connection for who waits longest; False where it is lost already.
+
+        A dial that ended so has failed: report it with `dial_failed`.
+        """
+        if connection.pool_state == CLOSED:
+            return False
+        assert connection.pool_state == DIALING, connection.pool_state
+        connection.pool_state = RESERVED
         self.dialing -= 1
         self.open += 1
         self.failures = 0
         self.down_until_ns = 0
         self.reason = ""
+        return True
 
     def dial_failed(self, reason: str, now_ns: int) -> None:
         self.dialing -= 1
@@ -117,30 +139,52 @@ class Endpoint(Generic[C, W]):
 
     def put_back(self, connection: C, now_ns: int) -> bool:
         """Keep a connection for later; False where it should be closed instead."""
-        if self.retired or len(self.idle) >= MAX_IDLE:
+        assert connection.pool_state in (RESERVED, IN_USE), connection.pool_state
+        if self.retired or len(self.idle) >= self.max_idle:
             return False
         connection.idle_since_ns = now_ns
+        connection.pool_state = IDLE
         self.idle.append(connection)
         return True
 
-    def closed(self, connection: C) -> None:
-        self.open -= 1
-        if connection in self.idle:
+    def withdraw(self, connection: C) -> None:
+        """Hand it to nobody any more; it is about to be closed."""
+        if connection.pool_state == IDLE:
             self.idle.remove(connection)
+            connection.pool_state = RESERVED
+
+    def closed(self, connection: C) -> None:
+        """The connection is lost, in whatever state it was."""
+        self.withdraw(connection)
+        if connection.pool_state in (RESERVED, IN_USE):
+            self.open -= 1
+        connection.pool_state = CLOSED
 
     def take_stale(self, now_ns: int) -> list[C]:
         """Connections that have been idle for too long, no longer in the pool."""
         stale: list[C] = []
-        while self.idle and self.idle[0].idle_since_ns + IDLE_NS <= now_ns:
-            stale.append(self.idle.popleft())
+        while self.idle and self.idle[0].idle_since_ns + self.idle_ns <= now_ns:
+            connection = self.idle.popleft()
+            connection.pool_state = RESERVED
+            stale.append(connection)
         return stale
 
 
 def pick(
-    endpoints: Sequence[Endpoint[C, W]], random_bits: int, now_ns: int, *, even_if_down: bool
+    endpoints: Sequence[Endpoint[C, W]],
+    random_bits: int,
+    now_ns: int,
+    *,
+    even_if_down: bool,
+    avoid: Endpoint[C, W] | None = None,
 ) -> Endpoint[C, W] | None:
-    """The less busy of two endpoints drawn with `random_bits`; None where all are passed over."""
+    """The less busy of two endpoints drawn with `random_bits`; None where all are passed over.
+
+    `avoid` failed this request a moment ago, and is picked only where there is no other.
+    """
     up = [endpoint for endpoint in endpoints if endpoint.down_until_ns <= now_ns]
+    if avoid is not None and len(up) > 1 and avoid in up:
+        up.remove(avoid)
     if not up:
         if not even_if_down:
             return None

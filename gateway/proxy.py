@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from random import Random
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from gateway.client_rules import ClientRules
 from gateway.counters import SeriesCounters, TallyCell
 from gateway.deadlines import SWEEP_S
 from gateway.dialing import dial
 from gateway.downstream import Downstream
 from gateway.exchange import State
 from gateway.flow import Flow, Spool
+from gateway.framing import REQUEST_SPECIAL
 from gateway.lanes import SECOND_NS, RouteState
 from gateway.pool import Endpoint
 from gateway.routing import LivePlan
-from gateway.settings import Address, ClientSettings, RouteSettings
+from gateway.settings import RouteSettings
+from gateway.upstream_settings import UpstreamSettings
 from mlops.contracts.api import ArmCounters, UpstreamHealth
 from mlops.contracts.plan import Slot
 from mlops.contracts.tally import Tally, TallyEntry
@@ -28,28 +31,28 @@ from mlops.contracts.tally import Tally, TallyEntry
 if TYPE_CHECKING:
     from gateway.lanes import Upstreams
 
-BACKLOG: Final = 1024
-"""Connections that the kernel holds until we accept them; its own cap is 4,096."""
+PoolKey = tuple[str, UpstreamSettings]
+
+_KEEP_UNIX_PATH: Final[dict[str, Any]] = (
+    {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+)
+"""The path of a Unix socket belongs to whoever bound it; a worker only accepts from it."""
 
 
 class Proxy:
     """Serves clients. Every route needs a plan before `listen`."""
 
     def __init__(
-        self,
-        routes: Sequence[RouteSettings],
-        spool: Spool | None,
-        *,
-        clients: ClientSettings | None = None,
-        served_by: bool = True,
+        self, routes: Sequence[RouteSettings], spool: Spool | None, *, served_by: bool = True
     ) -> None:
         states = [RouteState(settings, says_served_by=served_by) for settings in routes]
+        self._served_by = served_by
         self._routes = {state.settings.name: state for state in states}
-        self._endpoints: dict[str, Upstreams] = {}
-        self._servers: list[asyncio.Server] = []
+        """Of every name that was ever served: what was counted of a removed route stays."""
+        self._endpoints: dict[PoolKey, Upstreams] = {}
+        self._servers: dict[socket.socket, asyncio.Server] = {}
         randomness = Random(secrets.randbits(128))  # noqa: S311 - splits load, guards nothing
-        rules = ClientRules(clients or ClientSettings(), _looked_at(routes))
-        self._flow = Flow(states, spool, self._dial, _later, rules, randomness)
+        self._flow = Flow(states, spool, self._dial, _later, _special(routes), randomness)
         self._worker = getattr(spool, "worker", "")
         self._sweeping: asyncio.TimerHandle | None = None
         self._clock_read_ns = 0
@@ -64,29 +67,65 @@ class Proxy:
             KeyError: no route has this name.
         """
         route = self._routes[live.plan.route]
-        route.apply(live, self._endpoint)
+        route.apply(live, partial(self._endpoint, route.settings.upstream))
         self._retire_unused()
+
+    def replace(self, routes: Sequence[RouteSettings], plans: Sequence[LivePlan]) -> None:
+        """Serve these routes, each with its plan, in place of those before.
+
+        Exchanges under way keep their route; what was counted of a name goes on being counted.
+        """
+        lives = {live.plan.route: live for live in plans}
+        states = []
+        for settings in routes:
+            state = RouteState(settings, says_served_by=self._served_by)
+            known = self._routes.get(settings.name)
+            if known is not None:
+                state.take_over(known)
+            state.apply(lives[settings.name], partial(self._endpoint, settings.upstream))
+            states.append(state)
+        self._routes |= {state.settings.name: state for state in states}
+        self._flow.serve(states, _special(routes))
+        self._retire_unused()
+
+    def rehearse(self, routes: Sequence[RouteSettings], plans: Sequence[LivePlan]) -> None:
+        """Raise what `replace` or `apply` with these would raise; nothing changes.
+
+        Raises:
+            KeyError: a plan is of no route, or a route has no plan.
+        """
+        states = {
+            settings.name: RouteState(settings, says_served_by=self._served_by)
+            for settings in routes
+        }
+        for live in plans:
+            state = states[live.plan.route]
+            state.apply(live, partial(_unused_endpoint, state.settings.upstream))
+        if missing := [name for name, state in states.items() if not hasattr(state, "live")]:
+            raise KeyError(f"no plan for {missing}")
 
     def live(self, route: str) -> LivePlan:
         """The plan in force; KeyError where the route is unknown."""
         return self._routes[route].live
 
-    def _endpoint(self, url: str) -> Upstreams:
-        endpoint = self._endpoints.get(url)
+    def _endpoint(self, settings: UpstreamSettings, url: str) -> Upstreams:
+        """Routes that say the same about their upstreams share pools."""
+        key = (url, settings)
+        endpoint = self._endpoints.get(key)
         if endpoint is None:
-            endpoint = self._endpoints[url] = Endpoint(url)
+            endpoint = self._endpoints[key] = Endpoint(url, settings)
         return endpoint
 
     def _retire_unused(self) -> None:
         used = {
-            url
-            for route in self._routes.values()
+            (url, route.settings.upstream)
+            for route in self._flow.routes
             if hasattr(route, "live")
             for slot in _slots(route.live).values()
             for url in slot.endpoints
         }
-        for url in [url for url in self._endpoints if url not in used]:
-            endpoint = self._endpoints.pop(url)
+        for key in self._endpoints.keys() - used:
+            endpoint = self._endpoints.pop(key)
             endpoint.retired = True
             _close_idle(endpoint)
 
@@ -95,51 +134,39 @@ class Proxy:
 
     # ---- serving ------------------------------------------------------------------------------
 
-    async def listen(
-        self, addresses: Sequence[Address], *, reuse_port: bool = False
-    ) -> list[Address]:
-        """Accept clients; the addresses bound, with port 0 resolved.
+    async def listen(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept clients from these listening sockets, and no longer from any other.
 
-        Raises:
-            OSError: an address cannot be bound; none of them is then.
+        A socket is only borrowed: what waits in its queue stays there when it is given back.
         """
-        missing = [name for name, route in self._routes.items() if not hasattr(route, "live")]
+        missing = [route.settings.name for route in self._flow.routes if not hasattr(route, "live")]
         assert not missing, f"no plan applied for {missing}"
-        loop = asyncio.get_running_loop()
-        factory = partial(Downstream, self._flow)
-        bound: list[Address] = []
-        try:
-            for address in addresses:
-                if address.path is not None:
-                    server: asyncio.Server = await loop.create_unix_server(
-                        factory, address.path, backlog=BACKLOG
-                    )
-                    bound.append(address)
-                else:
-                    server = await loop.create_server(
-                        factory,
-                        address.host,
-                        address.port,
-                        backlog=BACKLOG,
-                        reuse_port=reuse_port or None,
-                    )
-                    port = server.sockets[0].getsockname()[1]
-                    bound.append(Address(host=address.host, port=port))
-                self._servers.append(server)
-        except OSError:
-            self._stop_accepting()
-            raise
+        for each in [each for each in self._servers if each not in sockets]:
+            self._servers.pop(each).close()
+        for each in sockets:
+            if each not in self._servers:
+                self._servers[each] = await self._accept_from(each.dup())
         if self._sweeping is None:
             self._sweep()
-        return bound
 
-    async def drain(self, timeout_s: float) -> int:
-        """Stop accepting and let what is under way finish; how many exchanges were cut."""
+    async def _accept_from(self, listening: socket.socket) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        factory = partial(Downstream, self._flow)
+        if listening.family == socket.AF_UNIX:
+            return await loop.create_unix_server(factory, sock=listening, **_KEEP_UNIX_PATH)
+        return await loop.create_server(factory, sock=listening)
+
+    async def drain(self, timeout_s: float, idle_s: float = 0.0) -> int:
+        """Stop accepting and let what is under way finish; how many exchanges were cut.
+
+        A connection on which nothing happens is closed once that has been so for `idle_s`: its
+        client may be about to send. Whatever it sends until then is answered, and closes it.
+        """
         flow = self._flow
         flow.closing = True
         self._stop_accepting()
         for connection in flow.connections:
-            connection.close_if_idle()
+            connection.close_if_idle(int(idle_s * SECOND_NS))
         cut = 0
         if len(flow.connections):
             flow.on_empty = self._emptied.set
@@ -159,7 +186,7 @@ class Proxy:
         return cut
 
     def _stop_accepting(self) -> None:
-        for server in self._servers:
+        for server in self._servers.values():
             server.close()
         self._servers.clear()
 
@@ -169,6 +196,8 @@ class Proxy:
         now_ns = monotonic_ns()
         for connection in self._flow.connections.expired(now_ns):
             connection.on_deadline()
+        if self._flow.has_totals:
+            self._flow.end_overlong(now_ns)
         for endpoint in self._endpoints.values():
             for upstream in endpoint.take_stale(now_ns):
                 upstream.transport.close()
@@ -223,6 +252,11 @@ class Proxy:
             if cell.generation != generation and cell.is_empty and cell not in ages:
                 del route.cells[key]
 
+    @property
+    def routes(self) -> list[str]:
+        """Names of every route that was ever served."""
+        return list(self._routes)
+
     def counters(self) -> Iterator[SeriesCounters]:
         """Every series that has counted anything, since the start."""
         for route in self._routes.values():
@@ -240,19 +274,25 @@ class Proxy:
     def upstreams(self, route: str) -> dict[str, list[UpstreamHealth]]:
         """By slot. An endpoint counts as healthy until it refuses connections."""
         now_ns = monotonic_ns()
+        state = self._routes[route]
+        settings = state.settings.upstream
         return {
-            name: [self._health(url, now_ns) for url in slot.endpoints]
-            for name, slot in _slots(self._routes[route].live).items()
+            name: [self._health((url, settings), now_ns) for url in slot.endpoints]
+            for name, slot in _slots(state.live).items()
         }
 
-    def _health(self, url: str, now_ns: int) -> UpstreamHealth:
-        endpoint = self._endpoints[url]
+    def _health(self, key: PoolKey, now_ns: int) -> UpstreamHealth:
+        endpoint = self._endpoints[key]
         return UpstreamHealth(
-            endpoint=url,
+            endpoint=endpoint.url,
             healthy=endpoint.down_until_ns <= now_ns and not endpoint.failures,
             open_connections=endpoint.open,
             reason=endpoint.reason,
         )
+
+
+def _unused_endpoint(settings: UpstreamSettings, url: str) -> Upstreams:
+    return Endpoint(url, settings)
 
 
 def _later(callback: Callable[[], None]) -> None:
@@ -265,17 +305,19 @@ def _slots(live: LivePlan) -> dict[str, Slot]:
     return {name: slot for name, slot in slots.items() if slot is not None}
 
 
-def _looked_at(routes: Sequence[RouteSettings]) -> set[bytes]:
-    """Names of request headers whose values routes and records need."""
-    names = {b"traceparent", b"x-record"}
+def _special(routes: Sequence[RouteSettings]) -> set[bytes]:
+    """Names of request headers whose values are looked at."""
+    special = set(REQUEST_SPECIAL) | {b"traceparent", b"x-record"}
     for route in routes:
         if route.sticky.header:
-            names.add(route.sticky.header.lower().encode())
+            special.add(route.sticky.header.lower().encode())
         if route.sticky.cookie or route.override:
-            names.add(b"cookie")
+            special.add(b"cookie")
         if route.override:
-            names.add(b"x-canary")
-    return names
+            special.add(b"x-canary")
+        if route.never_canary.header:
+            special.add(route.never_canary.header.encode())
+    return special
 
 
 def _close_idle(endpoint: Upstreams) -> None:

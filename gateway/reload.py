@@ -21,23 +21,25 @@ def changes(old: GatewaySettings, new: GatewaySettings) -> str:
     Raises:
         ValueError: something changed that only a restart can apply; names each.
     """
+    restart = [
+        f"{field.name} changed"
+        for field in fields(GatewaySettings)
+        if field.name != "routes" and getattr(old, field.name) != getattr(new, field.name)
+    ]
+    if restart:
+        raise ValueError(f"needs an upgrade or a restart: {'; '.join(sorted(restart))}")
     before = {route.name: route for route in old.routes}
     after = {route.name: route for route in new.routes}
-    restart = [
-        f"{name} changed"
-        for name in ("listen", "admin", "state_dir", "spool", "workers", "clients")
-        if getattr(old, name) != getattr(new, name)
-    ]
-    restart += [f"route {name!r} is new" for name in after if name not in before]
-    restart += [f"route {name!r} is gone" for name in before if name not in after]
-    for name in before.keys() & after.keys():
-        different = _different(before[name], after[name])
+    said = [f"route {name!r} is new" for name in after if name not in before]
+    said += [f"route {name!r} is gone" for name in before if name not in after]
+    for name, route in before.items():
+        different = _different(route, after[name]) if name in after else []
         if different:
-            restart.append(f"route {name!r}: {', '.join(different)} changed")
-    if not restart and list(before) != list(after):
-        restart.append("the order of the routes changed")
-    if restart:
-        raise ValueError(f"needs a restart: {'; '.join(sorted(restart))}")
+            said.append(f"route {name!r}: {', '.join(different)} changed")
+    if [name for name in before if name in after] != [name for name in after if name in before]:
+        said.append("the order of the routes changed")
+    if said:
+        return "; ".join(said)
     return "nothing that the stored plans do not decide" if old != new else "nothing changed"
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
-from mlops.contracts.plan import Slot
+from gateway.upstream_settings import BreakerSettings, UpstreamSettings
+from mlops.contracts.plan import MAX_CANARY_SHARE_BP, Slot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +21,24 @@ class MatchSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StickySettings:
-    """Where the key is found. All absent: a random key for each request."""
+    """Where the key is found, in this order. All absent: a random key for each request."""
 
     header: str | None = None
     cookie: str | None = None
     json: str | None = None
     """A JSON pointer into the request's body. Costs a parse."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeverCanarySettings:
+    """Who is never put on the canary, whatever the weights and the request say."""
+
+    keys: frozenset[bytes] = frozenset()
+    """Sticky keys."""
+    header: str | None = None
+    """In lower case; a tenant's, say."""
+    values: frozenset[bytes] = frozenset()
+    """Of `header`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +48,8 @@ class TimeoutSettings:
     """From the request sent to the first byte of the answer."""
     idle_s: float = 60.0
     """Longest silence once bytes flow, in either direction; also of an idle client connection."""
+    total_s: float | None = None
+    """From the first byte of the request to the last of the answer. None: no bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,62 +81,14 @@ class RouteSettings:
     managed: bool = False
     sticky: StickySettings = field(default_factory=StickySettings)
     override: bool = False
+    never_canary: NeverCanarySettings = field(default_factory=NeverCanarySettings)
+    max_canary_share_bp: int = MAX_CANARY_SHARE_BP
+    """No plan may ask for more on this route."""
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
+    upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
+    circuit_breaker: BreakerSettings = field(default_factory=BreakerSettings)
     record: RecordSettings = field(default_factory=RecordSettings)
-
-
-class ForwardedMode(Enum):
-    REPLACE = "replace"
-    """A client's own values are dropped, unless the client is trusted."""
-    APPEND = "append"
-    """Every client is a proxy that is trusted; its values come first."""
-    OFF = "off"
-    """Nothing is added and nothing removed."""
-
-
-class ForwardedForm(Enum):
-    X_FORWARDED = "x-forwarded"
-    FORWARDED = "forwarded"
-    """RFC 7239."""
-    BOTH = "both"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardedSettings:
-    """What upstreams are told about the client."""
-
-    mode: ForwardedMode = ForwardedMode.REPLACE
-    form: ForwardedForm = ForwardedForm.X_FORWARDED
-    trusted: tuple[IPv4Network | IPv6Network, ...] = ()
-    """Proxies whose values are appended to."""
-    trusts_unix: bool = False
-    """Whether a client on a Unix socket is one of them."""
-    via: str | None = None
-    """Our name in `Via`; None: no such header."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitSettings:
-    """Bounds on what clients may send. Each has its own status."""
-
-    connections: int = 10_000
-    """Open client connections of one worker; the next ones are answered 503."""
-    target_bytes: int = 8 * 1024
-    """Of a request's target, as in nginx and Apache; 414."""
-    headers_bytes: int = 32 * 1024
-    """Of a header block, and of the trailers and chunk extensions of one body; 431.
-    nginx takes 4 x 8 KiB."""
-    body_bytes: int | None = None
-    """Of a request's body; 413. None: no bound, for it is streamed and never held."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientSettings:
-    """What holds for every client, before a route is known."""
-
-    limits: LimitSettings = field(default_factory=LimitSettings)
-    forwarded: ForwardedSettings = field(default_factory=ForwardedSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,4 +123,4 @@ class GatewaySettings:
     spool: SpoolSettings | None = None
     """None: a plain proxy that records nothing."""
     workers: int = 1
-    clients: ClientSettings = field(default_factory=ClientSettings)
+    """Processes that serve; at least 1."""

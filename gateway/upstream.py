@@ -10,17 +10,16 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.exchange import ENDED, EVENTS, NEXT, Event, Exchange
 from gateway.framing import (
+    LAST_CHUNK,
     MAX_RESPONSE_HEAD_BYTES,
     STATUS_LINES,
     chunk,
     has_no_body,
-    last_chunk,
     remove,
-    without,
 )
 from gateway.outcome import OUTCOME_OF_STATUS, Failure
 from gateway.plain import RepeatedAnswer, parts_of
-from gateway.pool import MAX_IDLE
+from gateway.pool import DIALING, IDLE, IN_USE
 from gateway.response_reader import ResponseReader
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 MAX_WRITE_BUFFER_BYTES: Final = 64 * 1024
 """Unsent bytes per connection before the other side is no longer read; asyncio's own default."""
 
-_END: Final = b"\r\n\r\n"
 _SENT: Final = int(Event.SENT)
 _HEAD: Final = int(Event.HEAD)
 _DONE: Final = int(Event.DONE)
@@ -47,6 +45,7 @@ class Upstream(ResponseReader):
         "flow",
         "idle_since_ns",
         "is_full",
+        "pool_state",
         "transport",
     )
 
@@ -56,6 +55,7 @@ class Upstream(ResponseReader):
         self.endpoint = endpoint
         self.transport: asyncio.Transport
         self.idle_since_ns = 0
+        self.pool_state = DIALING
         self.is_full = False
         """The upstream takes the request more slowly than it comes."""
         self._used = False
@@ -66,6 +66,7 @@ class Upstream(ResponseReader):
 
     def start(self, exchange: Exchange) -> None:
         """Send the head, and what there is of the body, in one write."""
+        self.pool_state = IN_USE
         self.exchange = exchange
         exchange.upstream = self
         at_once = exchange.waiting is None and exchange.attempts == 1
@@ -78,9 +79,9 @@ class Upstream(ResponseReader):
             head = [raw_head]
         else:
             head = self._head_of(exchange, lane.replaced)
-        head += (lane.headers, exchange.forwarded, b"x-request-id: ", exchange.request_id, _END)
+        head += (lane.headers, b"x-request-id: ", exchange.request_id, b"\r\n\r\n")
         if exchange.chunked:
-            self._add_chunks(head, pending, exchange)
+            self._add_chunks(head, pending, complete=exchange.complete)
         else:
             head += pending
         self.transport.write(b"".join(head))
@@ -98,15 +99,11 @@ class Upstream(ResponseReader):
         if replaced:
             parts = list(parts)
             remove(parts, replaced)
-            exchange.forwarded = without(exchange.forwarded, replaced)
         head = [exchange.method, b" ", exchange.target, b" HTTP/1.1\r\n", *parts]
         if exchange.http10 and b"host" not in exchange.headers and b"host" not in replaced:
-            host = self.endpoint.url.partition("://")[2] or "localhost"  # on a Unix socket
-            head.append(b"host: %b\r\n" % host.encode())
+            head.append(b"host: %b\r\n" % self.endpoint.url.partition("://")[2].encode())
         if exchange.chunked:
             head.append(b"transfer-encoding: chunked\r\n")
-        if exchange.upgrade:
-            head.append(b"connection: upgrade\r\nupgrade: %b\r\n" % exchange.upgrade)
         return head
 
     def send_more(self, exchange: Exchange) -> None:
@@ -114,17 +111,17 @@ class Upstream(ResponseReader):
         pending, exchange.pending = exchange.pending, []
         if exchange.chunked:
             chunks: list[bytes] = []
-            self._add_chunks(chunks, pending, exchange)
+            self._add_chunks(chunks, pending, complete=exchange.complete)
             pending = chunks
         if pending and not self.transport.is_closing():
             self.transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
 
     @staticmethod
-    def _add_chunks(into: list[bytes], pending: list[bytes], exchange: Exchange) -> None:
+    def _add_chunks(into: list[bytes], pending: list[bytes], *, complete: bool) -> None:
         if pending:
             into.append(chunk(b"".join(pending)))
-        if exchange.complete:
-            into.append(last_chunk(without(exchange.trailers, exchange.lane.replaced)))
+        if complete:
+            into.append(LAST_CHUNK)
 
     # ---- what asyncio reports -----------------------------------------------------------------
 
@@ -148,42 +145,27 @@ class Upstream(ResponseReader):
                 if body is not None and answer.status not in exchange.lane.route.retry_statuses:
                     self._pass_repeated(exchange, body, now_ns)
                     return
-        rest = self._parsed(data)
-        if rest is None:
+        if not self._parsed(data):
             self._fail(Failure.GARBAGE)
         elif self._head_ready:
             if is_first and self._done and not exchange.head_only:
                 self._learn(data, exchange)
             self._pass_on(exchange, now_ns, len(data))
         else:
-            self._pass_interim(exchange, rest, len(data))
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_RESPONSE_HEAD_BYTES:
+                self._fail(Failure.GARBAGE)
 
-    def _pass_interim(self, exchange: Exchange, rest: bytes, data_bytes: int) -> None:
-        """The head of the answer is not whole yet; what came before it may be for the client."""
-        self._head_bytes += data_bytes
-        if self._interim_heads:
-            exchange.client.write(self._interim_heads)
-            self._interim_heads = b""
-        if self._switches:
-            exchange.state = NEXT[exchange.state * EVENTS + _HEAD]
-            exchange.client.write(self._switching_head(exchange))
-            exchange.client.switch(exchange, rest)
-        elif self._head_bytes > MAX_RESPONSE_HEAD_BYTES:
-            self._fail(Failure.GARBAGE)
-
-    def _parsed(self, data: bytes) -> bytes | None:
-        """None where llhttp could make nothing of it; what follows a whole answer does not count.
-
-        After a switch of protocols: the first bytes of the new one.
-        """
+    def _parsed(self, data: bytes) -> bool:
+        """Whether llhttp could make something of it; what follows a whole answer does not count."""
         try:
             self._parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            return data[upgrade.args[0] :] if self._switches else None
+        except HttpParserUpgrade:
+            return False
         except HttpParserError:
             self._reusable = False
-            return b"" if self._done else None
-        return b""
+            return self._done
+        return True
 
     def _learn(self, data: bytes, exchange: Exchange) -> None:
         status = self._status
@@ -196,7 +178,7 @@ class Upstream(ResponseReader):
             self._leave_pool()
         elif self._close_delimited and not self._done:
             self._done = True
-            self._pass_on(exchange, monotonic_ns(), 0)
+            self._pass_on(exchange, monotonic_ns(), 1)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.endpoint.closed(self)
@@ -206,7 +188,7 @@ class Upstream(ResponseReader):
             exchange.upstream = None
             nothing_came = exchange.first_ns == 0
             if not (self._used and nothing_came and self.flow.stale(exchange)):
-                self.flow.failed(exchange, Failure.RESET)
+                self.flow.failed(exchange, Failure.RESET, self.endpoint)
         self._parser = None
         if self.endpoint.waiters:
             waiter = self.endpoint.waiters[0]
@@ -231,32 +213,33 @@ class Upstream(ResponseReader):
         status = self._status
         if self._head_sent:
             out: list[bytes] = []
-            self._framing_bytes += data_bytes
         else:
             if status in lane.route.retry_statuses and self._retried(exchange, status):
                 return
             self._head_sent = True
             if self.flow.closing or not exchange.complete:
                 exchange.close = True
-            out = [self._interim_heads, *self._head(exchange)]
+            out = self._head(exchange)
             exchange.state = NEXT[exchange.state * EVENTS + _HEAD]
-            self._framing_bytes = 0  # counts from the next read on
         pieces = self._body
         if pieces:
             self._body = []
+            self._quiet_bytes = 0
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             exchange.note_answer(body, lane.route.bodies_bytes, now_ns)
             out.append(chunk(body) if self._chunks_out else body)
-        if not self._done:
-            if self._framing_bytes > MAX_RESPONSE_HEAD_BYTES:
+        elif not self._done:
+            self._quiet_bytes += data_bytes
+            if self._quiet_bytes > MAX_RESPONSE_HEAD_BYTES:
                 self._fail(Failure.GARBAGE)
                 return
+        if not self._done:
             if out:
                 client.deadline_ns = now_ns + lane.route.idle_ns
                 client.write(b"".join(out))
             return
         if self._chunks_out:
-            out.append(last_chunk(self._trailers))
+            out.append(LAST_CHUNK)
         end_ns = monotonic_ns()
         exchange.own_ns += end_ns - now_ns
         self.flow.finish(exchange, _DONE, OUTCOME_OF_STATUS[status], status, end_ns)
@@ -303,7 +286,7 @@ class Upstream(ResponseReader):
     def _retried(self, exchange: Exchange, status: int) -> bool:
         """Give the exchange to another attempt in place of this answer, if that is allowed."""
         self.exchange = None
-        if not self.flow.retried_status(exchange, status):
+        if not self.flow.retried_status(exchange, status, self.endpoint):
             self.exchange = exchange
             return False
         if self._done and self._reusable and exchange.complete and not exchange.head_only:
@@ -332,14 +315,17 @@ class Upstream(ResponseReader):
             return
         self._used = True
         endpoint = self.endpoint
-        if endpoint.waiters or endpoint.retired or len(endpoint.idle) >= MAX_IDLE:
+        if endpoint.waiters or endpoint.retired or len(endpoint.idle) >= endpoint.max_idle:
             self.serve_first(now_ns)
         else:  # `put_back` for the usual case, without the call
             self.idle_since_ns = now_ns
+            self.pool_state = IDLE
             endpoint.idle.append(self)
 
     def serve_first(self, now_ns: int) -> None:
         """Whoever waits longest gets this connection, else it becomes idle."""
+        if self.transport.is_closing():
+            return  # when its loss is reported, another is dialled
         endpoint = self.endpoint
         if endpoint.waiters:
             self.start(endpoint.waiters.popleft())
@@ -350,7 +336,7 @@ class Upstream(ResponseReader):
         exchange = self.exchange
         self.abandon()
         if exchange is not None and exchange.state != ENDED:
-            self.flow.failed(exchange, failure)
+            self.flow.failed(exchange, failure, self.endpoint)
 
     def abandon(self) -> None:
         """Break off: the rest of this answer is of no use, so neither is the connection."""
@@ -360,8 +346,7 @@ class Upstream(ResponseReader):
         self.transport.abort()
 
     def _leave_pool(self) -> None:
-        if self in self.endpoint.idle:
-            self.endpoint.idle.remove(self)
+        self.endpoint.withdraw(self)
         self.transport.close()
 
     def pause_reading(self) -> None:

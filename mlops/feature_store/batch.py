@@ -13,14 +13,9 @@ from typing import Any
 from msgspec.structs import astuple
 
 from mlops.contracts.record import ROW_COLUMNS, Row
+from mlops.feature_store.aggregates import AGGREGATES
 from mlops.feature_store.errors import Refused
-from mlops.feature_store.schema import (
-    AGGREGATION,
-    AGGREGATION_KEYS,
-    BATCH,
-    ROWS,
-    SECOND_BATCHES,
-)
+from mlops.feature_store.tables import BATCH, ROWS
 
 MAX_BATCH_ROWS = 65_536
 """Largest batch: it stays one block, so that one token covers it whole."""
@@ -124,15 +119,21 @@ _SECONDS_OF_BATCH = f"""{BATCH} = {{batch:String}} AND route IN {{routes:Array(S
   AND second >= toDateTime(fromUnixTimestamp64Micro({{first:Int64}}, 'UTC'), 'UTC')
   AND second <= toDateTime(fromUnixTimestamp64Micro({{last:Int64}}, 'UTC'), 'UTC')"""
 
+_COUNTED = ",\n  ".join(
+    f"(SELECT sum(b.rows) FROM {aggregate.table} AS b FINAL WHERE {_SECONDS_OF_BATCH})"
+    for aggregate in AGGREGATES
+)
 COUNT_STORED = f"""SELECT
   (SELECT count() FROM {ROWS} WHERE {_ROWS_OF_BATCH}),
-  (SELECT sum(b.rows) FROM {SECOND_BATCHES} AS b FINAL WHERE {_SECONDS_OF_BATCH})"""
-"""Rows of one batch, and rows its counts per second stand for."""
+  {_COUNTED}"""
+"""Rows of one batch, and rows that its counts and its sums stand for."""
 
 STORED_RECORD_IDS = f"SELECT record_id FROM {ROWS} WHERE {_ROWS_OF_BATCH}"
 
-RECOUNT = f"""INSERT INTO {SECOND_BATCHES}
-{AGGREGATION}
-WHERE {_ROWS_OF_BATCH}
-GROUP BY {AGGREGATION_KEYS}"""
-"""Counts of one batch again from its rows. The keys are the same, so it replaces, never adds."""
+RECOUNTS = tuple(
+    f"INSERT INTO {aggregate.table}\n{aggregate.selection}\n"
+    f"WHERE {_ROWS_OF_BATCH}\nGROUP BY {aggregate.keys}"
+    for aggregate in AGGREGATES
+)
+"""What one batch comes to again, from its rows; in the order of `COUNT_STORED`. The keys are the
+same, so it replaces, never adds."""

@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from mlops.feature_store.schema import (
+from mlops.feature_store.tables import (
     BATCH,
     DEAD_LETTERS,
+    EMBEDDING_BATCHES,
     EVALUATIONS,
     MIGRATIONS,
     PERFORMANCE,
@@ -26,6 +27,7 @@ from mlops.feature_store.schema import (
 SHARDED_BY: Final[dict[str, str]] = {
     ROWS: BATCH,
     SECOND_BATCHES: BATCH,
+    EMBEDDING_BATCHES: BATCH,
     TALLIES: "worker",
     EVALUATIONS: BATCH,
     RELEASE_EVENTS: "release_id",
@@ -47,7 +49,10 @@ CLUSTER_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
 _TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (?P<name>\w+) \(")
 _ENGINE = re.compile(r"ENGINE = (?P<kind>\w*MergeTree)(?:\((?P<arguments>[^)]*)\))?")
-_VIEW = re.compile(r"CREATE (?P<kind>MATERIALIZED VIEW|VIEW) IF NOT EXISTS (?P<name>\w+)")
+_VIEW = re.compile(
+    r"CREATE (?P<kind>(MATERIALIZED VIEW|VIEW) IF NOT EXISTS|OR REPLACE VIEW) (?P<name>\w+)"
+)
+_NEW_QUERY = re.compile(r"ALTER TABLE (?P<name>\w+) (?=MODIFY QUERY\n)")
 _ALTER = re.compile(r"ALTER TABLE (?P<name>\w+) ADD COLUMN IF NOT EXISTS (?P<column>.*)", re.DOTALL)
 _CODEC = re.compile(r"CODEC\(.*\)(?= AFTER )")
 _KEEPER_PATH = "/clickhouse/tables/{shard}/{database}/{table}"
@@ -63,6 +68,9 @@ def on_cluster(statement: str, cluster: str) -> tuple[str, ...]:
         return _replicated(statement, table["name"], cluster)
     if (view := _VIEW.match(statement)) is not None:
         return (_view(statement, view, cluster),)
+    if (change := _NEW_QUERY.match(statement)) is not None:
+        made = statement.replace(change[0], f"{change[0]}ON CLUSTER '{cluster}' ", 1)
+        return (_beside_the_rows(made),)
     if (alter := _ALTER.match(statement)) is not None:
         return _extended(alter["name"], alter["column"], cluster)
     raise ValueError(f"not a statement that makes a table or a view: {statement[:60]!r}")
@@ -97,8 +105,12 @@ def _replicated(statement: str, name: str, cluster: str) -> tuple[str, ...]:
 
 def _view(statement: str, view: re.Match[str], cluster: str) -> str:
     made = statement.replace(view[0], f"{view[0]} ON CLUSTER '{cluster}'", 1)
-    if view["kind"] == "VIEW":
+    if not view["kind"].startswith("MATERIALIZED"):
         return made
-    # It runs where the rows are inserted, and writes beside them.
     made = re.sub(r"\nTO (\w+) ", r"\nTO \1_local ", made, count=1)
-    return re.sub(rf"\bFROM {ROWS}\b", f"FROM {ROWS}_local", made)
+    return _beside_the_rows(made)
+
+
+def _beside_the_rows(statement: str) -> str:
+    """A view runs where the rows are inserted, and writes there."""
+    return re.sub(rf"\bFROM {ROWS}\b", f"FROM {ROWS}_local", statement)

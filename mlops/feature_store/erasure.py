@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from mlops.feature_store.schema import DEAD_LETTERS, EVALUATIONS, ROWS
+from mlops.feature_store.tables import DEAD_LETTERS, EVALUATIONS, ROWS
 
 _OF_USER = "user_id = {user:String}"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from mlops.contracts.evidence import AnsweredCounts, ScoreCounts, SecondCounts
+from mlops.contracts.evidence import SCORE_BINS, AnsweredCounts, ScoreCounts, SecondCounts
 from mlops.contracts.record import Kind
-from mlops.feature_store.schema import BINS, COUNTS, EVALUATIONS, ROWS, SECOND_BATCHES, TALLIES
+from mlops.feature_store.aggregates import BINS, COUNTS
+from mlops.feature_store.tables import EVALUATIONS, ROWS, SECOND_BATCHES, TALLIES
 
 WORKER_GONE_AFTER_S = 60
 """A worker whose last tally is this much older than the newest one holds nothing up any more.
@@ -69,15 +70,16 @@ _SCORED_IDS = f"""SELECT request_id FROM {EVALUATIONS}
 """Requests that can have a score in the span: scored in it, or scored just before and ended in it.
 Few enough for the index on request ids to leave nearly all of the hour unread."""
 
-SCORE_COUNTS = f"""SELECT at, generation, arm, name, count(), sum(micro), sum(micro * micro)
+SCORE_COUNTS = f"""SELECT at, generation, arm, name, count(), sum(micro), sum(micro * micro),
+  sumMap(map(toUInt16(least({SCORE_BINS - 1}, floor(score * {SCORE_BINS}))), toUInt64(1)))
 FROM (
-  SELECT any(e.name) AS name, any(e.micro) AS micro,
+  SELECT any(e.name) AS name, any(e.micro) AS micro, any(e.score) AS score,
     argMin((r.generation, toString(r.arm), toUnixTimestamp(toDateTime(r.ended_at, 'UTC'))),
       (r.ended_at, r.record_id)) AS row,
     row.1 AS generation, row.2 AS arm,
     greatest(any(e.received), row.3) AS at
   FROM (
-    SELECT request_id, batch, position, toString(name) AS name, received_at,
+    SELECT request_id, batch, position, toString(name) AS name, score, received_at,
       toUnixTimestamp(toDateTime(received_at, 'UTC')) AS received,
       toInt64(round(score * {MICRO})) AS micro
     FROM {EVALUATIONS} FINAL WHERE received_at >= {_FIRST_SCORE} AND received_at < {_CLOSED}
@@ -148,6 +150,7 @@ def score_counts(rows: Iterable[Sequence[Any]]) -> tuple[ScoreCounts, ...]:
             count=row[4],
             total=row[5] / MICRO,
             total_squares=row[6] / (MICRO * MICRO),
+            bins=row[7],
         )
         for row in rows
     )

@@ -7,12 +7,12 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mlops.contracts.evidence import Evidence
+from mlops.contracts.evidence import EmbeddingSums, Evidence, Pair
 from mlops.contracts.record import ROW_COLUMNS, Row
 from mlops.contracts.tally import Tally
 from mlops.feature_store.batch import (
     COUNT_STORED,
-    RECOUNT,
+    RECOUNTS,
     STORED_RECORD_IDS,
     Batch,
     batch_of,
@@ -20,6 +20,7 @@ from mlops.feature_store.batch import (
     microseconds,
 )
 from mlops.feature_store.connection import open_client, translated
+from mlops.feature_store.embedding_sums import SUMS, check_span, embedding_sums
 from mlops.feature_store.entries import DeadLetter, Evaluation, ReleaseEvent
 from mlops.feature_store.errors import Refused, Unavailable
 from mlops.feature_store.evidence import (
@@ -33,20 +34,23 @@ from mlops.feature_store.evidence import (
     score_counts,
     second_counts,
 )
+from mlops.feature_store.pairs import PAIRS, pairs
 from mlops.feature_store.schema import (
-    BATCH,
     DEAD_LETTER_TYPES,
-    DEAD_LETTERS,
     EVALUATION_TYPES,
-    EVALUATIONS,
     RELEASE_EVENT_TYPES,
-    RELEASE_EVENTS,
     ROW_TYPES,
-    ROWS,
-    TALLIES,
     TALLY_TYPES,
 )
 from mlops.feature_store.settings import ClickHouseSettings
+from mlops.feature_store.tables import (
+    BATCH,
+    DEAD_LETTERS,
+    EVALUATIONS,
+    RELEASE_EVENTS,
+    ROWS,
+    TALLIES,
+)
 
 __all__ = [
     "DeadLetter",
@@ -122,20 +126,25 @@ class FeatureLog:
         """Look whether a batch that was inserted is stored and counted, and repair what is not."""
         token = batch.token
         for attempt in range(1, MAX_REPAIRS + 1):
-            stored, counted = await self._count(batch)
-            if stored >= batch.rows and counted == stored:
+            stored, *counted = await self._count(batch)
+            uncounted = [
+                recount for recount, rows in zip(RECOUNTS, counted, strict=True) if rows != stored
+            ]
+            if stored >= batch.rows and not uncounted:
                 if stored > batch.rows:
                     log.error("batch %s: %d rows, stored %d", token, batch.rows, stored)
                 return
             log.warning(
-                "batch %s: %d rows, %d stored, %d counted; repairing (%d of %d)",
+                "batch %s: %d rows, %d stored, %s counted; repairing (%d of %d)",
                 token, batch.rows, stored, counted, attempt, MAX_REPAIRS,
             )  # fmt: skip
             if stored < batch.rows:
                 await self._insert_missing(batch, attempt)
-            await self._command(RECOUNT, batch.reach, "count a batch again")
-        stored, counted = await self._count(batch)
-        if stored < batch.rows or counted != stored:
+                uncounted = list(RECOUNTS)
+            for recount in uncounted:
+                await self._command(recount, batch.reach, "count a batch again")
+        stored, *counted = await self._count(batch)
+        if stored < batch.rows or any(rows != stored for rows in counted):
             raise Unavailable(
                 f"batch {token}: {batch.rows} rows, but {stored} are stored and {counted} counted "
                 f"after {MAX_REPAIRS} repairs"
@@ -203,6 +212,37 @@ class FeatureLog:
             answered=answered_counts(answered),
         )
 
+    async def read_embedding_sums(
+        self, route: str, *, since: int, until: int, every_s: int = 1
+    ) -> tuple[EmbeddingSums, ...]:
+        """What the queries of `route` were about, from second `since` to `until`, both included.
+
+        For drift: sums of embeddings, of lengths and of tokens for each `every_s` seconds, counted
+        from `since`, in order of time. They are additive: add spans up until they hold as many
+        queries as a block needs. Nothing is there for seconds without queries. Read up to
+        `Evidence.closed_through`; what lies below it does not change any more.
+
+        Raises:
+            ValueError: more than 10,000 spans.
+        """
+        check_span(since, until, every_s)
+        span: dict[str, object] = {"route": route, "since": since, "until": until}
+        rows = await self._rows(SUMS, {**span, "every": every_s}, f"read embedding sums of {route}")
+        return embedding_sums(rows)
+
+    async def read_pairs(
+        self, route: str, *, since: int, until: int, limit: int = 10_000
+    ) -> tuple[Pair, ...]:
+        """Mirrored requests of `route` with both answers, of which the later one ended in seconds
+        `since` to `until`, both included; in the order in which they were complete.
+
+        A mirrored answer belongs to the served one with its request id and generation that began
+        nearest to it. At most `limit` pairs, the earliest of them. Read up to
+        `Evidence.closed_through`; what lies below it does not change any more.
+        """
+        span: dict[str, object] = {"route": route, "since": since, "until": until, "limit": limit}
+        return pairs(await self._rows(PAIRS, span, f"read pairs of {route}"))
+
     async def _insert_columns(self, batch: Batch, token: str) -> None:
         async with translated(self._settings, f"insert batch {batch.token}"):
             await self._client.insert(
@@ -221,9 +261,10 @@ class FeatureLog:
         if missing.rows:
             await self._insert_columns(missing, f"{batch.token}#{attempt}")
 
-    async def _count(self, batch: Batch) -> tuple[int, int]:
-        ((stored, counted),) = await self._rows(COUNT_STORED, batch.reach, "count a batch")
-        return int(stored), int(counted)
+    async def _count(self, batch: Batch) -> list[int]:
+        """Rows stored, then rows that each aggregate stands for."""
+        (counts,) = await self._rows(COUNT_STORED, batch.reach, "count a batch")
+        return [int(count) for count in counts]
 
     async def _insert(
         self, table: str, types: Mapping[str, str], rows: Sequence[Sequence[object]]

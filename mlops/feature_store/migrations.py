@@ -7,8 +7,9 @@ from typing import Any
 from mlops.feature_store.cluster import on_cluster
 from mlops.feature_store.connection import open_client, translated
 from mlops.feature_store.retention import retention_statements
-from mlops.feature_store.schema import CREATE_MIGRATIONS, MIGRATION_STEPS, MIGRATIONS, Migration
+from mlops.feature_store.schema import CREATE_MIGRATIONS, MIGRATION_STEPS, Migration
 from mlops.feature_store.settings import ClickHouseSettings
+from mlops.feature_store.tables import MIGRATIONS
 
 
 async def migrate(settings: ClickHouseSettings) -> list[str]:

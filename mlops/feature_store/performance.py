@@ -10,7 +10,8 @@ import msgspec
 
 from mlops.contracts.evidence import LATENCY_BIN_RATIO, LATENCY_FIRST_EDGE_US
 from mlops.contracts.record import ERROR_OUTCOMES, Kind, Outcome
-from mlops.feature_store.schema import PERFORMANCE, ROWS, bin_sql
+from mlops.feature_store.aggregates import bin_sql
+from mlops.feature_store.tables import PERFORMANCE, ROWS
 
 _SERVED = f"kind = '{Kind.SERVED}'"
 _REQUEST = f"{_SERVED} AND outcome != '{Outcome.CANCELLED}'"

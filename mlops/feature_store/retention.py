@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from mlops.feature_store.schema import (
+from mlops.feature_store.tables import (
     DEAD_LETTERS,
+    EMBEDDING_BATCHES,
     EVALUATIONS,
     PERFORMANCE,
     RELEASE_EVENTS,
@@ -19,6 +20,7 @@ from mlops.feature_store.schema import (
 EXPIRES_BY: Final[dict[str, str]] = {
     ROWS: "ended_at",
     SECOND_BATCHES: "second",
+    EMBEDDING_BATCHES: "second",
     TALLIES: "second",
     EVALUATIONS: "received_at",
     RELEASE_EVENTS: "at",

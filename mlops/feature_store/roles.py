@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from mlops.feature_store.schema import (
+from mlops.feature_store.tables import (
     COMPLETENESS,
     DEAD_LETTERS,
+    EMBEDDING_BATCHES,
+    EMBEDDING_SUMS,
     EVALUATIONS,
     MIGRATIONS,
     PERFORMANCE,
@@ -35,6 +37,8 @@ _ALL = (
     ROWS,
     SECOND_BATCHES,
     SECONDS,
+    EMBEDDING_BATCHES,
+    EMBEDDING_SUMS,
     TALLIES,
     EVALUATIONS,
     RELEASE_EVENTS,
@@ -49,14 +53,23 @@ ROLES: Final = (
         "writer",
         "recorders",
         # It looks whether a batch is stored and counted.
-        (ROWS, SECOND_BATCHES, MIGRATIONS),
-        (ROWS, SECOND_BATCHES, TALLIES, DEAD_LETTERS),
+        (ROWS, SECOND_BATCHES, EMBEDDING_BATCHES, MIGRATIONS),
+        (ROWS, SECOND_BATCHES, EMBEDDING_BATCHES, TALLIES, DEAD_LETTERS),
         6_000,
     ),
     Role(
         "agent",
         "the agent",
-        (ROWS, SECOND_BATCHES, SECONDS, TALLIES, EVALUATIONS, RELEASE_EVENTS, MIGRATIONS),
+        (
+            ROWS,
+            SECOND_BATCHES,
+            SECONDS,
+            EMBEDDING_BATCHES,
+            TALLIES,
+            EVALUATIONS,
+            RELEASE_EVENTS,
+            MIGRATIONS,
+        ),
         (EVALUATIONS, RELEASE_EVENTS),
         6_000,
     ),

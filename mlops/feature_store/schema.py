@@ -5,26 +5,37 @@ Every statement of a step can be repeated, so that several processes may migrate
 
 from __future__ import annotations
 
-from math import log
 from typing import NamedTuple
 
-from mlops.contracts.evidence import (
-    LATENCY_BIN_RATIO,
-    LATENCY_FIRST_EDGE_US,
-    LATENCY_LAST_BIN,
+from mlops.feature_store.aggregates import (
+    ADDED_BINS,
+    ADDED_COUNTS,
+    BINS,
+    COUNTS,
+    EMBEDDING_AGGREGATE,
+    EMBEDDING_TYPES,
+    FIRST_BINS,
+    FIRST_COUNTS,
+    FIRST_SECOND_AGGREGATE,
+    SECOND_AGGREGATE,
+    Aggregate,
+    added_by,
 )
-from mlops.contracts.record import ERROR_OUTCOMES, Kind, Outcome
-
-ROWS = "query_features"
-SECOND_BATCHES = "second_count_batches"
-SECONDS = "second_counts"
-TALLIES = "tallies"
-EVALUATIONS = "evaluations"
-RELEASE_EVENTS = "release_events"
-DEAD_LETTERS = "dead_letters"
-PERFORMANCE = "model_performance"
-COMPLETENESS = "log_completeness"
-MIGRATIONS = "schema_migrations"
+from mlops.feature_store.tables import (
+    BATCH,
+    COMPLETENESS,
+    DEAD_LETTERS,
+    EMBEDDING_BATCHES,
+    EMBEDDING_SUMS,
+    EVALUATIONS,
+    MIGRATIONS,
+    PERFORMANCE,
+    RELEASE_EVENTS,
+    ROWS,
+    SECOND_BATCHES,
+    SECONDS,
+    TALLIES,
+)
 
 DEDUPLICATION_WINDOW = 10_000
 """Inserts whose tokens a table remembers: hours of them, while a retry follows within seconds."""
@@ -90,9 +101,6 @@ _ADDED_ROW_COLUMNS = (
 )
 """Columns that came after the first release of the table, by a later step."""
 
-BATCH = "batch"
-"""Column beside the row's own: the token of the insert that brought it."""
-
 _CODECS = {
     "started_at": "CODEC(Delta, ZSTD(1))",
     "ended_at": "CODEC(Delta, ZSTD(1))",
@@ -154,50 +162,9 @@ PERFORMANCE_TYPES: dict[str, str] = {
 }
 
 
-def bin_sql(column: str) -> str:
-    """`latency_bin` of `mlops.contracts.evidence` as an expression; a test compares the two."""
-    index = f"floor(log({column} / {LATENCY_FIRST_EDGE_US}) / {log(LATENCY_BIN_RATIO)!r})"
-    return (
-        f"toUInt16(if({column} <= {LATENCY_FIRST_EDGE_US}, 0, least({LATENCY_LAST_BIN}, {index})))"
-    )
-
-
 def _columns(types: dict[str, str]) -> str:
     return ",\n  ".join(f"{name} {kind} {_CODECS.get(name, '')}" for name, kind in types.items())
 
-
-def _quoted_list(names: list[str]) -> str:
-    return ", ".join(f"'{name}'" for name in sorted(names))
-
-
-_SERVED = f"kind = '{Kind.SERVED}'"
-_REQUEST = f"{_SERVED} AND outcome != '{Outcome.CANCELLED}'"
-_CANCELLED = f"{_SERVED} AND outcome = '{Outcome.CANCELLED}'"
-_ERROR = f"first_attempt_outcome IN ({_quoted_list([str(o) for o in ERROR_OUTCOMES])})"
-_CLIENT_ERROR = f"first_attempt_outcome = '{Outcome.CLIENT_ERROR}'"
-
-
-def _bins(column: str, condition: str) -> str:
-    return f"sumMapIf(map({bin_sql(column)}, toUInt64(1)), {condition})"
-
-
-AGGREGATION = f"""SELECT
-  route, generation, arm, toDateTime(ended_at, 'UTC') AS second, {BATCH},
-  count() AS rows,
-  countIf({_REQUEST}) AS requests,
-  countIf({_REQUEST} AND {_ERROR}) AS errors,
-  countIf({_REQUEST} AND {_CLIENT_ERROR}) AS client_errors,
-  countIf({_CANCELLED}) AS cancelled,
-  {_bins("latency_us", _REQUEST)} AS latency_bins,
-  {_bins("first_byte_us", f"{_REQUEST} AND first_byte_us > 0")} AS first_byte_bins,
-  {_bins("latency_us", _CANCELLED)} AS cancelled_bins
-FROM {ROWS}"""
-"""Rows to counts per second and batch; the view and every repair use this one text."""
-
-AGGREGATION_KEYS = f"route, generation, arm, second, {BATCH}"
-
-COUNTS = ("rows", "requests", "errors", "client_errors", "cancelled")
-BINS = ("latency_bins", "first_byte_bins", "cancelled_bins")
 
 _FIRST_ROW_TYPES = {
     name: kind for name, kind in ROW_TYPES.items() if name not in _ADDED_ROW_COLUMNS
@@ -212,27 +179,62 @@ PARTITION BY toDate(ended_at)
 ORDER BY (route, ended_at)
 SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}"""
 
-_CREATE_SECOND_BATCHES = f"""CREATE TABLE IF NOT EXISTS {SECOND_BATCHES} (
-  route {_NAME}, generation UInt64, arm {_NAME}, second DateTime('UTC'),
+_COUNT_TYPE = "UInt64"
+_BINS_TYPE = "Map(UInt16, UInt64)"
+_SECOND_TYPES = dict.fromkeys(FIRST_COUNTS, _COUNT_TYPE) | dict.fromkeys(FIRST_BINS, _BINS_TYPE)
+_ADDED_SECOND_TYPES = dict.fromkeys(ADDED_COUNTS, _COUNT_TYPE) | dict.fromkeys(
+    ADDED_BINS, _BINS_TYPE
+)
+
+
+def _batches(table: str, keys: str, columns: dict[str, str]) -> str:
+    """A table of what batches come to: one batch's again replaces it."""
+    dims = "dims UInt32, " if "dims" in keys else ""
+    return f"""CREATE TABLE IF NOT EXISTS {table} (
+  route {_NAME}, generation UInt64, arm {_NAME}, second DateTime('UTC'), {dims}
   {BATCH} String CODEC(ZSTD(1)),
-  {", ".join(f"{name} UInt64" for name in COUNTS)},
-  {", ".join(f"{name} Map(UInt16, UInt64)" for name in BINS)}
+  {_columns(columns)}
 ) ENGINE = ReplacingMergeTree
 PARTITION BY toDate(second)
-ORDER BY (route, second, generation, arm, {BATCH})
+ORDER BY ({keys})
 SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}"""
 
-_CREATE_VIEW = f"""CREATE MATERIALIZED VIEW IF NOT EXISTS {SECOND_BATCHES}_view
-TO {SECOND_BATCHES} AS
-{AGGREGATION}
-GROUP BY {AGGREGATION_KEYS}"""
 
-_CREATE_SECONDS = f"""CREATE VIEW IF NOT EXISTS {SECONDS} AS SELECT
+def _create_view(aggregate: Aggregate) -> str:
+    return (
+        f"CREATE MATERIALIZED VIEW IF NOT EXISTS {aggregate.view}\n"
+        f"TO {aggregate.table} AS\n{aggregate.query}"
+    )
+
+
+def _seconds(create: str, counts: tuple[str, ...], bins: tuple[str, ...]) -> str:
+    return f"""{create} {SECONDS} AS SELECT
   route, generation, arm, second,
-  {", ".join(f"sum(b.{name}) AS {name}" for name in COUNTS)},
-  {", ".join(f"sumMap(b.{name}) AS {name}" for name in BINS)}
+  {", ".join(f"sum(b.{name}) AS {name}" for name in counts)},
+  {", ".join(f"sumMap(b.{name}) AS {name}" for name in bins)}
 FROM {SECOND_BATCHES} AS b FINAL
 GROUP BY route, generation, arm, second"""
+
+
+_SECOND_BATCH_KEYS = f"route, second, generation, arm, {BATCH}"
+_MORE_SECOND_COLUMNS = tuple(
+    f"ALTER TABLE {SECOND_BATCHES} ADD COLUMN IF NOT EXISTS {name} {kind}"
+    for name, kind in _ADDED_SECOND_TYPES.items()
+)
+_CHANGE_SECOND_VIEW = f"ALTER TABLE {SECOND_AGGREGATE.view} MODIFY QUERY\n{SECOND_AGGREGATE.query}"
+"""Exchanges the text of the view in one step: an insert meets the old text or the new one, and is
+counted by either. What the old one counted has none of the new columns, which then read as not
+known; the view is never away, as it would be between a DROP and a CREATE."""
+
+_EMBEDDING_BATCH_KEYS = f"route, second, generation, arm, dims, {BATCH}"
+_EMBEDDING_SUMS_SQL = ", ".join(
+    f"{added_by(kind)}(b.{name}) AS {name}" for name, kind in EMBEDDING_TYPES.items()
+)
+_CREATE_EMBEDDING_SUMS = f"""CREATE VIEW IF NOT EXISTS {EMBEDDING_SUMS} AS SELECT
+  route, generation, arm, second, dims,
+  {_EMBEDDING_SUMS_SQL}
+FROM {EMBEDDING_BATCHES} AS b FINAL
+GROUP BY route, generation, arm, second, dims"""
 
 _CREATE_COMPLETENESS = f"""CREATE VIEW IF NOT EXISTS {COMPLETENESS} AS SELECT
   route, arm, generation, toStartOfInterval(second, toIntervalSecond(5), 'UTC') AS block,
@@ -286,7 +288,12 @@ MIGRATION_STEPS: tuple[Migration, ...] = (
     Migration(
         1,
         "rows and counts per second",
-        (_CREATE_ROWS, _CREATE_SECOND_BATCHES, _CREATE_VIEW, _CREATE_SECONDS),
+        (
+            _CREATE_ROWS,
+            _batches(SECOND_BATCHES, _SECOND_BATCH_KEYS, _SECOND_TYPES),
+            _create_view(FIRST_SECOND_AGGREGATE),
+            _seconds("CREATE VIEW IF NOT EXISTS", tuple(FIRST_COUNTS), tuple(FIRST_BINS)),
+        ),
     ),
     Migration(
         2,
@@ -319,6 +326,18 @@ MIGRATION_STEPS: tuple[Migration, ...] = (
         5,
         "traces, first events, refusals, lengths and counts of retrievals",
         tuple(_add_column(name) for name in _ADDED_ROW_COLUMNS),
+    ),
+    Migration(
+        6,
+        "more counts per second, and sums of embeddings",
+        (
+            *_MORE_SECOND_COLUMNS,
+            _CHANGE_SECOND_VIEW,
+            _seconds("CREATE OR REPLACE VIEW", COUNTS, BINS),
+            _batches(EMBEDDING_BATCHES, _EMBEDDING_BATCH_KEYS, EMBEDDING_TYPES),
+            _create_view(EMBEDDING_AGGREGATE),
+            _CREATE_EMBEDDING_SUMS,
+        ),
     ),
 )
 """Forward only: a step is never changed once it has been released; a new one is added."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from mlops.contracts.record import Kind
-from mlops.feature_store.schema import ROWS
+from mlops.feature_store.tables import ROWS
 
 _VALUES: Final = {
     "query_text_length": "if(isNull(query_text), NULL, toFloat64(lengthUTF8(query_text)))",

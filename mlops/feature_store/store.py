@@ -19,9 +19,9 @@ from mlops.feature_store.erasure import CONDITIONS, Erased, count_statement, del
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.offered import Defaults, InvalidFeatures, row_of
 from mlops.feature_store.performance import HISTORY, REFRESH, ModelPerformance, history
-from mlops.feature_store.schema import DEAD_LETTERS, EVALUATIONS, ROWS
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.feature_store.statistics import FeatureStatistics, statistics_of, statistics_statement
+from mlops.feature_store.tables import DEAD_LETTERS, EVALUATIONS, ROWS
 from mlops.feature_store.training_data import Selection, TrainingData
 
 MAX_DAYS = 3660

@@ -11,7 +11,7 @@ import msgspec
 from mlops.contracts.record import Kind, Outcome
 from mlops.feature_store.batch import microseconds
 from mlops.feature_store.evidence import SCORE_AHEAD_S, SCORE_LOOKBACK_S
-from mlops.feature_store.schema import EVALUATIONS, ROWS
+from mlops.feature_store.tables import EVALUATIONS, ROWS
 
 if TYPE_CHECKING:
     import pandas as pd

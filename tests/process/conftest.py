@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from mlops.local.stack import ANY_PORTS, Stack
+from tests.process.gateway_process import DEADLINE_S, Gateway, Servers
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=10)
 
@@ -144,3 +146,30 @@ class Load:
 def load() -> type[Load]:
     """The class, for `async with load(url) as traffic`."""
     return Load
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """Each request on a connection of its own, so that a kill leaves no stale ones behind."""
+    connector = aiohttp.TCPConnector(force_close=True, limit=20)
+    timeout = aiohttp.ClientTimeout(total=DEADLINE_S)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as made:
+        yield made
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, session: aiohttp.ClientSession) -> AsyncIterator[Gateway]:
+    made = Gateway(tmp_path, session)
+    yield made
+    if made.runs:
+        await made.end(signal.SIGKILL)
+
+
+@pytest.fixture
+async def servers() -> AsyncIterator[Servers]:
+    made = Servers()
+    runners = [await made.serve(version) for version in "AB"]
+    yield made
+    made.may_answer.set()
+    for runner in runners:
+        await runner.cleanup()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import shutil
 import signal
@@ -20,8 +21,9 @@ from typing import Any
 import clickhouse_connect
 import pytest
 
-from mlops.contracts.evidence import latency_bin
+from mlops.contracts.evidence import count_bin, latency_bin, score_bin
 from mlops.contracts.record import ERROR_OUTCOMES, Row
+from mlops.feature_store.aggregates import BINS, COUNTS
 from mlops.feature_store.errors import Unavailable
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.migrations import migrate
@@ -34,7 +36,8 @@ START = datetime(2026, 3, 1, 23, 59, 57, tzinfo=UTC)
 
 ENGINE = (sys.executable, "-W", "ignore::SyntaxWarning", "-m", "mlops.local.clickhouse")
 BATCH_ROWS = 1_000
-ROUNDS = 6
+ROUNDS = int(os.environ.get("ROUNDS", "6"))
+"""More of them on demand: each is some batches, one kill and a restart of a second."""
 
 
 class EngineProcess:
@@ -121,54 +124,114 @@ def batch(number: int) -> list[Row]:
                 attempts=1,
                 latency_us=latency_us,
                 first_byte_us=latency_us // 2,
-                events=1,
-                max_event_gap_us=0,
+                events=rng.randrange(4),
+                max_event_gap_us=latency_us // 3,
                 request_bytes=100,
                 response_bytes=1000,
+                refused=rng.choice([None, False, True]),
+                retrieved_count=rng.choice([None, 0, 5]),
+                answer_chars=rng.choice([None, rng.randrange(5_000)]),
+                relevance_score=rng.choice([None, rng.random()]),
                 embedding=[rng.random() for _ in range(8)],
             )
         )
     return rows
 
 
-def expected_counts(batches: list[list[Row]]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
-    """Counts per route, generation, arm and second, by the words of the contract."""
-    plain: dict[tuple[Any, ...], Counter[str]] = {}
-    bins: dict[tuple[Any, ...], list[Counter[int]]] = {}
+def counts_of(row: Row) -> list[str]:
+    """What one row adds one to, by the words of the contract."""
+    if row.kind != "served":
+        return ["rows"]
+    if row.outcome == "cancelled":
+        return ["rows", "cancelled"]
+    happened = {
+        "rows": True,
+        "requests": True,
+        "errors": row.first_attempt_outcome in ERROR_OUTCOMES,
+        "client_errors": row.first_attempt_outcome == "client_error",
+        "refusal_known": row.refused is not None,
+        "refusals": row.refused,
+        "retrieval_known": row.retrieved_count is not None,
+        "empty_retrievals": row.retrieved_count == 0,
+    }
+    return [name for name, counted in happened.items() if counted]
+
+
+def bins_of(row: Row) -> dict[str, int]:
+    """The bin of each histogram that one row adds one to."""
+    if row.kind != "served":
+        return {}
+    if row.outcome == "cancelled":
+        return {"cancelled_bins": latency_bin(row.latency_us)}
+    bins = {"latency_bins": latency_bin(row.latency_us)}
+    if row.first_byte_us:
+        bins["first_byte_bins"] = latency_bin(row.first_byte_us)
+    if row.events > 1:
+        bins["gap_bins"] = latency_bin(row.max_event_gap_us)
+    if row.answer_chars is not None:
+        bins["answer_chars_bins"] = count_bin(row.answer_chars)
+    if row.relevance_score is not None:
+        bins["score_bins"] = score_bin(row.relevance_score)
+    return bins
+
+
+def expected_counts(batches: list[list[Row]]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Counts per route, generation, arm and second; one that is nothing is not named."""
+    expected: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in (row for rows in batches for row in rows):
         key = (row.route, row.generation, row.arm, row.ended_at.replace(microsecond=0))
-        counts = plain.setdefault(key, Counter())
-        histograms = bins.setdefault(key, [Counter(), Counter(), Counter()])
-        counts["rows"] += 1
-        if row.kind != "served":
-            continue
-        if row.outcome == "cancelled":
-            counts["cancelled"] += 1
-            histograms[2][latency_bin(row.latency_us)] += 1
-            continue
-        counts["requests"] += 1
-        counts["errors"] += row.first_attempt_outcome in ERROR_OUTCOMES
-        counts["client_errors"] += row.first_attempt_outcome == "client_error"
-        histograms[0][latency_bin(row.latency_us)] += 1
-        if row.first_byte_us:
-            histograms[1][latency_bin(row.first_byte_us)] += 1
-    names = ("rows", "requests", "errors", "client_errors", "cancelled")
-    return {
-        key: (*(counts[name] for name in names), *(dict(h) for h in bins[key]))
-        for key, counts in plain.items()
+        counts = expected.setdefault(key, {})
+        for name in counts_of(row):
+            counts[name] = counts.get(name, 0) + 1
+        for name, index in bins_of(row).items():
+            bins = counts.setdefault(name, {})
+            bins[index] = bins.get(index, 0) + 1
+    return expected
+
+
+def stored_counts(engine: EngineProcess) -> dict[tuple[Any, ...], dict[str, Any]]:
+    stored = {}
+    columns = ", ".join((*COUNTS, *BINS))
+    for route, generation, arm, second, *counts in engine.rows(
+        f"SELECT route, generation, arm, second, {columns} FROM second_counts"
+    ):
+        named = dict(zip((*COUNTS, *BINS), counts, strict=True))
+        key = (route, generation, arm, second.replace(tzinfo=UTC))
+        stored[key] = {name: count for name, count in named.items() if count}
+    return stored
+
+
+def expected_sums(batches: list[list[Row]]) -> dict[tuple[Any, ...], tuple[int, list[float]]]:
+    """Served queries per route, generation, arm and second, and the sum of their embeddings."""
+    expected: dict[tuple[Any, ...], tuple[int, list[float]]] = {}
+    for row in (row for rows in batches for row in rows if row.kind == "served"):
+        key = (row.route, row.generation, row.arm, row.ended_at.replace(microsecond=0))
+        count, total = expected.get(key, (0, [0.0] * len(row.embedding)))
+        added = [a + b for a, b in zip(total, row.embedding, strict=True)]
+        expected[key] = (count + 1, added)
+    return expected
+
+
+def check_sums(engine: EngineProcess, batches: list[list[Row]]) -> None:
+    stored = {
+        (route, generation, arm, second.replace(tzinfo=UTC)): (count, total)
+        for route, generation, arm, second, count, total in engine.rows(
+            "SELECT route, generation, arm, second, count, sum FROM embedding_sums WHERE count > 0"
+        )
     }
+    expected = expected_sums(batches)
+    assert stored.keys() == expected.keys()
+    for key, (count, total) in expected.items():
+        assert stored[key][0] == count
+        assert stored[key][1] == pytest.approx(total, rel=1e-5)
 
 
 def check_exactly_once(engine: EngineProcess, batches: list[list[Row]]) -> None:
     total = sum(len(rows) for rows in batches)
     sql = "SELECT count(), uniqExact(record_id) FROM query_features"
     assert [(total, total)] == engine.rows(sql)
-    stored = {tuple(row[:4]): tuple(row[4:]) for row in engine.rows("SELECT * FROM second_counts")}
-    stored = {
-        (route, generation, arm, second.replace(tzinfo=UTC)): counts
-        for (route, generation, arm, second), counts in stored.items()
-    }
-    assert expected_counts(batches) == stored
+    assert stored_counts(engine) == expected_counts(batches)
+    check_sums(engine, batches)
 
 
 async def insert_until_killed(
@@ -215,14 +278,16 @@ def _part_of(count: int) -> str:
     return {0: "none", BATCH_ROWS: "all"}.get(count, "part")
 
 
-@pytest.mark.timeout(110)
+@pytest.mark.timeout(60 + 12 * ROUNDS)
 async def test_a_killed_engine_has_every_row_and_count_exactly_once(engine: EngineProcess) -> None:
     seen = await kill_rounds(engine, ROUNDS, seed=20260301)
 
     assert sum(seen.values()) == ROUNDS
 
 
-@pytest.mark.parametrize("lost", ["query_features", "second_count_batches", "both"])
+@pytest.mark.parametrize(
+    "lost", ["query_features", "second_count_batches", "embedding_sum_batches", "all"]
+)
 async def test_parts_that_the_engine_only_remembers_are_made_up_for(
     engine: EngineProcess, lost: str
 ) -> None:
@@ -232,7 +297,8 @@ async def test_parts_that_the_engine_only_remembers_are_made_up_for(
     for number in range(2):
         await log.insert_rows(batch(number), token=f"w0/{number}")
     await log.close()
-    tables = ["query_features", "second_count_batches"] if lost == "both" else [lost]
+    every = ["query_features", "second_count_batches", "embedding_sum_batches"]
+    tables = every if lost == "all" else [lost]
     paths = [
         Path(path)
         for table in tables
@@ -246,7 +312,7 @@ async def test_parts_that_the_engine_only_remembers_are_made_up_for(
         shutil.rmtree(path if path.is_absolute() else engine.directory / path)
     engine.start()
     sql = "SELECT count() FROM query_features"
-    assert (engine.rows(sql)[0][0] < 2 * BATCH_ROWS) == (lost != "second_count_batches")
+    assert (engine.rows(sql)[0][0] < 2 * BATCH_ROWS) == (lost in {"query_features", "all"})
 
     log = await FeatureLog.connect(engine.settings)
     for number in range(2):

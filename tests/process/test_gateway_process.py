@@ -3,208 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import re
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import Any
 
-import aiohttp
 import msgspec
 import pytest
-from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.spool.format import RecordType, tally_of
 from gateway.spool.reader import WorkerReader
 from gateway.spool.segments import workers_of
-from mlops.contracts.api import RouteStatus
-from mlops.contracts.plan import RoutePlan, Slot, promoted
+from mlops.contracts.plan import promoted
 from mlops.contracts.tally import Tally
+from tests.process.gateway_process import DEADLINE_S, OPERATOR, Gateway, Servers, plan, route
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(90)]
-
-START_S = 20.0
-"""Far above the 2 s that a start may take, for a machine that is busy."""
-DEADLINE_S = 15.0
-OPERATOR = "op-3f9c"
-READY = re.compile(r"ready (http://\S+) admin (http://\S+)\n")
-
-
-class Gateway:
-    """One process on free ports, and the file, state and spool that outlive it."""
-
-    def __init__(self, directory: Path, session: aiohttp.ClientSession) -> None:
-        self.file = directory / "gateway.yaml"
-        self.state = directory / "state"
-        self.spool = directory / "spool"
-        self.log = directory / "gateway.log"
-        self.url = ""
-        self.admin = ""
-        self._directory = directory
-        self._session = session
-        self._process: asyncio.subprocess.Process | None = None
-
-    def write_file(self, *routes: dict[str, Any]) -> None:
-        content = {
-            "listen": "127.0.0.1:0",
-            "admin": {"listen": "127.0.0.1:0", "tokens": {"operator": {"env": "OPERATOR"}}},
-            "state": str(self.state),
-            "spool": {"dir": str(self.spool), "limit": "64MiB"},
-            "routes": routes,
-        }
-        self.file.write_bytes(msgspec.json.encode(content))
-
-    async def start(self) -> None:
-        """Start and wait for the line on stdout; fails with the log if it ends instead."""
-        with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-W", "ignore::SyntaxWarning", "-m", "gateway", "--config", str(self.file)),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, "OPERATOR": OPERATOR},
-            )
-        assert self._process.stdout is not None
-        async with asyncio.timeout(START_S):
-            line = (await self._process.stdout.readline()).decode()
-        ready = READY.fullmatch(line)
-        assert ready, f"{line!r}; its log: {self.log.read_text()}"
-        self.url, self.admin = ready[1], ready[2]
-
-    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send the signal and wait for the end; the exit code."""
-        assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
-        return await self.wait()
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    async def wait(self) -> int:
-        assert self._process is not None
-        async with asyncio.timeout(DEADLINE_S):
-            return await self._process.wait()
-
-    @property
-    def runs(self) -> bool:
-        return self._process is not None and self._process.returncode is None
-
-    async def status(self) -> RouteStatus:
-        _, body = await self.ask("GET", "/v1/routes/rag")
-        return msgspec.json.decode(body, type=RouteStatus)
-
-    async def ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
-        data = b"" if body is None else msgspec.json.encode(body)
-        headers = {"Authorization": f"Bearer {OPERATOR}"}
-        async with self._session.request(
-            method, f"{self.admin}{path}", data=data, headers=headers
-        ) as answer:
-            return answer.status, await answer.read()
-
-    async def done(self, method: str, path: str, body: object = None) -> None:
-        """`ask` for what must succeed."""
-        status, answer = await self.ask(method, path, body)
-        assert status == 200, answer
-
-    async def versions(self, count: int = 60) -> set[str]:
-        """Which versions answered `count` requests of as many users."""
-        answers = await asyncio.gather(*(self._version(f"user-{i}") for i in range(count)))
-        return set(answers)
-
-    async def _version(self, user: str) -> str:
-        async with self._session.get(f"{self.url}/query", headers={"x-user-id": user}) as answer:
-            assert answer.status == 200
-            version = await answer.text()
-            assert answer.headers["x-served-by"].endswith(f";{version}")
-            return version
-
-    async def until(self, holds: Callable[[RouteStatus], bool]) -> RouteStatus:
-        """Poll the admin API until the route's status is as expected."""
-        async with asyncio.timeout(DEADLINE_S):
-            while not holds(status := await self.status()):
-                await asyncio.sleep(0.02)
-        return status
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """Each request on a connection of its own, so that a kill leaves no stale ones behind."""
-    connector = aiohttp.TCPConnector(force_close=True, limit=20)
-    timeout = aiohttp.ClientTimeout(total=DEADLINE_S)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as made:
-        yield made
-
-
-@pytest.fixture
-async def gateway(tmp_path: Path, session: aiohttp.ClientSession) -> AsyncIterator[Gateway]:
-    made = Gateway(tmp_path, session)
-    yield made
-    if made.runs:
-        await made.end(signal.SIGKILL)
-
-
-class Servers:
-    """Versions A and B, each answering its name."""
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.may_answer = asyncio.Event()
-        self.may_answer.set()
-        self.slots: dict[str, Slot] = {}
-
-    async def serve(self, version: str) -> web.AppRunner:
-        async def answer(_: web.Request) -> web.Response:
-            self.asked.set()
-            await self.may_answer.wait()
-            return web.Response(text=version)
-
-        app = web.Application()
-        app.router.add_get("/query", answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        self.slots[version] = Slot(version=version, endpoints=(f"http://{host}:{port}",))
-        return runner
-
-
-@pytest.fixture
-async def servers() -> AsyncIterator[Servers]:
-    made = Servers()
-    runners = [await made.serve(version) for version in "AB"]
-    yield made
-    made.may_answer.set()
-    for runner in runners:
-        await runner.cleanup()
-
-
-def route(servers: Servers, **more: Any) -> dict[str, Any]:
-    stable = msgspec.to_builtins(servers.slots["A"])
-    return {
-        "name": "rag",
-        "match": {"prefix": "/"},
-        "stable": stable,
-        "sticky": {"header": "x-user-id"},
-        **more,
-    }
-
-
-def plan(servers: Servers, generation: int, *, lease_s: float | None = None) -> RoutePlan:
-    return RoutePlan(
-        route="rag",
-        generation=generation,
-        salt="release-1",
-        stable=servers.slots["A"],
-        canary=servers.slots["B"],
-        canary_share_bp=5000,
-        lease_s=lease_s,
-    )
 
 
 async def test_the_stored_plan_wins_after_a_kill(gateway: Gateway, servers: Servers) -> None:
@@ -299,8 +111,9 @@ async def test_a_bad_file_is_refused_whole_on_reload(gateway: Gateway, servers: 
     gateway.write_file(route(servers))
     await gateway.start()
     before = await gateway.status()
-    for bad in (route(servers, stikcy={}), route(servers, sticky={"header": "x-other"})):
-        gateway.write_file(bad)
+    other = route(servers, sticky={"header": "x-other"})
+    for bad, more in ((route(servers, stikcy={}), {}), (other, {"workers": 3})):
+        gateway.write_file(bad, **more)
         status, body = await gateway.ask("POST", "/v1/reload")
         assert status == 422, body
     gateway.signal(signal.SIGHUP)

@@ -34,10 +34,9 @@ class FakeGateway:
     """The admin API's three calls an agent makes, in front of the gateway's own plan book."""
 
     def __init__(self) -> None:
-        self.book = PlanBook()
-        seed = RoutePlan(route="rag", generation=1, salt="rag", stable=STABLE, set_by="file")
-        self.book.restore(StoredPlan(plan=seed))
+        self.forget(generation=1)
         self.url = ""
+        self.is_cut_off = False
         self.renewals = 0
         self.accepted: list[RoutePlan] = []
 
@@ -52,8 +51,24 @@ class FakeGateway:
     def by_hand(self, plan: RoutePlan) -> None:
         self.book.accept(plan, time.monotonic())
 
+    def forget(self, generation: int) -> None:
+        """As a gateway whose disk is empty; at generation 0 a managed route waits for a plan."""
+        self.book = PlanBook()
+        seed = RoutePlan(
+            route="rag", generation=generation, salt="rag", stable=STABLE, set_by="file"
+        )
+        self.book.restore(StoredPlan(plan=seed))
+
     def application(self) -> web.Application:
-        app = web.Application()
+        @web.middleware
+        async def partition(request: web.Request, handler: Any) -> web.StreamResponse:
+            if self.is_cut_off:
+                assert request.transport is not None
+                request.transport.abort()
+            answer: web.StreamResponse = await handler(request)
+            return answer
+
+        app = web.Application(middlewares=[partition])
         app.router.add_get("/v1/routes", self._get)
         app.router.add_put("/v1/routes/rag/plan", self._put_plan)
         app.router.add_put("/v1/routes/rag/lease", self._put_lease)
@@ -204,7 +219,33 @@ async def until(holds: Callable[[], Awaitable[Any]]) -> Any:
 
 
 @pytest.fixture
+def new_gateway() -> type[FakeGateway]:
+    """The class, for tests that serve several."""
+    return FakeGateway
+
+
+@pytest.fixture
 async def gateway() -> AsyncIterator[FakeGateway]:
+    async with served() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def second_gateway(gateways: list[FakeGateway]) -> AsyncIterator[FakeGateway]:
+    """One more that the agents know; ask for it before they are started."""
+    async with served() as fake:
+        gateways.append(fake)
+        yield fake
+
+
+@pytest.fixture
+def gateways(gateway: FakeGateway) -> list[FakeGateway]:
+    """What agents are started with."""
+    return [gateway]
+
+
+@contextlib.asynccontextmanager
+async def served() -> AsyncIterator[FakeGateway]:
     fake = FakeGateway()
     runner = web.AppRunner(fake.application(), access_log=None)
     await runner.setup()
@@ -233,18 +274,24 @@ async def log(gateway: FakeGateway) -> AsyncIterator[FakeLog]:
 
 
 @pytest.fixture
+def database(tmp_path: Path) -> str:
+    """The address of the test's one database; a test on PostgreSQL overrides it."""
+    return f"sqlite:///{tmp_path / 'agent.sqlite'}"
+
+
+@pytest.fixture
 async def start(
-    tmp_path: Path, gateway: FakeGateway, log: FakeLog
+    database: str, gateways: list[FakeGateway], log: FakeLog
 ) -> AsyncIterator[Callable[[], Awaitable[Running]]]:
     """Start an agent on the test's one database; each call one more."""
     running: list[Running] = []
 
     async def one() -> Running:
-        url = f"sqlite:///{tmp_path / 'agent.sqlite'}"
+        url = database
         settings = AgentSettings(
             port=0,
             memory=url,
-            gateways=(GatewaySettings(url=gateway.url),),
+            gateways=tuple(GatewaySettings(url=one.url) for one in gateways),
             operator_token="operator",
             viewer_token="viewer",
             interval_s=0.1,

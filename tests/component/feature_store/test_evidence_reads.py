@@ -5,7 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mlops.contracts.evidence import AnsweredCounts, Evidence, SecondCounts, latency_bin
+from mlops.contracts.evidence import (
+    AnsweredCounts,
+    Evidence,
+    SecondCounts,
+    count_bin,
+    latency_bin,
+    score_bin,
+)
 from mlops.contracts.record import Row
 from mlops.contracts.tally import Tally, TallyEntry
 from mlops.feature_store.log import Evaluation, FeatureLog
@@ -150,6 +157,37 @@ async def test_counts_follow_the_contract(feature_log: FeatureLog) -> None:
     )
 
 
+async def test_what_answers_were_like_follows_the_contract(feature_log: FeatureLog) -> None:
+    full: dict[str, Any] = {
+        "events": 2, "first_event_us": 700, "max_event_gap_us": 5_000, "refused": True,
+        "retrieved_count": 0, "answer_chars": 90, "completion_tokens": 20, "relevance_score": 0.5,
+    }  # fmt: skip
+    await feature_log.insert_rows(
+        [
+            row(1, 0, **full),
+            row(2, 0, **{**full, "refused": False, "retrieved_count": 3, "relevance_score": 1.0}),
+            row(3, 0, events=1, first_event_us=800, max_event_gap_us=9_000),
+            row(4, 0, answer_chars=0, completion_tokens=0, relevance_score=0.0),
+            row(5, 0, kind="mirror", **full),
+            row(6, 0, outcome="cancelled", first_attempt_outcome="cancelled", **full),
+        ],
+        token="t",
+    )
+    await feature_log.insert_tallies([tally("w", 0)], token="t")
+
+    (counts,) = (await read(feature_log)).seconds
+
+    assert (counts.rows, counts.requests) == (6, 4)
+    assert (counts.refusals, counts.refusal_known) == (1, 2)
+    assert (counts.empty_retrievals, counts.retrieval_known) == (1, 2)
+    assert counts.first_event_bins == {latency_bin(700): 2, latency_bin(800): 1}
+    assert counts.gap_bins == {latency_bin(5_000): 2}
+    assert counts.answer_chars_bins == {count_bin(90): 2, 0: 1}
+    assert counts.completion_token_bins == {count_bin(20): 2, 0: 1}
+    assert counts.score_bins == {100: 1, 199: 1, 0: 1}
+    assert counts.score_bins.keys() == {score_bin(0.5), score_bin(1.0), score_bin(0.0)}
+
+
 async def test_batches_arms_and_generations_add_up(feature_log: FeatureLog) -> None:
     await feature_log.insert_rows([row(1, 0), row(2, 0, generation=8)], token="a")
     await feature_log.insert_rows([row(3, 0.5), row(4, 0.5, arm="stable")], token="b")
@@ -230,6 +268,7 @@ async def test_a_repeated_request_id_is_scored_once(feature_log: FeatureLog) -> 
     (counted,) = (await read(feature_log)).scores
 
     assert (counted.generation, counted.arm, counted.count) == (7, "canary", 1)
+    assert counted.bins == {score_bin(0.5): 1}
 
 
 async def test_reading_in_pieces_gives_what_one_read_gives(feature_log: FeatureLog) -> None:

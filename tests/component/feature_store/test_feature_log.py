@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from mlops.contracts.evidence import latency_bin
+from mlops.contracts.evidence import count_bin, latency_bin
 from mlops.contracts.record import ROW_COLUMNS, Row
 from mlops.contracts.tally import Tally, TallyEntry
+from mlops.feature_store.aggregates import bin_sql
 from mlops.feature_store.connection import open_client
 from mlops.feature_store.log import (
     DeadLetter,
@@ -21,7 +23,7 @@ from mlops.feature_store.log import (
     Unavailable,
 )
 from mlops.feature_store.migrations import migrate
-from mlops.feature_store.schema import MIGRATION_STEPS, ROW_TYPES, bin_sql
+from mlops.feature_store.schema import MIGRATION_STEPS, ROW_TYPES
 from mlops.feature_store.settings import ClickHouseSettings
 
 NOON = datetime(2026, 4, 1, 12, 0, tzinfo=UTC)
@@ -287,22 +289,25 @@ async def test_the_table_has_the_columns_of_a_row(settings: ClickHouseSettings) 
     assert found == [*ROW_TYPES.items(), ("batch", "String")]
 
 
-async def test_bins_in_the_engine_are_bins_in_python(settings: ClickHouseSettings) -> None:
-    edges = [100 * 1.1 ** (k / 5) for k in range(820)]
+@pytest.mark.parametrize(("python", "first_edge"), [(latency_bin, 100), (count_bin, 1)])
+async def test_bins_in_the_engine_are_bins_in_python(
+    settings: ClickHouseSettings, python: Callable[[float], int], first_edge: int
+) -> None:
+    edges = [first_edge * 1.1 ** (k / 5) for k in range(820)]
     values = sorted(
         {0, 1, 99, 100, 101, 10**12, 2**63}
-        | {int(edge) + step for edge in edges for step in (-1, 0, 1)}
+        | {max(0, int(edge) + step) for edge in edges for step in (-1, 0, 1)}
         | set(range(2_000))
         | {int(100 * 1.0003**k) for k in range(60_000)}
     )
-    sql = f"SELECT groupArray({bin_sql('v')}) FROM (SELECT arrayJoin({{v:Array(UInt64)}}) AS v)"
+    sql = f"SELECT groupArray({bin_sql('v', first_edge)}) FROM (SELECT arrayJoin({{values}}) AS v)"
     client = await open_client(settings, database=settings.database)
     try:
         for start in range(0, len(values), 5_000):
             part = values[start : start + 5_000]
-            text = sql.replace("{v:Array(UInt64)}", f"CAST({part}, 'Array(UInt64)')")
+            text = sql.replace("{values}", f"CAST({part}, 'Array(UInt64)')")
             ((bins,),) = (await client.query(text)).result_rows
-            assert list(bins) == [latency_bin(value) for value in part]
+            assert list(bins) == [python(value) for value in part]
     finally:
         await client.close()
 

@@ -16,8 +16,9 @@ from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.migrations import migrate, pending
 from mlops.feature_store.retention import EXPIRES_BY
 from mlops.feature_store.roles import role_statements
-from mlops.feature_store.schema import COMPLETENESS, CREATE_MIGRATIONS, MIGRATION_STEPS
+from mlops.feature_store.schema import CREATE_MIGRATIONS, MIGRATION_STEPS
 from mlops.feature_store.settings import ClickHouseSettings
+from mlops.feature_store.tables import COMPLETENESS
 
 
 async def rows_of(settings: ClickHouseSettings, text: str, **parameters: Any) -> list[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from time import monotonic
 import pytest
 import uvloop
 
+from gateway import listening
 from gateway.downstream import Downstream
 from gateway.exchange import Exchange
 from gateway.proxy import Proxy
@@ -104,12 +104,6 @@ class Client:
 
     def close(self) -> None:
         self.writer.close()
-
-    def reset(self) -> None:
-        """Go away without a word, as a process that is killed with bytes unread."""
-        opened = self.writer.get_extra_info("socket")
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
 
 
 @dataclass
@@ -206,8 +200,16 @@ class World:
         self.proxy = Proxy([route], self.spool)
         slot = Slot(version="2", endpoints=(canary,)) if canary else None
         self.apply(generation=1, stable=route.stable, canary=slot, canary_share_bp=share_bp)
-        bound = await self.proxy.listen([Address(host="127.0.0.1", port=0)])
-        self.address = bound[0]
+        await self.listen()
+
+    async def listen(self) -> None:
+        """Let the proxy accept on a port of its own."""
+        address = Address(host="127.0.0.1", port=0)
+        sockets = await listening.listen(address, 1)
+        await self.proxy.listen(sockets)
+        self.address = listening.bound(address, sockets)
+        for each in sockets:
+            each.close()  # the proxy accepts from a copy
 
     def apply(self, *, lease_ends_at_s: float = float("inf"), **plan: object) -> None:
         full = RoutePlan(route="rag", salt="salt", **plan)  # type: ignore[arg-type]
@@ -235,17 +237,6 @@ class World:
         await until(lambda: len(self.spool.records) >= count and self.proxy.in_flight == 0)
         assert len(self.spool.records) == count
         return self.spool.records
-
-    async def nothing_left(self) -> None:
-        """Wait until no client connection is open, and no upstream connection is in use."""
-        endpoints = self.proxy._endpoints.values()
-        await until(
-            lambda: (
-                self.proxy.connections == 0
-                and self.proxy.in_flight == 0
-                and all(each.open == len(each.idle) and not each.waiters for each in endpoints)
-            )
-        )
 
     async def close(self) -> None:
         for client in self._clients:

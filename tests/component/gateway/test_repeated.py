@@ -10,7 +10,7 @@ import pytest
 
 from gateway.proxy import Proxy
 from gateway.routing import LivePlan
-from gateway.settings import Address, MatchSettings, RetrySettings, RouteSettings
+from gateway.settings import MatchSettings, RetrySettings, RouteSettings
 from mlops.contracts.plan import RoutePlan, Slot
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\nok"
@@ -208,7 +208,7 @@ async def test_routes_that_share_a_connection_retry_their_own_statuses(world) ->
     for route in routes:
         plan = RoutePlan(route=route.name, generation=1, salt="s", stable=slot)
         world.proxy.apply(LivePlan(plan))
-    [world.address] = await world.proxy.listen([Address(host="127.0.0.1", port=0)])
+    await world.listen()
     client = await world.client()
     for path, expected in ((b"/passes", 503), (b"/passes", 503), (b"/retries", 200)):
         await client.send(post(path))

@@ -1,8 +1,9 @@
-"""The admin API over a real proxy, plan book and store; the data port is not opened."""
+"""The control side over real workers in this process; the data port is not opened."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -10,12 +11,15 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.admin import Admin, BadConfig, Readiness
+from gateway.channel import Channel, Drain
 from gateway.control import Control
+from gateway.crew import Crew
 from gateway.metrics import Metrics
 from gateway.plan_store import PlanStore
 from gateway.plans import PlanBook
 from gateway.proxy import Proxy
-from gateway.settings import AdminSettings, MatchSettings, RouteSettings
+from gateway.settings import AdminSettings, GatewaySettings, MatchSettings, RouteSettings
+from gateway.worker import Worker
 from mlops.contracts.plan import RoutePlan, Slot
 from mlops.service.tokens import Tokens
 
@@ -30,14 +34,59 @@ class Clock:
         return self.now_s
 
 
+class HiredHere:
+    """A worker that runs in this process instead of one of its own."""
+
+    pid = 1
+
+    def __init__(self, channel: Channel, worker: Worker, ended: asyncio.Task[None]) -> None:
+        self.channel = channel
+        self.worker = worker
+        self._ended = ended
+
+    def kill(self) -> None:
+        self._ended.cancel()
+
+    async def wait(self) -> int:
+        await asyncio.wait([self._ended])
+        return 0
+
+
+async def hire_here() -> HiredHere:
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.setblocking(False)
+    its_channel = await Channel.over(theirs)
+    worker = Worker(its_channel, ())
+    return HiredHere(
+        await Channel.over(ours), worker, asyncio.ensure_future(_run(worker, its_channel))
+    )
+
+
+async def _run(worker: Worker, channel: Channel) -> None:
+    try:
+        if await worker.start():
+            await worker.run()
+    finally:
+        channel.close()
+
+
 class Desk:
     """A gateway's control side, and an HTTP client of its admin port."""
 
-    def __init__(self, client: TestClient, clock: Clock, store: PlanStore, proxy: Proxy) -> None:
+    def __init__(
+        self, client: TestClient, clock: Clock, store: PlanStore, proxies: list[Proxy]
+    ) -> None:
         self.client = client
         self.clock = clock
         self.store = store
-        self.proxy = proxy
+        self.proxies = proxies
+
+    def plan_in_force(self) -> RoutePlan:
+        """The same in every worker."""
+        first, *others = (proxy.live("rag").plan for proxy in self.proxies)
+        assert others == [first] * (len(self.proxies) - 1)
+        return first
 
 
 @pytest.fixture
@@ -71,6 +120,7 @@ async def open_desk(
 ) -> AsyncIterator[Callable[..., Awaitable[Desk]]]:
     """Make a desk, with the tokens given; several may be opened one after another."""
     clients: list[TestClient] = []
+    crews: list[Crew] = []
 
     async def make(
         *, operator: str | None = None, viewer: str | None = None, managed: bool = False
@@ -79,28 +129,38 @@ async def open_desk(
         route = RouteSettings(
             name="rag", model="rag", match=MatchSettings(), stable=slot("A"), managed=managed
         )
-        proxy = Proxy([route], None)
         book = PlanBook()
         store = PlanStore(tmp_path / "state")
-        proxy.apply(book.seed(route, clock()))
-        control = Control(proxy, book, store, clock)
-        settings = AdminSettings(operator_token=operator, viewer_token=viewer)
-        metrics = Metrics(proxy, book, lambda: {"spool_full": 3}, clock, "worker-1")
+        book.seed(route, clock())
+        settings = GatewaySettings(listen=(), admin=AdminSettings(), state_dir=tmp_path, routes=())
+        hired: list[HiredHere] = []
+
+        async def hire(_: int) -> HiredHere:
+            hired.append(await hire_here())
+            return hired[-1]
+
+        crew = Crew(settings, 2, hire, lambda: ([route], [book.live("rag")]), ())
+        await crew.start()
+        crews.append(crew)
+        control = Control(crew, book, store, clock)
         admin = Admin(
             control,
-            Readiness(control),
-            Tokens(operator=settings.operator_token, viewer=settings.viewer_token),
-            metrics,
+            Readiness(control, lambda: True),
+            Tokens(operator=operator, viewer=viewer),
+            Metrics(book, crew, clock),
             refuse_reload,
         )
         client = TestClient(TestServer(admin.application()))
         await client.start_server()
         clients.append(client)
-        return Desk(client, clock, store, proxy)
+        return Desk(client, clock, store, [each.worker._proxy for each in hired])
 
     yield make
     for client in clients:
         await client.close()
+    for crew in crews:
+        crew.drain(Drain(timeout_s=0, idle_s=0))
+        await crew.wait()
 
 
 async def refuse_reload() -> str:

@@ -29,7 +29,7 @@ async def test_a_plan_by_a_person_is_held_and_says_who(
     expected = f"{actor} (operator)" if actor else "operator"
     assert after.plan.set_by == expected
     assert desk.store.load("rag").plan == after.plan
-    assert desk.proxy.live("rag").plan == after.plan
+    assert desk.plan_in_force() == after.plan
 
 
 async def test_a_plan_by_the_agent_stands_as_it_is(open_desk: OpenDesk, plan: MakePlan) -> None:

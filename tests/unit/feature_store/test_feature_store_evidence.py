@@ -57,6 +57,6 @@ def test_the_order_of_workers_does_not_matter(seen: list[WorkerTally]) -> None:
 
 
 def test_scores_are_whole_millionths() -> None:
-    (counts,) = score_counts([(5, 7, "canary", "mrr", 3, 1_500_000, 900_000_000_000)])
+    (counts,) = score_counts([(5, 7, "canary", "mrr", 3, 1_500_000, 900_000_000_000, {100: 3})])
 
     assert (counts.total, counts.total_squares) == (1.5, 0.9)

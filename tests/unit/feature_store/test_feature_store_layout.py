@@ -7,7 +7,8 @@ import pytest
 from mlops.feature_store.cluster import SHARDED_BY, on_cluster
 from mlops.feature_store.retention import EXPIRES_BY, parse_retention, retention_statements
 from mlops.feature_store.roles import ROLES, role_statements
-from mlops.feature_store.schema import CREATE_MIGRATIONS, MIGRATION_STEPS, ROWS, SECOND_BATCHES
+from mlops.feature_store.schema import CREATE_MIGRATIONS, MIGRATION_STEPS
+from mlops.feature_store.tables import EMBEDDING_BATCHES, ROWS, SECOND_BATCHES
 
 TABLES = [
     statement
@@ -65,17 +66,43 @@ def test_a_version_column_stays_an_argument_of_the_engine() -> None:
     assert "'{replica}', refreshed_at)" in on_cluster(table, "c")[0]
 
 
-def test_the_view_counts_beside_the_rows() -> None:
-    (view,) = [
+def test_the_views_count_beside_the_rows() -> None:
+    views = [
         statement
         for step in MIGRATION_STEPS
         for statement in step.statements
         if "MATERIALIZED VIEW" in statement
     ]
-    (made,) = on_cluster(view, "main")
-    assert f"TO {SECOND_BATCHES}_local AS" in made
+    assert len(views) == 2
+    for view, target in zip(views, (SECOND_BATCHES, EMBEDDING_BATCHES), strict=True):
+        (made,) = on_cluster(view, "main")
+        assert f"TO {target}_local AS" in made
+        assert f"FROM {ROWS}_local" in made
+        assert " ON CLUSTER 'main'" in made.splitlines()[0]
+
+
+def test_a_view_that_changes_goes_on_counting_beside_the_rows() -> None:
+    (change,) = [
+        statement
+        for step in MIGRATION_STEPS
+        for statement in step.statements
+        if "MODIFY QUERY" in statement
+    ]
+    (made,) = on_cluster(change, "main")
+    head = f"ALTER TABLE {SECOND_BATCHES}_view ON CLUSTER 'main' MODIFY QUERY\n"
+    assert made.startswith(head)
     assert f"FROM {ROWS}_local" in made
-    assert " ON CLUSTER 'main'" in made.splitlines()[0]
+
+
+def test_a_view_that_is_replaced_is_replaced_everywhere() -> None:
+    (view,) = [
+        statement
+        for step in MIGRATION_STEPS
+        for statement in step.statements
+        if statement.startswith("CREATE OR REPLACE VIEW")
+    ]
+    (made,) = on_cluster(view, "main")
+    assert made.startswith("CREATE OR REPLACE VIEW second_counts ON CLUSTER 'main' AS SELECT")
 
 
 def test_a_new_column_comes_to_the_replicas_before_the_table_above_them() -> None:

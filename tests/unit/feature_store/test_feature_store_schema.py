@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from mlops.contracts.evidence import SecondCounts
+from mlops.contracts.evidence import EmbeddingSums, SecondCounts
 from mlops.contracts.record import ERROR_OUTCOMES, ROW_COLUMNS
+from mlops.feature_store.aggregates import BINS, COUNTS, EMBEDDING_TYPES, SECOND_AGGREGATE
 from mlops.feature_store.entries import DeadLetter, ReleaseEvent
 from mlops.feature_store.schema import (
-    AGGREGATION,
-    BINS,
-    COUNTS,
     DEAD_LETTER_TYPES,
     MIGRATION_STEPS,
     RELEASE_EVENT_TYPES,
@@ -30,11 +28,18 @@ def test_the_counts_are_those_the_agent_knows() -> None:
 
 def test_every_error_outcome_is_counted() -> None:
     for outcome in ERROR_OUTCOMES:
-        assert f"'{outcome}'" in AGGREGATION
+        assert f"'{outcome}'" in SECOND_AGGREGATE.query
+
+
+def test_the_sums_are_those_the_agent_knows() -> None:
+    keys = ("second", "generation", "arm", "dims")
+
+    assert {*keys, *EMBEDDING_TYPES} - {"rows"} == set(EmbeddingSums.__struct_fields__)
 
 
 def test_steps_are_numbered_without_gaps_and_can_be_repeated() -> None:
     assert [step.number for step in MIGRATION_STEPS] == [*range(1, len(MIGRATION_STEPS) + 1)]
+    repeatable = (" IF NOT EXISTS ", "CREATE OR REPLACE ", " MODIFY QUERY\n")
     for step in MIGRATION_STEPS:
         for statement in step.statements:
-            assert " IF NOT EXISTS " in statement
+            assert any(words in statement for words in repeatable), statement

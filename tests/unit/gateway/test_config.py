@@ -105,7 +105,7 @@ MISTAKES = [
     ("127.0.0.1:8000", "127.0.0.1:70000", "listen: expected HOST:PORT"),
     ("prefix: /,", "prefix: v1,", "routes[0].match.prefix: expected a path that starts with /"),
     ("[GET, POST]", "[get]", "routes[0].match.methods: expected methods such as POST"),
-    ("workers: 1", "workers: 4", "workers: this version runs one worker process"),
+    ("workers: 1", "workers: 300", "workers: expected 0 (one for each core) to 256"),
     ("percent: 0", "percent: 5", "routes[0].mirror.percent: this version does not mirror"),
     ("sample: 100%", "sample: 101%", "routes[0].record.sample: expected a percentage from 0"),
     ("state:", "tls: {cert: a, key: b}\nstate:", "tls: this version does not end TLS"),
@@ -203,3 +203,25 @@ def test_a_file_that_is_no_such_file_is_refused(tmp_path: Path, data: bytes, sai
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load(tmp_path / "none.yaml", {})
+
+
+def test_caps_on_the_canary_arrive_and_are_kept_by_the_files_own_weight() -> None:
+    guard = (
+        "    max_canary: 25%\n"
+        "    never_canary: {keys: [vip], header: X-Tenant, values: [acme, globex]}\n"
+    )
+    (route,) = parse(SHORT + guard, {}).routes
+    assert route.max_canary_share_bp == 2500
+    assert (route.never_canary.keys, route.never_canary.header) == ({b"vip"}, "x-tenant")
+    assert route.never_canary.values == {b"acme", b"globex"}
+    canary = '    canary: {version: b, endpoints: ["http://h:1"], weight: 26}\n'
+    for text, expected in [
+        (guard + canary, r"routes\[0\].canary.weight: expected at most max_canary, 25, got 26"),
+        ("    max_canary: 96\n", r"routes\[0\].max_canary: expected at most 95"),
+        ("    never_canary: {header: x-tenant}\n", "expected header and values together"),
+        ("    never_canary: {values: [a]}\n", "expected header and values together"),
+        ("    never_canary: {keys: ['']}\n", "never_canary.keys: expected texts"),
+        ("    never_canary: {header: 'a b', values: [a]}\n", "expected the name of a header"),
+    ]:
+        with pytest.raises(ValueError, match=expected):
+            parse(SHORT + text, {})

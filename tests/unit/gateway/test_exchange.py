@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import outcome
+from gateway.event_stream import EventStream
 from gateway.exchange import (
     ENDED,
     ENDINGS,
@@ -103,17 +103,14 @@ def test_bodies_are_cut_at_the_limit_and_say_so():
     assert (one.response_body, one.response_body_cut) == (b"ghi", False)
 
 
-@given(
-    stream=st.lists(st.sampled_from([b"data: 1\n\n", b"data: 2\r\n\r\n"]), max_size=6).map(
-        b"".join
-    ),
-    cuts=st.lists(st.integers(0, 70), max_size=8),
-)
-def test_events_are_counted_wherever_the_stream_is_cut(stream, cuts):
+def test_the_record_says_what_the_stream_was_like():
     one = exchange()
-    one.sse_tail = b""
-    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    for start, end in pairwise(edges):
-        if start < end:
-            one.note_events(stream[start:end], 1_000_000 * (end + 1))
-    assert one.events == stream.count(b"data:")
+    one.stream = EventStream()
+    one.on(Event.ASSIGNED)
+    one.on(Event.SENT)
+    one.on(Event.HEAD)
+    began_ns = one.started_ns
+    for number, body in enumerate([b"data: a\n\n", b": alive\n\n", b"data: b\n\n"], start=1):
+        one.note_answer(body, 1_000, began_ns + number * 1_000_000)
+    one.end(Event.DONE, 0, 200, began_ns + 4_000_000, 1_000_000)
+    assert (one.events, one.first_event_us, one.max_event_gap_us) == (2, 1_000, 2_000)

@@ -8,21 +8,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.client_rules import ClientRules
 from gateway.downstream import Downstream
 from gateway.exchange import ENDED
-from gateway.flow import Flow, json_key
+from gateway.flow import Flow
+from gateway.framing import REQUEST_SPECIAL
 from gateway.lanes import RouteState
 from gateway.outcome import Failure
 from gateway.pool import Endpoint
 from gateway.routing import LivePlan
-from gateway.settings import (
-    ClientSettings,
-    MatchSettings,
-    RetrySettings,
-    RouteSettings,
-    StickySettings,
-)
+from gateway.settings import MatchSettings, RetrySettings, RouteSettings, StickySettings
 from gateway.upstream import Upstream
 from mlops.contracts.plan import RoutePlan, Slot
 
@@ -74,9 +68,6 @@ class Transport:
 
     def set_write_buffer_limits(self, high):
         assert high > 0
-
-    def get_extra_info(self, name):
-        return ("127.0.0.1", 1) if name == "peername" else None
 
     def can_write_eof(self):
         return True
@@ -139,7 +130,7 @@ class FlowMachine(RuleBasedStateMachine):
             self.spool,
             self.dial,
             self.callbacks.append,
-            ClientRules(ClientSettings()),
+            set(REQUEST_SPECIAL),
             Random(7),
         )
         self.connect_client()
@@ -184,7 +175,7 @@ class FlowMachine(RuleBasedStateMachine):
         if works:
             upstream = Upstream(self.flow, endpoint)
             self.transports.append(Transport(upstream))
-            endpoint.dialled()
+            assert endpoint.dialled(upstream)
             upstream.serve_first(0)
         else:
             failure = Failure.CONNECT_TIMEOUT if slow else Failure.CONNECT
@@ -234,13 +225,3 @@ class FlowMachine(RuleBasedStateMachine):
 
 TestFlow = FlowMachine.TestCase
 TestFlow.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
-
-
-def test_a_json_pointer_finds_texts_and_numbers_only():
-    body = b'{"user": {"id": 7, "a/b": ["x", {"y~": "z"}]}, "flag": true}'
-    assert json_key(body, "/user/id") == b"7"
-    assert json_key(body, "/user/a~1b/0") == b"x"
-    assert json_key(body, "/user/a~1b/1/y~0") == b"z"
-    for pointer in ("/flag", "/user", "/missing", "/user/a~1b/9", "/user/a~1b/x", "/user/id/deep"):
-        assert json_key(body, pointer) is None
-    assert json_key(b"not json", "/user") is None

@@ -10,9 +10,22 @@ import pytest
 HEAVY = ("mlflow", "airflow", "pandas", "minio", "scipy", "numpy", "chdb", "sqlalchemy")
 
 
-@pytest.mark.parametrize("module", ["gateway", "gateway.app"])
-def test_importing_the_gateway_loads_nothing_heavy(module: str) -> None:
-    program = f"import sys, {module}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
+NOT_A_WORKERS = ("aiohttp", "prometheus_client", "yaml", "multidict", "gateway.config")
+"""The admin port and the file are the supervisor's business; in a worker they are only memory."""
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("gateway", HEAVY),
+        ("gateway.app", HEAVY),
+        ("gateway.worker", HEAVY + NOT_A_WORKERS),
+    ],
+)
+def test_importing_a_process_loads_nothing_that_it_does_not_need(
+    module: str, unwanted: tuple[str, ...]
+) -> None:
+    program = f"import sys, {module}; print(*sorted(set({unwanted!r}) & set(sys.modules)))"
     loaded = subprocess.run(
         [sys.executable, "-W", "ignore::SyntaxWarning", "-c", program],
         capture_output=True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from gateway.plans import (
     NoLease,
     Origin,
     PlanBook,
+    ShareTooLarge,
     StaleGeneration,
     StoredPlan,
     UnknownRoute,
@@ -331,3 +334,28 @@ def test_the_explanation_names_weights_who_and_why() -> None:
     made = plan(2, lease_s=None)
     plans.accept(made, 0.0)
     assert plans.explain("rag", 0.0) == ("10 % to canary B, the rest to stable A: generation 2")
+
+
+def capped_book() -> PlanBook:
+    made = PlanBook()
+    made.seed(replace(route(), max_canary_share_bp=2500), 0.0)
+    return made
+
+
+def test_no_plan_and_no_weight_goes_above_the_files_cap() -> None:
+    plans = capped_book()
+    with pytest.raises(ShareTooLarge, match=r"26 % for the canary is above max_canary .* 25 %"):
+        plans.published(plan(2, canary_share_bp=2600))
+    plans.accept(plan(2, canary_share_bp=2500), 0.0)
+    with pytest.raises(ShareTooLarge):
+        plans.weighted("rag", 2501, set_by="me", reason="")
+    plans.renew_lease("rag", 2, 30.0, 1.0)
+    with pytest.raises(ShareTooLarge):
+        plans.accept(plan(3, canary_share_bp=2501), 0.0)
+    assert plans.live("rag").plan.generation == 2
+
+
+def test_a_stored_plan_above_a_cap_that_was_lowered_is_cut_to_it() -> None:
+    plans = PlanBook()
+    live = plans.restore(StoredPlan(plan=plan(7, canary_share_bp=5000, lease_s=None)), 1000)
+    assert (live.plan.generation, live.canary_below) == (7, 1000)

@@ -6,51 +6,86 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.pool import DOWN_AFTER_FAILURES, DOWN_NS, IDLE_NS, MAX_IDLE, Endpoint, pick
+from gateway.pool import (
+    CLOSED,
+    DIALING,
+    DOWN_AFTER_FAILURES,
+    DOWN_NS,
+    IDLE,
+    IN_USE,
+    RESERVED,
+    Endpoint,
+    pick,
+)
+from gateway.upstream_settings import IDLE_TIMEOUT_S, MAX_IDLE, PoolSettings, UpstreamSettings
+
+IDLE_NS = int(IDLE_TIMEOUT_S * 1e9)
+SMALL = UpstreamSettings(pool=PoolSettings(connections=4, pending=6, idle=2))
 
 
 class Connection:
-    idle_since_ns = 0
+    def __init__(self, state=DIALING):
+        self.idle_since_ns = 0
+        self.pool_state = state
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """A shell that dials when it may, serves waiters in order, and loses connections at random."""
+    """A shell that dials when it may, serves waiters in order, and loses connections at random.
+
+    The model: which connections a request has, which are promised to one, who waits, in order.
+    """
 
     def __init__(self):
         super().__init__()
-        self.pool = Endpoint("http://h:1", max_connections=4, max_waiters=6)
-        self.busy, self.waiting, self.served, self.number, self.now_ns = [], [], [], 0, 0
+        self.pool = Endpoint("http://h:1", SMALL)
+        self.busy, self.reserved, self.waiting = [], [], []
+        self.dials, self.number, self.now_ns = [], 0, 0
 
     def dial_if_needed(self):
         if self.pool.may_dial():
             self.pool.dial_begun()
-
-    def serve(self, connection):
-        waiter = self.pool.next_waiter()
-        if waiter is None:
-            assert self.pool.put_back(connection, self.now_ns)
-        else:
-            assert waiter == self.waiting.pop(0)
-            self.busy.append(connection)
+            self.dials.append(Connection())
 
     @rule()
     def request(self):
         self.number += 1
         connection = self.pool.take()
         if connection is not None:
-            self.busy.append(connection)
+            assert connection not in self.busy + self.reserved
+            self.reserved.append(connection)
         elif self.pool.wait(self.number):
             self.waiting.append(self.number)
             self.dial_if_needed()
         else:
             assert len(self.waiting) == 6
 
-    @precondition(lambda self: self.pool.dialing)
-    @rule(works=st.booleans())
-    def dial_ends(self, works):
-        if works:
-            self.pool.dialled()
-            self.serve(Connection())
+    @precondition(lambda self: self.reserved)
+    @rule(data=st.data())
+    def starts(self, data):
+        """A reserved connection goes to its request, to who waits longest, or back."""
+        connection = data.draw(st.sampled_from(self.reserved))
+        self.reserved.remove(connection)
+        self.serve(connection)
+
+    def serve(self, connection):
+        waiter = self.pool.next_waiter()
+        if waiter is not None:
+            assert waiter == self.waiting.pop(0)
+            connection.pool_state = IN_USE
+            self.busy.append(connection)
+        elif not self.pool.put_back(connection, self.now_ns):
+            assert len(self.pool.idle) == 2
+            self.pool.closed(connection)
+
+    @precondition(lambda self: self.dials)
+    @rule(works=st.booleans(), lost_at_once=st.booleans())
+    def dial_ends(self, works, lost_at_once):
+        connection = self.dials.pop(0)
+        if lost_at_once:
+            self.pool.closed(connection)
+        if works and self.pool.dialled(connection):
+            assert not lost_at_once
+            self.serve(connection)
         else:
             self.pool.dial_failed("refused", self.now_ns)
             if self.pool.next_waiter() is not None:
@@ -62,17 +97,17 @@ class PoolMachine(RuleBasedStateMachine):
     def answered(self):
         self.serve(self.busy.pop(0))
 
-    @precondition(lambda self: self.busy)
-    @rule()
-    def lost_in_use(self):
-        self.pool.closed(self.busy.pop())
-        self.dial_if_needed()
-
-    @precondition(lambda self: self.pool.idle)
-    @rule()
-    def lost_while_idle(self):
-        self.pool.closed(self.pool.idle[0])
-        self.dial_if_needed()
+    @rule(data=st.data())
+    def lost(self, data):
+        known = self.busy + self.reserved + list(self.pool.idle)
+        if known:
+            connection = data.draw(st.sampled_from(known))
+            for held in (self.busy, self.reserved):
+                if connection in held:
+                    held.remove(connection)
+            self.pool.closed(connection)
+            self.pool.closed(connection)
+            self.dial_if_needed()
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -86,21 +121,32 @@ class PoolMachine(RuleBasedStateMachine):
     def time_passes(self):
         self.now_ns += IDLE_NS
         for connection in self.pool.take_stale(self.now_ns):
+            assert connection not in self.busy + self.reserved
+            assert self.pool.outstanding >= len(self.busy)
             self.pool.closed(connection)
 
     @invariant()
     def counts_hold(self):
         pool = self.pool
-        assert pool.open == len(self.busy) + len(pool.idle)
+        assert pool.open == len(self.busy) + len(self.reserved) + len(pool.idle)
         assert pool.open + pool.dialing <= 4
-        assert pool.outstanding == len(self.busy) + len(self.waiting)
+        assert pool.dialing == len(self.dials)
+        assert len(pool.idle) <= 2
+        assert pool.outstanding == len(self.busy) + len(self.reserved) + len(self.waiting)
         assert list(pool.waiters) == self.waiting
+
+    @invariant()
+    def states_say_who_has_a_connection(self):
+        assert {each.pool_state for each in self.pool.idle} <= {IDLE}
+        assert {each.pool_state for each in self.reserved} <= {RESERVED}
+        assert {each.pool_state for each in self.dials} <= {DIALING, CLOSED}
+        assert not set(self.pool.idle) & {*self.busy, *self.reserved}
 
     @invariant()
     def nobody_waits_for_nothing(self):
         if self.waiting:
             assert not self.pool.idle
-            assert self.pool.dialing or self.busy
+            assert self.pool.dialing or self.busy or self.reserved
 
 
 TestPool = PoolMachine.TestCase
@@ -108,7 +154,7 @@ TestPool.settings = settings(max_examples=60, stateful_step_count=40, deadline=N
 
 
 def test_the_connection_used_last_is_taken_first():
-    pool, first, second = Endpoint("http://h:1"), Connection(), Connection()
+    pool, first, second = Endpoint("http://h:1"), Connection(IN_USE), Connection(IN_USE)
     assert pool.put_back(first, 1)
     assert pool.put_back(second, 2)
     assert pool.take() is second
@@ -117,11 +163,11 @@ def test_the_connection_used_last_is_taken_first():
 
 def test_idle_connections_are_bounded_and_a_retired_endpoint_keeps_none():
     pool = Endpoint("http://h:1")
-    assert all(pool.put_back(Connection(), 0) for _ in range(MAX_IDLE))
-    assert not pool.put_back(Connection(), 0)
+    assert all(pool.put_back(Connection(IN_USE), 0) for _ in range(MAX_IDLE))
+    assert not pool.put_back(Connection(IN_USE), 0)
     pool.retired = True
     pool.take()
-    assert not pool.put_back(Connection(), 0)
+    assert not pool.put_back(Connection(IN_USE), 0)
 
 
 def test_an_endpoint_is_down_after_refusals_in_a_row_and_comes_back():
@@ -135,7 +181,7 @@ def test_an_endpoint_is_down_after_refusals_in_a_row_and_comes_back():
     assert {pick([pool, other], bits, 0, even_if_down=True) for bits in range(8)} == {other}
     assert pick([pool], 0, DOWN_NS, even_if_down=False) is pool
     pool.dial_begun()
-    pool.dialled()
+    assert pool.dialled(Connection())
     assert (pool.failures, pool.down_until_ns) == (0, 0)
 
 
@@ -149,3 +195,25 @@ def test_the_less_busy_of_two_is_picked():
         for bits in range(500)
     }
     assert drawn == {free, third}
+
+
+def test_a_connection_that_failed_a_request_is_avoided_by_its_next_attempt():
+    one, other = Endpoint("http://h:1"), Endpoint("http://h:2")
+    both = [one, other]
+    assert {pick(both, bits, 0, even_if_down=True, avoid=one) for bits in range(8)} == {other}
+    assert pick([one], 0, 0, even_if_down=True, avoid=one) is one
+    other.down_until_ns = 1
+    assert pick(both, 0, 0, even_if_down=False, avoid=one) is one
+
+
+def test_a_connection_withdrawn_while_idle_is_handed_to_nobody_and_counted_until_it_is_lost():
+    pool = Endpoint("http://h:1")
+    pool.dial_begun()
+    connection = Connection()
+    assert pool.dialled(connection)
+    assert pool.put_back(connection, 0)
+    pool.withdraw(connection)
+    pool.withdraw(connection)
+    assert (pool.take(), pool.open) == (None, 1)
+    pool.closed(connection)
+    assert (pool.open, connection.pool_state) == (0, CLOSED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.app import MAX_PENDING_TALLIES, MAX_SECONDS_CAUGHT_UP, TallySchedule
+from gateway.tallies import MAX_PENDING_TALLIES, MAX_SECONDS_CAUGHT_UP, TallySchedule
 from mlops.contracts.tally import Tally
 
 

@@ -1,0 +1,35 @@
+"""A managed route serves only once it has a plan, also where nothing was ever released. Pure.
+
+Such a gateway waits at generation 0. It gets what the other gateways have, or, where none has one,
+the stable of its own file as generation 1: nothing moves, so nothing needs to be remembered.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from agent.changes import AGENT
+from agent.release import Publish, Sight
+
+FIRST_GENERATION = 1
+
+
+def first_plan(sights: tuple[Sight, ...]) -> Publish | None:
+    """What brings a plan to every gateway that waits for its first; None if none waits."""
+    live = [(one.gateway, one.plan) for one in sights if one.plan is not None]
+    waiting = tuple(gateway for gateway, plan in live if plan.generation == 0)
+    if not waiting:
+        return None
+    newest = max((plan for _, plan in live), key=lambda plan: plan.generation)
+    if newest.generation == 0:
+        reason = "the route is managed and has no release: the file's stable serves"
+        newest = replace(
+            newest,
+            generation=FIRST_GENERATION,
+            canary_share_bp=0,
+            holdback_share_bp=0,
+            lease_s=None,
+            set_by=AGENT,
+            reason=reason,
+        )
+    return Publish(newest, waiting)

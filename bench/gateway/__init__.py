@@ -1,0 +1,1 @@
+"""The gateway beside its peers, one core each: `make bench-gateway`."""

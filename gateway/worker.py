@@ -1,0 +1,286 @@
+"""`python -m gateway.worker`: one worker process, started by the supervisor and told what to do.
+
+It serves clients and spools; it opens no port, reads no file and knows no admin API. When the
+supervisor is gone it stops accepting, lets what is under way finish, and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from typing import Final, assert_never
+
+import uvloop
+from msgspec.structs import replace as replace_fields
+
+from gateway.channel import (
+    PROTOCOL,
+    START,
+    TO_WORKER,
+    Ask,
+    Channel,
+    Commit,
+    Counted,
+    Done,
+    Drain,
+    Failed,
+    Forget,
+    Listen,
+    Prepare,
+    Ready,
+    Refused,
+    Start,
+    ToWorker,
+)
+from gateway.counters import Histogram, SeriesCounters
+from gateway.counts import Counts, HistogramValue, SeriesValue
+from gateway.listening import inherited
+from gateway.proxy import Proxy
+from gateway.routing import LivePlan
+from gateway.settings import RouteSettings
+from gateway.spool.writer import SpoolWriter
+from gateway.tallies import TallySchedule
+from mlops.service.aio import spawn
+
+log = logging.getLogger(__name__)
+
+ORPHAN_DRAIN: Final = Drain(timeout_s=25.0, idle_s=1.0)
+"""When the supervisor is gone, or this worker alone is asked to end (SIGTERM)."""
+
+
+class Worker:
+    """Does what the supervisor says, in the order in which it says it."""
+
+    def __init__(self, channel: Channel, sockets: Sequence[socket.socket]) -> None:
+        self._channel = channel
+        self._sockets = sockets
+        self._routes: tuple[RouteSettings, ...] = ()
+        self._prepared: Prepare | None = None
+        """The supervisor makes one change at a time."""
+        self._spool: SpoolWriter | None = None
+        self._proxy: Proxy
+        self._tallies = TallySchedule(int(_wall_s()) - 1)
+        self._ending: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
+        self._has_settled = False
+
+    async def start(self) -> bool:
+        """Do what the first message asks; False: there is none, or it cannot be done."""
+        start = await self._channel.receive(START)
+        return start is not None and await self._start(start)
+
+    async def run(self) -> None:
+        """Until it was told to drain, or the supervisor has gone; then until that is done."""
+        tasks = [
+            spawn(self._every_second(), name="tallies"),
+            spawn(self._obey_supervisor(), name="supervisor"),
+        ]
+        await self._ended.wait()
+        for task in tasks:
+            task.cancel()
+        await self._close()
+
+    def drain(self, order: Drain) -> None:
+        """Begin to end, or go on ending within another bound."""
+        if self._ending is not None:
+            self._ending.cancel()
+        self._ending = spawn(self._drain(order), name="drain")
+
+    # ---- what the supervisor says --------------------------------------------------------------
+
+    async def _start(self, start: Start) -> bool:
+        if start.protocol != PROTOCOL:
+            reason = (
+                f"the supervisor speaks protocol {start.protocol}, the program on disk {PROTOCOL}: "
+                "upgrade the gateway"
+            )
+            return await self._fail(reason)
+        settings = start.settings
+        if settings.spool is not None:
+            try:
+                self._spool = await asyncio.to_thread(SpoolWriter.open, settings.spool, start.index)
+            except (OSError, ValueError) as exc:
+                return await self._fail(str(exc))
+        self._proxy = Proxy((), self._spool)
+        self._channel.send(Ready(name=self._spool.worker if self._spool is not None else ""))
+        return True
+
+    async def _fail(self, reason: str) -> bool:
+        self._channel.send(Failed(reason=reason))
+        await self._channel.flush()
+        return False
+
+    async def _obey_supervisor(self) -> None:
+        try:
+            while (message := await self._channel.receive(TO_WORKER)) is not None:
+                await self._obey(message)
+            log.warning("the supervisor has gone: draining")
+        except Exception:
+            log.exception("an order could not be carried out, draining")
+        self.drain(ORPHAN_DRAIN)
+
+    async def _obey(self, message: ToWorker) -> None:
+        match message:
+            case Prepare():
+                self._prepare(message)
+            case Commit():
+                self._commit(message)
+            case Forget():
+                self._prepared = None
+            case Listen():
+                await self._listen(message)
+            case Ask():
+                self._channel.send(Counted(number=message.number, counts=self._counts()))
+            case Drain():
+                self.drain(message)
+            case Start():
+                raise AssertionError("a worker is started once")
+            case _:
+                assert_never(message)
+
+    def _prepare(self, change: Prepare) -> None:
+        routes = self._routes if change.routes is None else change.routes
+        try:
+            if change.routes is None:
+                named = {live.plan.route for live in change.plans}
+                routes = tuple(route for route in routes if route.name in named)
+            self._proxy.rehearse(routes, _lives(change))
+        except Exception as exc:
+            log.exception("change %d cannot be put in force", change.number)
+            self._channel.send(Refused(number=change.number, reason=f"{type(exc).__name__}: {exc}"))
+        else:
+            self._prepared = change
+            self._channel.send(Done(number=change.number))
+
+    def _commit(self, commit: Commit) -> None:
+        change, self._prepared = self._prepared, None
+        assert change is not None, "a change is prepared before it is made"
+        if change.routes is None:
+            for live in _lives(change):
+                self._proxy.apply(live)
+        else:
+            self._routes = change.routes
+            self._proxy.replace(change.routes, _lives(change))
+        self._channel.send(Done(number=commit.number))
+
+    async def _listen(self, message: Listen) -> None:
+        if self._ending is not None:
+            return
+        await self._proxy.listen([self._sockets[index] for index in message.sockets])
+        if not self._has_settled:
+            self._has_settled = True
+            gc.collect()
+            gc.freeze()  # what is built at start lives until the end: collections pass it by
+
+    # ---- once a second -------------------------------------------------------------------------
+
+    async def _every_second(self) -> None:
+        while True:
+            now_s = _wall_s()
+            await asyncio.sleep(int(now_s) + 1 - now_s)  # to the next second, so never drifting
+            try:
+                for second in self._tallies.due(int(_wall_s()) - 1):
+                    self._tally(second)
+            except Exception:
+                log.exception("one second's tally failed; the next is tried")
+
+    def _tally(self, second: int, *, final: bool = False) -> None:
+        tally = self._proxy.take_tally(second)
+        if self._spool is not None:
+            self._tallies.offer(self._spool, replace_fields(tally, final=final))
+
+    # ---- the end -------------------------------------------------------------------------------
+
+    async def _drain(self, order: Drain) -> None:
+        # The sockets are everybody's: what waits in their queues is for whoever accepts next.
+        await self._proxy.listen(())
+        for each in self._sockets:
+            each.close()
+        cut = await self._proxy.drain(order.timeout_s, order.idle_s)
+        if cut:
+            log.warning("%d exchanges were cut after %g s of draining", cut, order.timeout_s)
+        self._ended.set()
+
+    async def _close(self) -> None:
+        # One second ahead: the proxy's time of day may lead ours by a few milliseconds.
+        self._tally(int(_wall_s()) + 1, final=True)
+        if self._spool is not None:
+            await asyncio.to_thread(self._spool.close)
+        self._channel.send(Counted(number=0, counts=self._counts()))
+        await self._channel.flush()
+
+    # ---- what was counted ----------------------------------------------------------------------
+
+    def _counts(self) -> Counts:
+        proxy, spool = self._proxy, self._spool
+        return Counts(
+            in_flight=proxy.in_flight,
+            connections=proxy.connections,
+            refused={str(status): count for status, count in proxy.refused.items()},
+            dropped=dict(spool.dropped) if spool is not None else {},
+            series=tuple(_series(each) for each in proxy.counters()),
+            arms={name: proxy.arms(name) for name in proxy.routes},
+            upstreams={route.name: proxy.upstreams(route.name) for route in self._routes},
+        )
+
+
+def _series(counters: SeriesCounters) -> SeriesValue:
+    return SeriesValue(
+        route=counters.route,
+        arm=counters.arm,
+        version=counters.version,
+        outcome=counters.outcome,
+        latency=_histogram(counters.latency),
+        first_byte=_histogram(counters.first_byte),
+        own=_histogram(counters.own),
+        request_bytes=counters.request_bytes,
+        response_bytes=counters.response_bytes,
+    )
+
+
+def _histogram(histogram: Histogram) -> HistogramValue:
+    return HistogramValue(
+        bounds_us=histogram.bounds_us, counts=tuple(histogram.counts), sum_us=histogram.sum_us
+    )
+
+
+def _lives(change: Prepare) -> list[LivePlan]:
+    return [LivePlan(each.plan, each.lease_ends_at_s) for each in change.plans]
+
+
+def _wall_s() -> float:
+    return time.time()  # noqa: TID251 - a tally is stamped with the time of day
+
+
+async def _serve(channel: int, sockets: Sequence[int]) -> None:
+    worker = Worker(await Channel.over(inherited(channel)), [inherited(each) for each in sockets])
+    if not await worker.start():
+        return
+    loop = asyncio.get_running_loop()
+    # A terminal's Ctrl-C, hang-up and a group's signals reach the supervisor, which decides.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+        loop.add_signal_handler(number, lambda: None)
+    loop.add_signal_handler(signal.SIGTERM, worker.drain, ORPHAN_DRAIN)
+    await worker.run()
+
+
+def main() -> int:
+    """`python -m gateway.worker CHANNEL SOCKET...`: inherited descriptors, by number."""
+    channel, *sockets = (int(word) for word in sys.argv[1:])
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    uvloop.run(_serve(channel, sockets))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
