@@ -23,6 +23,7 @@ from gateway.config_file import (
     decode,
 )
 from gateway.file_values import Percent, parse_address
+from gateway.observe_file import observe_settings
 from gateway.settings import (
     Address,
     AdminSettings,
@@ -111,6 +112,7 @@ def _gateway(file: GatewayFile, environ: Mapping[str, str]) -> GatewaySettings:
         state_dir=Path(file.state),
         routes=tuple(routes),
         spool=spool,
+        observe=observe_settings(file.observe),
         workers=_workers(file.workers),
     )
 

@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.file_values import Duration, Percent, Size, decode_value, read_yaml
 from gateway.file_values import FileKeys as _File
+from gateway.observe_file import ObserveFile
 from gateway.upstreams_file import UpstreamKeys
 
 _PATH_IN_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
@@ -117,6 +118,7 @@ class GatewayFile(_File):
     admin: AdminFile = msgspec.field(default_factory=AdminFile)
     state: str = "var/gateway"
     spool: SpoolFile | None = None
+    observe: ObserveFile = msgspec.field(default_factory=ObserveFile)
 
 
 def decode(text: str) -> GatewayFile:

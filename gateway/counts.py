@@ -52,6 +52,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """Requests answered before they were given to a route, by status."""
     dropped: dict[str, int] = {}
     """Records and tallies that the spool did not take, by reason."""
+    access_log_dropped: int = 0
+    """Lines that were not written."""
     series: tuple[SeriesValue, ...] = ()
     arms: dict[str, dict[str, ArmCounters]] = {}
     """By route and arm."""
@@ -74,6 +76,7 @@ def total(parts: Iterable[Counts]) -> Counts:
         connections=sum(part.connections for part in all_of),
         refused=_sums(part.refused for part in all_of),
         dropped=_sums(part.dropped for part in all_of),
+        access_log_dropped=sum(part.access_log_dropped for part in all_of),
         series=_series(chain.from_iterable(part.series for part in all_of)),
         arms={name: _arms(part.arms.get(name, {}) for part in all_of) for name in routes},
         upstreams={

@@ -134,6 +134,7 @@ class Exchange(ExchangeRecord):
         "head_only",
         "headers",
         "http10",
+        "is_timed",
         "kept",
         "kept_bytes",
         "lane",
@@ -179,7 +180,7 @@ class Exchange(ExchangeRecord):
         self.kept_bytes = 0
         self.response_kept: list[bytes] = []
         self.response_kept_bytes = 0
-        self.complete = self.retried_stale = False
+        self.complete = self.retried_stale = self.is_timed = False
         self.first_ns = self.own_ns = 0
         self.attempts = 1
         self.request_bytes = self.response_bytes = 0

@@ -17,7 +17,7 @@ from gateway.deadlines import NEVER, Deadlines
 from gateway.exchange import ENDED, EVENTS, NEXT, Event, Exchange, State
 from gateway.framing import is_request_id
 from gateway.keys import key_of, wish_of
-from gateway.lanes import RouteState
+from gateway.lanes import Lane, RouteState
 from gateway.outcome import Failure
 from gateway.record import ExchangeRecord
 from gateway.routing import assign
@@ -26,6 +26,7 @@ from mlops.contracts.record import Kind
 
 if TYPE_CHECKING:
     from gateway.downstream import Downstream
+    from gateway.observing import Observing
 
 RETRY_AFTER: Final = b"retry-after: 1\r\n"
 """An endpoint that refused is tried again after a second."""
@@ -65,6 +66,8 @@ class Flow(Attempts):
         super().__init__(dial, randomness)
         self.serve(routes, special)
         self.spool = spool
+        self.observing: Observing | None = None
+        """Set before the first request, where anything of it is asked for."""
         self.later = later
         self.connections: Deadlines[Downstream] = Deadlines()
         self.closing = False
@@ -128,6 +131,8 @@ class Flow(Attempts):
         exchange.state = NEXT[exchange.state * EVENTS + _ASSIGNED]
         self.in_flight += 1
         route.requests += 1
+        if self.observing is not None:
+            self.observing.begun(exchange)
         self.attempt(exchange, route.lanes[assignment])
 
     # ---- endings ------------------------------------------------------------------------------
@@ -160,18 +165,22 @@ class Flow(Attempts):
                 count.errors += 1
             elif outcome_index == outcome.CANCELLED:
                 count.cancelled += 1
-        spool = self.spool
-        if spool is not None:
-            exchange.stamp = lane.stamp
-            if not exchange.traceparent:
-                exchange.traceparent = exchange.headers.get(b"traceparent", b"")
-            withheld = lane.route.withheld(exchange, self._random.random)
-            if withheld:
-                exchange.withhold(withheld)
-            else:
-                exchange.set_bodies(lane.route.bodies_bytes)
-            if not spool.offer(exchange):
-                cell.drop(second, spool.last_drop_reason)
+        if self.spool is not None:
+            self._record(exchange, lane, second, self.spool)
+        if self.observing is not None:
+            self.observing.ended(exchange, lane)
+
+    def _record(self, exchange: Exchange, lane: Lane, second: int, spool: Spool) -> None:
+        exchange.stamp = lane.stamp
+        if not exchange.traceparent:
+            exchange.traceparent = exchange.headers.get(b"traceparent", b"")
+        withheld = lane.route.withheld(exchange, self._random.random)
+        if withheld:
+            exchange.withhold(withheld)
+        else:
+            exchange.set_bodies(lane.route.bodies_bytes)
+        if not spool.offer(exchange):
+            lane.cell.drop(second, spool.last_drop_reason)
 
     def truncated(self, exchange: Exchange) -> None:
         """The upstream failed after bytes went out: never passed off as complete."""

@@ -89,6 +89,11 @@ class Metrics:
             "Reloads refused whole because the file was bad.",
             value=self.reloads_refused,
         )
+        yield CounterMetricFamily(
+            "gateway_access_log_dropped",
+            "Lines of the access log that were not written.",
+            value=counts.access_log_dropped,
+        )
         yield GaugeMetricFamily("gateway_in_flight", "Exchanges open now.", value=counts.in_flight)
         yield GaugeMetricFamily("gateway_client_connections", "Open now.", value=counts.connections)
         yield _by_label(

@@ -22,6 +22,7 @@ from gateway.framing import REQUEST_SPECIAL
 from gateway.lanes import SECOND_NS, RouteState
 from gateway.pool import Endpoint
 from gateway.routing import LivePlan
+from gateway.server_timing import ASKED_BY
 from gateway.settings import RouteSettings
 from gateway.upstream_settings import UpstreamSettings
 from mlops.contracts.api import ArmCounters, UpstreamHealth
@@ -30,6 +31,7 @@ from mlops.contracts.tally import Tally, TallyEntry
 
 if TYPE_CHECKING:
     from gateway.lanes import Upstreams
+    from gateway.observing import Observing
 
 PoolKey = tuple[str, UpstreamSettings]
 
@@ -43,7 +45,12 @@ class Proxy:
     """Serves clients. Every route needs a plan before `listen`."""
 
     def __init__(
-        self, routes: Sequence[RouteSettings], spool: Spool | None, *, served_by: bool = True
+        self,
+        routes: Sequence[RouteSettings],
+        spool: Spool | None,
+        observing: Observing | None = None,
+        *,
+        served_by: bool = True,
     ) -> None:
         states = [RouteState(settings, says_served_by=served_by) for settings in routes]
         self._served_by = served_by
@@ -53,6 +60,7 @@ class Proxy:
         self._servers: dict[socket.socket, asyncio.Server] = {}
         randomness = Random(secrets.randbits(128))  # noqa: S311 - splits load, guards nothing
         self._flow = Flow(states, spool, self._dial, _later, _special(routes), randomness)
+        self._flow.observing = observing
         self._worker = getattr(spool, "worker", "")
         self._sweeping: asyncio.TimerHandle | None = None
         self._clock_read_ns = 0
@@ -307,7 +315,7 @@ def _slots(live: LivePlan) -> dict[str, Slot]:
 
 def _special(routes: Sequence[RouteSettings]) -> set[bytes]:
     """Names of request headers whose values are looked at."""
-    special = set(REQUEST_SPECIAL) | {b"traceparent", b"x-record"}
+    special = set(REQUEST_SPECIAL) | {b"traceparent", b"x-record", ASKED_BY}
     for route in routes:
         if route.sticky.header:
             special.add(route.sticky.header.lower().encode())

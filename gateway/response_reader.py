@@ -17,6 +17,7 @@ from gateway.framing import (
     joined,
     remove,
 )
+from gateway.server_timing import timing_line
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
@@ -139,6 +140,7 @@ class ResponseReader(asyncio.Protocol):
             STATUS_LINES[status],
             *parts,
             lane.served_by,
+            timing_line(exchange) if exchange.is_timed else b"",
             b"x-request-id: ",
             exchange.request_id,
         ]

@@ -106,6 +106,25 @@ class AdminSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccessLogSettings:
+    path: str
+    """A file, or `-` for the standard output."""
+    sample_percent: float = 100.0
+    """Share of exchanges that get a line. Those that did not end well always do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObserveSettings:
+    makes_traces: bool = False
+    """Each request is a span: of the client's trace, or of a new one. False: passed on as it is."""
+    trace_sample_percent: float = 0.0
+    """Share of the traces begun here that are marked as sampled."""
+    server_timing: bool = False
+    """Clients may ask for `Server-Timing`."""
+    access_log: AccessLogSettings | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
     """`host` and `port`, or `path` of a Unix socket."""
 
@@ -124,3 +143,4 @@ class GatewaySettings:
     """None: a plain proxy that records nothing."""
     workers: int = 1
     """Processes that serve; at least 1."""
+    observe: ObserveSettings = field(default_factory=ObserveSettings)

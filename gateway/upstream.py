@@ -138,7 +138,7 @@ class Upstream(ResponseReader):
         is_first = not exchange.first_ns
         if is_first:
             exchange.first_ns = now_ns
-            if exchange.complete and not exchange.head_only:
+            if exchange.complete and not exchange.head_only and not exchange.is_timed:
                 answer = self._repeated
                 body = answer.body_of(data)
                 # Routes may share this connection and retry different statuses.

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import secrets
 import signal
 import socket
 import sys
 import time
 from collections.abc import Sequence
+from random import Random
 from typing import Final, assert_never
 
 import uvloop
@@ -41,6 +43,7 @@ from gateway.channel import (
 from gateway.counters import Histogram, SeriesCounters
 from gateway.counts import Counts, HistogramValue, SeriesValue
 from gateway.listening import inherited
+from gateway.observing import Observing
 from gateway.proxy import Proxy
 from gateway.routing import LivePlan
 from gateway.settings import RouteSettings
@@ -64,6 +67,7 @@ class Worker:
         self._prepared: Prepare | None = None
         """The supervisor makes one change at a time."""
         self._spool: SpoolWriter | None = None
+        self._observing: Observing | None = None
         self._proxy: Proxy
         self._tallies = TallySchedule(int(_wall_s()) - 1)
         self._ending: asyncio.Task[None] | None = None
@@ -107,7 +111,12 @@ class Worker:
                 self._spool = await asyncio.to_thread(SpoolWriter.open, settings.spool, start.index)
             except (OSError, ValueError) as exc:
                 return await self._fail(str(exc))
-        self._proxy = Proxy((), self._spool)
+        try:
+            randomness = Random(secrets.randbits(128))  # noqa: S311 - draws samples, guards nothing
+            self._observing = Observing.open(settings.observe, randomness)
+        except OSError as exc:
+            return await self._fail(str(exc))
+        self._proxy = Proxy((), self._spool, self._observing)
         self._channel.send(Ready(name=self._spool.worker if self._spool is not None else ""))
         return True
 
@@ -212,18 +221,21 @@ class Worker:
         self._tally(int(_wall_s()) + 1, final=True)
         if self._spool is not None:
             await asyncio.to_thread(self._spool.close)
+        if self._observing is not None:
+            await asyncio.to_thread(self._observing.close)
         self._channel.send(Counted(number=0, counts=self._counts()))
         await self._channel.flush()
 
     # ---- what was counted ----------------------------------------------------------------------
 
     def _counts(self) -> Counts:
-        proxy, spool = self._proxy, self._spool
+        proxy, spool, observing = self._proxy, self._spool, self._observing
         return Counts(
             in_flight=proxy.in_flight,
             connections=proxy.connections,
             refused={str(status): count for status, count in proxy.refused.items()},
             dropped=dict(spool.dropped) if spool is not None else {},
+            access_log_dropped=observing.access_log_dropped if observing is not None else 0,
             series=tuple(_series(each) for each in proxy.counters()),
             arms={name: proxy.arms(name) for name in proxy.routes},
             upstreams={route.name: proxy.upstreams(route.name) for route in self._routes},

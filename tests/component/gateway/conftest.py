@@ -15,6 +15,7 @@ import uvloop
 from gateway import listening
 from gateway.downstream import Downstream
 from gateway.exchange import Exchange
+from gateway.observing import Observing
 from gateway.proxy import Proxy
 from gateway.record import ExchangeRecord
 from gateway.routing import LivePlan
@@ -145,6 +146,7 @@ class World:
 
     def __init__(self) -> None:
         self.spool = KeepingSpool()
+        self.observing: Observing | None = None
         self.proxy: Proxy
         self.address: Address
         self._clients: list[Client] = []
@@ -197,7 +199,7 @@ class World:
             timeouts=TimeoutSettings(connect_s=0.5, first_byte_s=0.4, idle_s=0.4),
         )
         route = replace(route, **settings)  # type: ignore[arg-type]
-        self.proxy = Proxy([route], self.spool)
+        self.proxy = Proxy([route], self.spool, self.observing)
         slot = Slot(version="2", endpoints=(canary,)) if canary else None
         self.apply(generation=1, stable=route.stable, canary=slot, canary_share_bp=share_bp)
         await self.listen()
