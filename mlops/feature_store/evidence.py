@@ -31,9 +31,14 @@ class WorkerTally(NamedTuple):
     final: bool
 
 
-WATERMARK = f"""SELECT worker, toUnixTimestamp(max(second)), max(final) FROM {TALLIES}
+WATERMARK = f"""SELECT worker, toUnixTimestamp(max(second)), max(final),
+  (SELECT count() FROM {EVALUATIONS}
+    WHERE received_at >= toDateTime64({{since:Int64}} - {SCORE_AHEAD_S}, 6, 'UTC')) AS scores
+FROM {TALLIES}
 WHERE second >= (SELECT max(second) FROM {TALLIES}) - {WORKER_GONE_AFTER_S}
 GROUP BY worker"""
+"""What the workers were last heard to say, and whether there is a score to look for: joining scores
+to rows is the dearest part of a look, and most have none."""
 
 _BETWEEN = "BETWEEN toDateTime({since:Int64}, 'UTC') AND toDateTime({closed:Int64}, 'UTC')"
 

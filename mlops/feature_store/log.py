@@ -191,8 +191,8 @@ class FeatureLog:
         (generations tell releases apart); it names the reader in errors.
         """
         what = f"read evidence of {route}" + (f" for {release_id}" if release_id else "")
-        workers = [WorkerTally(*row) for row in await self._rows(WATERMARK, {}, what)]
-        closed = closed_through(workers)
+        heard = list(await self._rows(WATERMARK, {"since": since}, what))
+        closed = closed_through(WorkerTally(*row[:3]) for row in heard)
         if closed is not None and until is not None:
             closed = min(closed, until)
         if closed is None or closed < since:
@@ -201,7 +201,7 @@ class FeatureLog:
         seconds, answered, scores = await asyncio.gather(
             self._rows(SECOND_COUNTS, span, what),
             self._rows(ANSWERED_COUNTS, span, what),
-            self._rows(SCORE_COUNTS, span, what),
+            self._rows(SCORE_COUNTS, span, what) if heard[0][3] else _nothing(),
         )
         return Evidence(
             route=route,
@@ -293,6 +293,10 @@ class FeatureLog:
             answer = await self._client.query(sql, parameters=dict(parameters))
             rows: list[tuple[Any, ...]] = answer.result_rows
             return rows
+
+
+async def _nothing() -> Iterable[tuple[Any, ...]]:
+    return ()
 
 
 def _tally(tally: Tally) -> tuple[object, ...]:
