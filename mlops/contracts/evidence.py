@@ -27,6 +27,11 @@ LATENCY_BIN_RATIO = BIN_RATIO
 SCORE_BINS = 200
 """Of a score in 0..1: bin i holds i/200 and what lies up to (i+1)/200; the last one 1.0 too."""
 
+KEY_GROUPS = 16
+"""Groups that keys fall into by their bucket: keys of one group share their fate only by chance."""
+LONG_OPEN_S = 60
+"""The greatest age that tallies tell apart; what is open longer hangs."""
+
 
 def latency_bin(latency_us: float) -> int:
     """The bin of a duration in microseconds; the same formula as the view in ClickHouse."""
@@ -91,6 +96,10 @@ class SecondCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Of `requests` that name it, by `count_bin(completion_tokens)`."""
     score_bins: dict[int, int] = {}
     """Of `requests` that have one, by `score_bin(relevance_score)`."""
+    request_groups: dict[int, int] = {}
+    """Of `requests`, by `bucket % KEY_GROUPS`: tells how unequal keys are."""
+    error_groups: dict[int, int] = {}
+    """Of `errors`, likewise: tells whether errors come in bursts of one key."""
 
 
 class ScoreCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +127,8 @@ class AnsweredCounts(msgspec.Struct, frozen=True, kw_only=True):
     arm: str
     answered: int
     dropped: int
+    long_open: int = 0
+    """Exchanges that were open for more than `LONG_OPEN_S` at the end of the second."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from mlops.contracts.evidence import (
     BIN_RATIO,
+    KEY_GROUPS,
     LAST_BIN,
     LATENCY_FIRST_EDGE_US,
     SCORE_BINS,
@@ -69,6 +70,7 @@ _CANCELLED = f"{_SERVED} AND outcome = '{Outcome.CANCELLED}'"
 _ERROR = f"first_attempt_outcome IN ({_quoted_list([str(o) for o in ERROR_OUTCOMES])})"
 _CLIENT_ERROR = f"first_attempt_outcome = '{Outcome.CLIENT_ERROR}'"
 _SCORE_BIN = f"toUInt16(least({SCORE_BINS - 1}, floor(ifNull(relevance_score, 0) * {SCORE_BINS})))"
+_GROUP = f"toUInt16(bucket % {KEY_GROUPS})"
 
 FIRST_COUNTS: Final[dict[str, str]] = {
     "rows": "count()",
@@ -97,8 +99,14 @@ ADDED_BINS: Final[dict[str, str]] = {
 }
 """Counts and histograms that came with a later step; expression of each column."""
 
+GROUP_BINS: Final[dict[str, str]] = {
+    "request_groups": _histogram(_GROUP, _REQUEST),
+    "error_groups": _histogram(_GROUP, f"{_REQUEST} AND {_ERROR}"),
+}
+"""Histograms that came with the step after that."""
+
 COUNTS: Final = (*FIRST_COUNTS, *ADDED_COUNTS)
-BINS: Final = (*FIRST_BINS, *ADDED_BINS)
+BINS: Final = (*FIRST_BINS, *ADDED_BINS, *GROUP_BINS)
 
 _SECOND_KEYS = f"route, generation, arm, second, {BATCH}"
 _SECOND = "toDateTime(ended_at, 'UTC') AS second"
@@ -113,7 +121,12 @@ def _seconds(expressions: dict[str, str]) -> Aggregate:
 FIRST_SECOND_AGGREGATE: Final = _seconds(FIRST_COUNTS | FIRST_BINS)
 """As the first step makes the view, before the rows have the columns of later ones."""
 
-SECOND_AGGREGATE: Final = _seconds(FIRST_COUNTS | FIRST_BINS | ADDED_COUNTS | ADDED_BINS)
+ADDED_SECOND_AGGREGATE: Final = _seconds(FIRST_COUNTS | FIRST_BINS | ADDED_COUNTS | ADDED_BINS)
+"""As the sixth step makes it."""
+
+SECOND_AGGREGATE: Final = _seconds(
+    FIRST_COUNTS | FIRST_BINS | ADDED_COUNTS | ADDED_BINS | GROUP_BINS
+)
 
 _TEXT = "ifNull(query_text, '')"
 _START = f"substringUTF8({_TEXT}, 1, {SCRIPT_CHARS})"

@@ -51,10 +51,10 @@ GROUP BY second, generation, arm
 ORDER BY second, generation, arm"""
 
 ANSWERED_COUNTS = f"""SELECT toUnixTimestamp(second) AS at, generation, arm,
-  sum(count), sum(arraySum(mapValues(lost)))
+  sum(count), sum(arraySum(mapValues(lost))), sum(open['older'])
 FROM {TALLIES} FINAL
 ARRAY JOIN routes AS route, arms AS arm, generations AS generation, answered AS count,
-  dropped AS lost
+  dropped AS lost, in_flight AS open
 WHERE second {_BETWEEN} AND route = {{route:String}}
 GROUP BY second, generation, arm
 ORDER BY second, generation, arm"""
@@ -138,7 +138,12 @@ def answered_counts(rows: Iterable[Sequence[Any]]) -> tuple[AnsweredCounts, ...]
     """From the answer to `ANSWERED_COUNTS`."""
     return tuple(
         AnsweredCounts(
-            second=row[0], generation=row[1], arm=row[2], answered=row[3], dropped=row[4]
+            second=row[0],
+            generation=row[1],
+            arm=row[2],
+            answered=row[3],
+            dropped=row[4],
+            long_open=row[5],
         )
         for row in rows
     )

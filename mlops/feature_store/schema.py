@@ -10,6 +10,7 @@ from typing import NamedTuple
 from mlops.feature_store.aggregates import (
     ADDED_BINS,
     ADDED_COUNTS,
+    ADDED_SECOND_AGGREGATE,
     BINS,
     COUNTS,
     EMBEDDING_AGGREGATE,
@@ -17,6 +18,7 @@ from mlops.feature_store.aggregates import (
     FIRST_BINS,
     FIRST_COUNTS,
     FIRST_SECOND_AGGREGATE,
+    GROUP_BINS,
     SECOND_AGGREGATE,
     Aggregate,
     added_by,
@@ -185,6 +187,7 @@ _SECOND_TYPES = dict.fromkeys(FIRST_COUNTS, _COUNT_TYPE) | dict.fromkeys(FIRST_B
 _ADDED_SECOND_TYPES = dict.fromkeys(ADDED_COUNTS, _COUNT_TYPE) | dict.fromkeys(
     ADDED_BINS, _BINS_TYPE
 )
+_GROUP_TYPES = dict.fromkeys(GROUP_BINS, _BINS_TYPE)
 
 
 def _batches(table: str, keys: str, columns: dict[str, str]) -> str:
@@ -217,14 +220,23 @@ GROUP BY route, generation, arm, second"""
 
 
 _SECOND_BATCH_KEYS = f"route, second, generation, arm, {BATCH}"
-_MORE_SECOND_COLUMNS = tuple(
-    f"ALTER TABLE {SECOND_BATCHES} ADD COLUMN IF NOT EXISTS {name} {kind}"
-    for name, kind in _ADDED_SECOND_TYPES.items()
-)
-_CHANGE_SECOND_VIEW = f"ALTER TABLE {SECOND_AGGREGATE.view} MODIFY QUERY\n{SECOND_AGGREGATE.query}"
-"""Exchanges the text of the view in one step: an insert meets the old text or the new one, and is
-counted by either. What the old one counted has none of the new columns, which then read as not
-known; the view is never away, as it would be between a DROP and a CREATE."""
+
+
+def _more_counts(types: dict[str, str], aggregate: Aggregate) -> tuple[str, ...]:
+    """Columns for what a later version counts, and the text of the view that counts it.
+
+    MODIFY QUERY exchanges the text in one step: an insert meets the old text or the new one, and is
+    counted by either. What the old one counted has none of the new columns, which then read as not
+    known; the view is never away, as it would be between a DROP and a CREATE.
+    """
+    return (
+        *(
+            f"ALTER TABLE {aggregate.table} ADD COLUMN IF NOT EXISTS {name} {kind}"
+            for name, kind in types.items()
+        ),
+        f"ALTER TABLE {aggregate.view} MODIFY QUERY\n{aggregate.query}",
+    )
+
 
 _EMBEDDING_BATCH_KEYS = f"route, second, generation, arm, dims, {BATCH}"
 _EMBEDDING_SUMS_SQL = ", ".join(
@@ -331,12 +343,23 @@ MIGRATION_STEPS: tuple[Migration, ...] = (
         6,
         "more counts per second, and sums of embeddings",
         (
-            *_MORE_SECOND_COLUMNS,
-            _CHANGE_SECOND_VIEW,
-            _seconds("CREATE OR REPLACE VIEW", COUNTS, BINS),
+            *_more_counts(_ADDED_SECOND_TYPES, ADDED_SECOND_AGGREGATE),
+            _seconds(
+                "CREATE OR REPLACE VIEW",
+                (*FIRST_COUNTS, *ADDED_COUNTS),
+                (*FIRST_BINS, *ADDED_BINS),
+            ),
             _batches(EMBEDDING_BATCHES, _EMBEDDING_BATCH_KEYS, EMBEDDING_TYPES),
             _create_view(EMBEDDING_AGGREGATE),
             _CREATE_EMBEDDING_SUMS,
+        ),
+    ),
+    Migration(
+        7,
+        "requests and errors per second by groups of keys",
+        (
+            *_more_counts(_GROUP_TYPES, SECOND_AGGREGATE),
+            _seconds("CREATE OR REPLACE VIEW", COUNTS, BINS),
         ),
     ),
 )

@@ -21,7 +21,7 @@ from typing import Any
 import clickhouse_connect
 import pytest
 
-from mlops.contracts.evidence import count_bin, latency_bin, score_bin
+from mlops.contracts.evidence import KEY_GROUPS, count_bin, latency_bin, score_bin
 from mlops.contracts.record import ERROR_OUTCOMES, Row
 from mlops.feature_store.aggregates import BINS, COUNTS
 from mlops.feature_store.errors import Unavailable
@@ -163,7 +163,10 @@ def bins_of(row: Row) -> dict[str, int]:
         return {}
     if row.outcome == "cancelled":
         return {"cancelled_bins": latency_bin(row.latency_us)}
-    bins = {"latency_bins": latency_bin(row.latency_us)}
+    group = row.bucket % KEY_GROUPS
+    bins = {"latency_bins": latency_bin(row.latency_us), "request_groups": group}
+    if row.first_attempt_outcome in ERROR_OUTCOMES:
+        bins["error_groups"] = group
     if row.first_byte_us:
         bins["first_byte_bins"] = latency_bin(row.first_byte_us)
     if row.events > 1:

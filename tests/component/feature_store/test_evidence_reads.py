@@ -58,6 +58,7 @@ def tally(worker: str, at_s: int, answered: int = 0, *, final: bool = False) -> 
         generation=7,
         answered=answered,
         dropped={"spool_full": 1, "too_large": 2},
+        in_flight={"1s": 4, "60s": 2, "older": 1},
     )
     return Tally(
         worker=worker,
@@ -90,8 +91,12 @@ async def test_a_second_is_read_when_the_slowest_worker_has_passed_it(
     assert evidence.closed_through == SECOND + 1
     assert [(s.second - SECOND, s.rows) for s in evidence.seconds] == [(0, 2), (1, 1)]
     assert evidence.answered == (
-        AnsweredCounts(second=SECOND, generation=7, arm="canary", answered=2, dropped=3),
-        AnsweredCounts(second=SECOND + 1, generation=7, arm="canary", answered=1, dropped=3),
+        AnsweredCounts(
+            second=SECOND, generation=7, arm="canary", answered=2, dropped=3, long_open=1
+        ),
+        AnsweredCounts(
+            second=SECOND + 1, generation=7, arm="canary", answered=1, dropped=3, long_open=1
+        ),
     )
 
 
@@ -154,6 +159,8 @@ async def test_counts_follow_the_contract(feature_log: FeatureLog) -> None:
         latency_bins={0: 1, latency_bin(3_000): 3},
         first_byte_bins={latency_bin(1_000): 3},
         cancelled_bins={latency_bin(9_000_000): 2},
+        request_groups={0: 4},
+        error_groups={0: 2},
     )
 
 
@@ -166,7 +173,7 @@ async def test_what_answers_were_like_follows_the_contract(feature_log: FeatureL
         [
             row(1, 0, **full),
             row(2, 0, **{**full, "refused": False, "retrieved_count": 3, "relevance_score": 1.0}),
-            row(3, 0, events=1, first_event_us=800, max_event_gap_us=9_000),
+            row(3, 0, events=1, first_event_us=800, max_event_gap_us=9_000, bucket=9_999),
             row(4, 0, answer_chars=0, completion_tokens=0, relevance_score=0.0),
             row(5, 0, kind="mirror", **full),
             row(6, 0, outcome="cancelled", first_attempt_outcome="cancelled", **full),
@@ -181,6 +188,7 @@ async def test_what_answers_were_like_follows_the_contract(feature_log: FeatureL
     assert (counts.refusals, counts.refusal_known) == (1, 2)
     assert (counts.empty_retrievals, counts.retrieval_known) == (1, 2)
     assert counts.first_event_bins == {latency_bin(700): 2, latency_bin(800): 1}
+    assert counts.request_groups == {0: 3, 9_999 % 16: 1}
     assert counts.gap_bins == {latency_bin(5_000): 2}
     assert counts.answer_chars_bins == {count_bin(90): 2, 0: 1}
     assert counts.completion_token_bins == {count_bin(20): 2, 0: 1}
