@@ -25,6 +25,7 @@ import msgspec
 import uvloop
 
 from bench.report import Measured, write
+from gateway.features.rules import AS_THEY_COME
 from gateway.record import ExchangeRecord, Stamp
 from gateway.recorder.app import Recorder
 from gateway.recorder.entries import entry_of
@@ -187,7 +188,7 @@ def extraction(directory: Path) -> list[Measured]:
     started, entries, position = time.process_time(), 0, reader.position
     while records := reader.read(200, final=True):
         for record in records:
-            entry_of(reader.worker, position, record)
+            entry_of(reader.worker, position, record, AS_THEY_COME)
         entries += len(records)
     cost_us = (time.process_time() - started) / entries * 1e6
     reader.close()

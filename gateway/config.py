@@ -11,29 +11,26 @@ from pathlib import Path
 
 from gateway.config_file import (
     AdminFile,
-    EnvironmentValue,
     GatewayFile,
     MatchFile,
     NeverCanaryFile,
-    RecordFile,
     RetryFile,
     RouteFile,
     SlotFile,
     StickyFile,
     decode,
 )
-from gateway.file_values import Percent, parse_address
+from gateway.file_values import EnvironmentValue, Percent, parse_address
 from gateway.observe_file import observe_settings
+from gateway.record_file import record_settings, spool_settings
 from gateway.settings import (
     Address,
     AdminSettings,
     GatewaySettings,
     MatchSettings,
     NeverCanarySettings,
-    RecordSettings,
     RetrySettings,
     RouteSettings,
-    SpoolSettings,
     StickySettings,
     TimeoutSettings,
 )
@@ -47,8 +44,6 @@ MAX_ATTEMPTS = 5
 """Past this a retry only adds load to servers that are already failing."""
 MAX_WORKERS = 256
 """Each takes a core; no machine in sight has more."""
-MAX_BODIES_BYTES = 1024 * 1024
-"""Longest part of a body that may be kept; the spool's segments are sized for it."""
 ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -103,15 +98,12 @@ def _gateway(file: GatewayFile, environ: Mapping[str, str]) -> GatewaySettings:
             raise ValueError(f"{path}.name: {route.name!r} is the name of an earlier route too")
         names.add(route.name)
         routes.append(_route(route, path, environ))
-    spool = None
-    if file.spool is not None:
-        spool = SpoolSettings(dir=Path(file.spool.dir), limit_bytes=file.spool.limit.bytes)
     return GatewaySettings(
         listen=_listen(file.listen),
         admin=_admin(file.admin, environ),
         state_dir=Path(file.state),
         routes=tuple(routes),
-        spool=spool,
+        spool=None if file.spool is None else spool_settings(file.spool),
         observe=observe_settings(file.observe),
         workers=_workers(file.workers),
     )
@@ -231,7 +223,7 @@ def _route(file: RouteFile, path: str, environ: Mapping[str, str]) -> RouteSetti
         upstream=upstream_settings(file, path),
         circuit_breaker=breaker_settings(file.circuit_breaker, f"{path}.circuit_breaker"),
         retry=_retry(file.retry, f"{path}.retry"),
-        record=_record(file.record, f"{path}.record"),
+        record=record_settings(file.record, f"{path}.record"),
     )
 
 
@@ -326,17 +318,4 @@ def _retry(file: RetryFile, path: str) -> RetrySettings:
         on.add(word)
     return RetrySettings(
         attempts=file.attempts, budget_percent=file.budget.percent, on=frozenset(on)
-    )
-
-
-def _record(file: RecordFile, path: str) -> RecordSettings:
-    if file.bodies.bytes > MAX_BODIES_BYTES:
-        raise ValueError(
-            f"{path}.bodies: expected at most {MAX_BODIES_BYTES // 1024}KiB, "
-            f"got {file.bodies.bytes:,} bytes"
-        )
-    return RecordSettings(
-        profile=file.profile,
-        bodies_bytes=file.bodies.bytes,
-        sample_percent=file.sample.percent,
     )

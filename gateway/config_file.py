@@ -8,17 +8,20 @@ from typing import Any, get_args
 
 import msgspec
 
-from gateway.file_values import Duration, Percent, Size, decode_value, read_yaml
+from gateway.file_values import (
+    Duration,
+    EnvironmentValue,
+    Percent,
+    decode_value,
+    read_yaml,
+)
 from gateway.file_values import FileKeys as _File
 from gateway.observe_file import ObserveFile
+from gateway.record_file import RecordFile, SpoolFile
 from gateway.upstreams_file import UpstreamKeys
 
 _PATH_IN_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
-
-
-class EnvironmentValue(_File):
-    env: str
 
 
 class TokensFile(_File):
@@ -34,11 +37,6 @@ class AdminFile(_File):
 class TlsFile(_File):
     cert: str
     key: str
-
-
-class SpoolFile(_File):
-    dir: str
-    limit: Size = msgspec.field(default_factory=lambda: Size("2GiB"))
 
 
 class MatchFile(_File):
@@ -85,12 +83,6 @@ class RetryFile(_File):
 class MirrorFile(_File):
     to: str = "canary"
     percent: Percent = msgspec.field(default_factory=lambda: Percent(0))
-
-
-class RecordFile(_File):
-    profile: str = "auto"
-    bodies: Size = msgspec.field(default_factory=lambda: Size("64KiB"))
-    sample: Percent = msgspec.field(default_factory=lambda: Percent(100))
 
 
 class RouteFile(UpstreamKeys, kw_only=True):

@@ -26,6 +26,10 @@ class FileKeys(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Base of everything in a file: an unknown key is an error."""
 
 
+class EnvironmentValue(FileKeys):
+    env: str
+
+
 class Duration:
     """`500ms`, `30s`, `10m`, `1h`; above 0."""
 

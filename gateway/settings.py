@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.features.pointers import Pointer
 from gateway.upstream_settings import BreakerSettings, UpstreamSettings
 from mlops.contracts.plan import MAX_CANARY_SHARE_BP, Slot
 
@@ -62,10 +63,24 @@ class RetrySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RedactSettings:
+    """What is taken out of one feature: hashed, masked, or else dropped."""
+
+    feature: str
+    secret_variable: str | None = None
+    """Environment variable of the recorder with the secret to hash with."""
+    mask: frozenset[str] = frozenset()
+    """Patterns to mask."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordSettings:
     profile: str = "auto"
     bodies_bytes: int = 64 * 1024
     """Longest part of each body kept for the recorder."""
+    pointers: tuple[Pointer, ...] = ()
+    """Features that do not stand where the profile looks."""
+    redact: tuple[RedactSettings, ...] = ()
     sample_percent: float = 100.0
     """Share of exchanges whose bodies are kept. Those of errors always are; a row has every one."""
 
@@ -95,6 +110,8 @@ class RouteSettings:
 class SpoolSettings:
     dir: Path
     limit_bytes: int = 2 * 1024**3
+    fsync_s: float | None = None
+    """How often what was spooled is made to survive a power cut; None: when the kernel likes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

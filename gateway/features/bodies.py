@@ -5,17 +5,31 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from gateway.features.model import NOT_JSON, TRUNCATED, UNDECODABLE, Body
+from gateway.features.model import NOT_JSON, TRUNCATED, UNDECODABLE, UNKNOWN_SHAPE, Body
 
 MAX_DECODED_BYTES = 8 * 1024**2
 """Longest body after its coding is undone: 64 KiB of gzip can stand for 64 MB."""
 MAX_CODINGS = 2
 """Applied on top of each other; more is not seen outside attacks."""
 
-_decoder = msgspec.json.Decoder()
+Value = TypeVar("Value")
+Read_co = TypeVar("Read_co", covariant=True)
+
+
+class Decoder(Protocol[Read_co]):
+    """What is used of `msgspec.json.Decoder`."""
+
+    @property
+    def type(self) -> object: ...
+
+    def decode(self, buf: bytes, /) -> Read_co: ...
+
+
+ANY: Decoder[object] = msgspec.json.Decoder()
 
 
 class Unreadable(Exception):
@@ -29,6 +43,8 @@ def plain(body: Body) -> tuple[bytes, bool]:
         Unreadable: the coding is unknown, the data is not in it, or it is too long.
     """
     data, is_cut = body.data, body.is_cut
+    if not body.content_encoding:
+        return data, is_cut
     codings = [name.strip().lower() for name in body.content_encoding.split(",")]
     codings = [name for name in codings if name and name != "identity"]
     if len(codings) > MAX_CODINGS:
@@ -42,35 +58,40 @@ def plain(body: Body) -> tuple[bytes, bool]:
     return data, is_cut
 
 
-def json_value(body: Body) -> object:
-    """The body as JSON.
+def value_of(body: Body, decoder: Decoder[Value]) -> Value:
+    """The body as what `decoder` makes of its JSON.
 
     Raises:
-        Unreadable: it is empty, cut, in an unknown coding, or not JSON.
+        Unreadable: it is empty, cut, in an unknown coding, not JSON, or JSON of another shape.
     """
     data, is_cut = plain(body)
     if is_cut:
         raise Unreadable(TRUNCATED)
-    return _parsed(data)
+    return _parsed(data, decoder)
 
 
-def events(body: Body) -> tuple[list[object], bool]:
-    """Every JSON value of a stream of server-sent events, and whether the stream was cut.
+def events_of(body: Body, decoder: Decoder[Value]) -> tuple[list[Value], bool]:
+    """Every value in a stream of server-sent events, and whether the stream was cut.
 
     A cut stream still gives the events that are whole; others than JSON (`[DONE]`) are passed over.
     """
     data, is_cut = plain(body)
-    values: list[object] = []
+    values: list[Value] = []
     for text in _event_data(data):
+        if text == b"[DONE]":
+            continue
         try:
-            values.append(_parsed(text))
+            values.append(_parsed(text, decoder))
         except Unreadable:
             continue
     return values, is_cut
 
 
 def is_event_stream(body: Body) -> bool:
-    return body.content_type.partition(";")[0].strip().lower() == "text/event-stream"
+    kind = body.content_type
+    return kind != "application/json" and (
+        kind.partition(";")[0].strip().lower() == "text/event-stream"
+    )
 
 
 def _event_data(data: bytes) -> Iterator[bytes]:
@@ -84,15 +105,17 @@ def _event_data(data: bytes) -> Iterator[bytes]:
             lines = []
 
 
-def _parsed(data: bytes) -> object:
+def _parsed(data: bytes, decoder: Decoder[Value]) -> Value:
     try:
-        return _decoder.decode(data)
+        return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     try:
-        # NaN and Infinity are not JSON, yet servers send them: one such field is dropped later,
-        # the others are kept.
-        return json.loads(data)
+        # NaN, Infinity and 1e999 are not JSON or no numbers, yet servers send them: one such field
+        # is dropped later, the others are kept.
+        return msgspec.convert(json.loads(data), decoder.type)  # type: ignore[no-any-return]
+    except msgspec.ValidationError as exc:
+        raise Unreadable(UNKNOWN_SHAPE) from exc
     except (ValueError, RecursionError) as exc:
         raise Unreadable(NOT_JSON) from exc
 

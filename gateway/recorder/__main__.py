@@ -19,6 +19,7 @@ from prometheus_client import start_http_server
 from gateway import config
 from gateway.recorder.app import Recorder, SpoolTaken
 from gateway.recorder.connecting import ConnectingLog
+from gateway.recorder.rules_file import RulesFile
 from gateway.recorder.settings import RecorderSettings
 from mlops.feature_store.settings import ClickHouseSettings
 
@@ -36,8 +37,9 @@ def main() -> int:
     environ = os.environ  # noqa: TID251  this is the composition root
     try:
         settings = _settings(arguments.config, environ)
+        rules = RulesFile(arguments.config, environ)
         clickhouse = ClickHouseSettings.parse(environ)
-        return uvloop.run(_serve(settings, clickhouse, arguments.metrics_port))
+        return uvloop.run(_serve(settings, rules, clickhouse, arguments.metrics_port))
     except (ValueError, OSError, SpoolTaken) as exc:
         sys.stderr.write(f"recorder: {exc}\n")
         return 2
@@ -51,12 +53,20 @@ def _settings(path: Path, environ: Mapping[str, str]) -> RecorderSettings:
 
 
 async def _serve(
-    settings: RecorderSettings, clickhouse: ClickHouseSettings, metrics_port: int | None
+    settings: RecorderSettings,
+    rules: RulesFile,
+    clickhouse: ClickHouseSettings,
+    metrics_port: int | None,
 ) -> int:
     sink = ConnectingLog(clickhouse)
     recorder = Recorder(
-        settings, sink, jitter=secrets.SystemRandom().random, clock_s=time.monotonic
+        settings,
+        sink,
+        jitter=secrets.SystemRandom().random,
+        clock_s=time.monotonic,
+        rules=rules.rules,
     )
+    rules.on_bad_file = recorder.metrics.bad_files.inc
     recorder.open()
     _on_signals(recorder.stop)
     what = f"reading {settings.spool_dir}"

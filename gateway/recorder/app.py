@@ -10,11 +10,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from math import inf
 
+from gateway.features.rules import AS_THEY_COME, Rules
 from gateway.recorder.cursor import BadCursor
-from gateway.recorder.delivery import Delivery, Sink, stops_within
+from gateway.recorder.delivery import Delivery, Sink
 from gateway.recorder.metrics import RecorderMetrics
 from gateway.recorder.settings import RecorderSettings
-from gateway.recorder.tailer import WorkerTailer
+from gateway.recorder.tailer import Surroundings, WorkerTailer
 from gateway.spool import segments
 from gateway.spool.format import BadSegment
 
@@ -26,8 +27,10 @@ DISCOVERY_S = 0.25
 FAILED_RETRY_S = 5.0
 """After a failure that is not known to last."""
 MAX_WORKERS_AT_ONCE = 64
-"""Tailed together, a batch in hand each: 512 MB at the worst. More than any gateway has workers;
-directories past this, of workers long gone, wait their turn."""
+"""Living workers tailed together: more than a gateway has."""
+CATCHING_UP_AT_ONCE = 2
+"""Workers that are gone, tailed beside the living: the other backlogs wait, so that after an outage
+with many restarts a living worker's rows still get a third of what the recorder can do."""
 
 
 class SpoolTaken(Exception):
@@ -44,12 +47,22 @@ class Recorder:
         *,
         jitter: Callable[[], float],
         clock_s: Callable[[], float],
+        rules: Callable[[], Rules] = lambda: AS_THEY_COME,
     ) -> None:
-        self.metrics = RecorderMetrics(self._lag_s)
+        """`rules` is asked before every read, for those that are in force now."""
+        self.metrics = RecorderMetrics(self._lag_s, self._spool_bytes, lambda: self._backlogs)
         self._settings = settings
         self._clock_s = clock_s
         self._stopping = asyncio.Event()
-        self._delivery = Delivery(sink, self.metrics, self._stopping, jitter)
+        self._changed = asyncio.Event()
+        self._surroundings = Surroundings(
+            delivery=Delivery(sink, self.metrics, self._stopping, jitter),
+            metrics=self.metrics,
+            stopping=self._stopping,
+            clock_s=clock_s,
+            rules=rules,
+        )
+        self._backlogs = 0
         self._tailers: dict[asyncio.Task[None], WorkerTailer] = {}
         self._not_before_s: dict[str, float] = {}
         """Workers that failed, and when to try again; bounded by the directories there are."""
@@ -72,13 +85,19 @@ class Recorder:
     def stop(self) -> None:
         """End `run` after the batches in hand."""
         self._stopping.set()
+        self._changed.set()
 
     async def run(self) -> None:
         """Until `stop`, and then at most `stop_s` longer."""
         try:
-            while not await stops_within(self._stopping, DISCOVERY_S):
+            while not self._stopping.is_set():
                 self._reap()
                 self._discover()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(DISCOVERY_S):
+                        await self._changed.wait()
+                if not self._stopping.is_set():
+                    self._changed.clear()
             if self._tailers:
                 await asyncio.wait(self._tailers, timeout=self._settings.stop_s)
             self._reap()
@@ -91,23 +110,28 @@ class Recorder:
                 self._lock = None
 
     def _discover(self) -> None:
+        """Start a tailer for every living worker, and for as many backlogs as may be read."""
         tailed = {tailer.worker for tailer in self._tailers.values()}
+        catching_up = sum(tailer.is_catching_up for tailer in self._tailers.values())
+        backlogs = catching_up
         for worker in segments.workers_of(self._settings.spool_dir):
-            if len(self._tailers) >= MAX_WORKERS_AT_ONCE:
-                return
-            if worker not in tailed and self._clock_s() >= self._not_before_s.get(worker, -inf):
-                tailer = WorkerTailer(
-                    worker,
-                    self._settings,
-                    self._delivery,
-                    self.metrics,
-                    self._stopping,
-                    self._clock_s,
-                )
-                task = asyncio.get_running_loop().create_task(
-                    tailer.run(), name=f"tail worker {worker}"
-                )
-                self._tailers[task] = tailer
+            if worker in tailed or self._clock_s() < self._not_before_s.get(worker, -inf):
+                continue
+            is_dead = not segments.is_alive(self._settings.spool_dir, worker)
+            backlogs += is_dead
+            if is_dead and catching_up >= CATCHING_UP_AT_ONCE:
+                continue
+            if len(self._tailers) < MAX_WORKERS_AT_ONCE:
+                catching_up += is_dead
+                self._start(worker, is_dead=is_dead)
+        self._backlogs = backlogs
+
+    def _start(self, worker: str, *, is_dead: bool) -> None:
+        tailer = WorkerTailer(worker, self._settings, self._surroundings, is_dead=is_dead)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(tailer.run(), name=f"tail worker {worker}")
+        task.add_done_callback(lambda _: self._changed.set())
+        self._tailers[task] = tailer
 
     def _reap(self) -> None:
         """Take note of tailers that have ended, and why."""
@@ -129,5 +153,9 @@ class Recorder:
         log.error("worker %s: trying again in a while: %s", worker, failure, exc_info=failure)
 
     def _lag_s(self) -> float:
-        oldest = [x.oldest_s for x in self._tailers.values() if x.oldest_s is not None]
-        return max(0.0, datetime.now(UTC).timestamp() - min(oldest)) if oldest else 0.0
+        oldest = [tailer.oldest_us for tailer in self._tailers.values() if tailer.oldest_us]
+        return max(0.0, datetime.now(UTC).timestamp() - min(oldest) / 1e6) if oldest else 0.0
+
+    def _spool_bytes(self) -> float:
+        with segments.locked(self._settings.spool_dir) as usage:
+            return usage.bytes()

@@ -14,6 +14,8 @@ class Batch:
 
     def __init__(self, settings: RecorderSettings) -> None:
         self.entries: list[Entry] = []
+        self.oldest_us = 0
+        """When the first of its exchanges ended, since the epoch; 0 where it has none."""
         self._settings = settings
         self._rows = 0
         self._bytes = 0
@@ -24,6 +26,8 @@ class Batch:
             self._opened_at_s = now_s
         self.entries.append(entry)
         self._rows += entry.tally is None
+        if entry.ended_at_us and not self.oldest_us:
+            self.oldest_us = entry.ended_at_us
         self._bytes += entry.weight_bytes
 
     def is_full(self, now_s: float) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.recorder.untold import Untold
 from gateway.spool.reader import Position
 from gateway.spool.segments import FILE_MODE
 
@@ -40,6 +41,8 @@ class Cursor(msgspec.Struct, frozen=True):
     """The first second that a final tally may be about: past every tally and row so far."""
     is_final: bool = False
     """The worker's own final tally has been stored."""
+    untold: tuple[Untold, ...] = ()
+    """Exchanges before `done` that no tally has counted."""
 
 
 def load(path: Path) -> Cursor:

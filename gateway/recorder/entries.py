@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+import traceback
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 import msgspec
 
-from gateway.features.extract import extract
 from gateway.features.model import Body, Features
-from gateway.record import KINDS, OUTCOMES, WITHHELD, ExchangeRecord, Stamp
+from gateway.features.rules import Rules
+from gateway.record import KINDS, OUTCOMES, WITHHELD, Stamp
 from gateway.spool.format import (
     BadRecord,
     Frame,
     RecordType,
+    SpooledExchange,
     decode_exchange,
     tally_of,
 )
@@ -30,14 +31,20 @@ log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _NO_TRACE = b"0" * 32
+_TRUNCATED = OUTCOMES.index(Outcome.TRUNCATED)
 ROW_BYTES = 1_024
 """What a row without features weighs, about."""
 NUMBER_BYTES = 32
 """A float in a list."""
+_SECOND_US = 1_000_000
+
+Key = tuple[str, str, int]
+"""Route, arm and generation: what tallies count by."""
+NOBODY: Key = ("", "", 0)
+"""Of an exchange of which not even that can be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One record, read. Exactly one of `row`, `tally` and `letter` is set."""
 
     start: Position
@@ -46,39 +53,55 @@ class Entry:
     row: Row | None = None
     tally: Tally | None = None
     letter: DeadLetter | None = None
+    key: Key = NOBODY
+    ended_at_us: int = 0
+    """Of its exchange; 0 of a tally, or where it cannot be read."""
+    missing: int = 0
+    """Records that the spool has lost just before this one."""
 
     @property
     def second(self) -> int:
         """The first second that a final tally after this entry may be about."""
-        if self.tally is not None:
-            return self.tally.second + 1
-        return int(self.row.ended_at.timestamp()) if self.row is not None else 0
-
-    @property
-    def ended_at_s(self) -> float | None:
-        """Unix time of the end of its exchange, where it has one."""
-        return self.row.ended_at.timestamp() if self.row is not None else None
+        return self.tally.second + 1 if self.tally is not None else self.ended_at_us // _SECOND_US
 
 
-def entry_of(worker: str, start: Position, record: SpooledRecord) -> Entry:
+def entry_of(worker: str, start: Position, record: SpooledRecord, rules: Rules) -> Entry:
     """Read one record. Never fails: what cannot be read or stored becomes a dead letter."""
     frame = record.frame
     weight = ROW_BYTES + len(frame.body)
     record_id = f"{worker}-{record.segment}-{frame.sequence}"
+    missing = max(0, record.missing)
     try:
         if frame.kind == RecordType.TALLY:
             tally = msgspec.json.decode(tally_of(frame.body), type=Tally)
-            return Entry(start, record.end, weight, tally=tally)
-        row = _row(record_id, frame)
+            return Entry(
+                start=start, end=record.end, weight_bytes=weight, tally=tally, missing=missing
+            )
+        exchange = _exchange(frame)
+        row = _row(record_id, exchange, rules)
     except Exception as exc:  # one bad record must not keep the others back
-        log.exception("record %s cannot be read", record_id)
-        letter = _unread_letter(record_id, frame, f"cannot be read: {exc}")
-        return Entry(start, record.end, weight, letter=letter)
-    if found := problems(row):
-        letter = letter_of(row, "; ".join(found))
-        return Entry(start, record.end, weight, letter=letter)
+        letter = _unread_letter(record_id, frame, _told(record_id, exc))
+        return Entry(
+            start=start, end=record.end, weight_bytes=weight, letter=letter, missing=missing
+        )
+    found = problems(row)
     weight += NUMBER_BYTES * (len(row.embedding) + len(row.retrieved_scores))
-    return Entry(start, record.end, weight + len(row.query_text or ""), row=row)
+    return Entry(
+        start=start,
+        end=record.end,
+        weight_bytes=weight + len(row.query_text or ""),
+        row=None if found else row,
+        letter=letter_of(row, "; ".join(found)) if found else None,
+        key=(row.route, row.arm, row.generation),
+        ended_at_us=exchange.ended_at_us,
+        missing=missing,
+    )
+
+
+def _exchange(frame: Frame) -> SpooledExchange:
+    if frame.kind != RecordType.EXCHANGE:
+        raise BadRecord(f"type {frame.kind}, expected one of {[int(x) for x in RecordType]}")
+    return decode_exchange(frame.body)
 
 
 def letter_of(row: Row, reason: str) -> DeadLetter:
@@ -93,39 +116,37 @@ def letter_of(row: Row, reason: str) -> DeadLetter:
     )
 
 
-def _row(record_id: str, frame: Frame) -> Row:
-    if frame.kind != RecordType.EXCHANGE:
-        raise BadRecord(f"type {frame.kind}, expected one of {[int(x) for x in RecordType]}")
-    record = decode_exchange(frame.body)
+def _row(record_id: str, record: SpooledExchange, rules: Rules) -> Row:
     stamp = _stamp(record.stamp)
     if record.withheld:
         features = Features(missing=[WITHHELD[record.withheld]])
-        return _assembled(record_id, record, stamp, features)
-    features = extract(
-        stamp.profile,
-        record.target.decode("latin-1"),
-        Body(
-            content_type=record.request_content_type.decode("latin-1"),
-            content_encoding=record.request_content_encoding.decode("latin-1"),
-            data=record.request_body,
-            is_cut=record.request_body_cut,
-        ),
-        Body(
-            content_type=record.response_content_type.decode("latin-1"),
-            content_encoding=record.response_content_encoding.decode("latin-1"),
-            data=record.response_body,
-            is_cut=record.response_body_cut or OUTCOMES[record.outcome] == Outcome.TRUNCATED,
-        ),
-    )
+    else:
+        features = rules.features(
+            stamp.route,
+            stamp.profile,
+            record.target.decode("latin-1"),
+            Body(
+                content_type=record.request_content_type.decode("latin-1"),
+                content_encoding=record.request_content_encoding.decode("latin-1"),
+                data=record.request_body,
+                is_cut=record.request_body_cut,
+            ),
+            Body(
+                content_type=record.response_content_type.decode("latin-1"),
+                content_encoding=record.response_content_encoding.decode("latin-1"),
+                data=record.response_body,
+                is_cut=record.response_body_cut or record.outcome == _TRUNCATED,
+            ),
+        )
     return _assembled(record_id, record, stamp, features)
 
 
-def _assembled(record_id: str, record: ExchangeRecord, stamp: Stamp, features: Features) -> Row:
+def _assembled(record_id: str, record: SpooledExchange, stamp: Stamp, features: Features) -> Row:
     response_time_ms = features.response_time_ms
     return Row(
         record_id=record_id,
         request_id=record.request_id.decode("utf-8", "replace"),
-        trace_id=_trace_id(record.traceparent),
+        trace_id=_trace_id(record.traceparent) if record.traceparent else "",
         route=stamp.route,
         model=stamp.model,
         generation=stamp.generation,
@@ -161,9 +182,12 @@ def _assembled(record_id: str, record: ExchangeRecord, stamp: Stamp, features: F
         completion_tokens=features.completion_tokens,
         model_reported=features.model_reported,
         finish_reason=features.finish_reason,
+        refused=features.refused,
+        answer_chars=features.answer_chars,
         retrieved_ids=features.retrieved_ids,
         retrieved_scores=features.retrieved_scores,
-        features_missing=", ".join(features.missing),
+        retrieved_count=features.retrieved_count,
+        features_missing=", ".join(features.missing) if features.missing else "",
     )
 
 
@@ -175,14 +199,33 @@ def _trace_id(traceparent: bytes) -> str:
 
 @lru_cache(maxsize=256)  # few plans and arms are in force at a time; each worker's are equal
 def _stamp(encoded: bytes) -> Stamp:
-    return msgspec.json.decode(encoded, type=Stamp)
+    try:
+        return msgspec.json.decode(encoded, type=Stamp)
+    except msgspec.DecodeError as exc:
+        raise BadRecord(f"stamp of {len(encoded)} bytes: {exc}") from exc
+
+
+def _told(record_id: str, failure: Exception) -> str:
+    """Why a record cannot be read: logged, and the reason of its letter.
+
+    Of an exception that is not ours the message is left out: it may quote what is to be redacted.
+    """
+    reason = type(failure).__name__
+    if isinstance(failure, BadRecord):
+        reason = str(failure)
+    where = "".join(traceback.format_tb(failure.__traceback__)).rstrip()
+    log.error("record %s cannot be read: %s\n%s", record_id, reason, where)
+    return f"cannot be read: {reason}"
 
 
 def _unread_letter(record_id: str, frame: Frame, reason: str) -> DeadLetter:
+    """Without anything of the bodies: nothing is known of what is to be redacted in them."""
     route, at = "", _EPOCH
+    known: dict[str, object] = {"type": frame.kind, "bytes": len(frame.body)}
     try:
         record = decode_exchange(frame.body)
         at = _EPOCH + timedelta(microseconds=record.ended_at_us)
+        known |= {"status": record.status, "latency_us": record.latency_us}
         route = _stamp(record.stamp).route
     except (ValueError, OverflowError):
         pass  # then it is a dead letter without them
@@ -190,6 +233,6 @@ def _unread_letter(record_id: str, frame: Frame, reason: str) -> DeadLetter:
         record_id=record_id,
         route=route,
         reason=reason,
-        payload_excerpt=frame.body[:MAX_EXCERPT_CHARS].decode("latin-1"),
+        payload_excerpt=msgspec.json.encode(known).decode(),
         at=at,
     )

@@ -10,8 +10,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 class RecorderMetrics:
     """One process's counters, in a registry of their own."""
 
-    def __init__(self, lag_s: Callable[[], float]) -> None:
-        """`lag_s` gives the age of the oldest record that was read and is not acknowledged."""
+    def __init__(
+        self,
+        lag_s: Callable[[], float],
+        spool_bytes: Callable[[], float],
+        backlogs: Callable[[], float],
+    ) -> None:
         self.registry = CollectorRegistry()
         self.rows = self._counter("rows", "Rows that the feature store acknowledged")
         self.batches = self._counter("batches", "Ranges of records acknowledged")
@@ -20,14 +24,22 @@ class RecorderMetrics:
         self.retries = self._counter("retries", "Inserts repeated as the feature store was away")
         self.splits = self._counter("splits", "Refused batches that were split in two")
         self.cuts = self._counter("cuts", "Places where a spool held bytes that were no record")
-        self.missing = self._counter("missing_records", "Sequence numbers that a spool skipped")
-        self.unreadable = self._counter("unreadable_workers", "Spools given up until a restart")
-        lag = Gauge(
-            "recorder_spool_lag_seconds",
-            "Age of the oldest record that is read and not acknowledged",
+        self.missing = Counter(
+            "recorder_missing_records",
+            "Sequence numbers that a spool skipped, by index of the worker",
+            ["worker"],
             registry=self.registry,
         )
-        lag.set_function(lag_s)
+        self.bad_files = self._counter(
+            "bad_config_files", "Times the gateway's file was changed to one that cannot be used"
+        )
+        self.unreadable = self._counter("unreadable_workers", "Spools given up until a restart")
+        for name, text, read in (
+            ("spool_lag_seconds", "Age of the oldest record read and not acknowledged", lag_s),
+            ("spool_bytes", "Size of all segments that are there", spool_bytes),
+            ("recorder_backlogs", "Workers that are gone and not yet read to their end", backlogs),
+        ):
+            Gauge(name, text, registry=self.registry).set_function(read)
 
     def _counter(self, name: str, text: str) -> Counter:
         return Counter(f"recorder_{name}", text, registry=self.registry)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from gateway.features.rules import Rules
 from gateway.recorder import cursor as cursors
 from gateway.recorder.batches import Batch, halves
 from gateway.recorder.cursor import Cursor, Range
@@ -15,11 +17,13 @@ from gateway.recorder.delivery import Delivery, Stopped, TooManyRows, stops_with
 from gateway.recorder.entries import Entry, entry_of
 from gateway.recorder.metrics import RecorderMetrics
 from gateway.recorder.settings import RecorderSettings
+from gateway.recorder.untold import last_words, untold_after
 from gateway.spool import segments
+from gateway.spool.format import HEADER_BYTES
 from gateway.spool.reader import Position, SpooledRecord, WorkerReader
-from mlops.contracts.tally import Tally
 
 log = logging.getLogger(__name__)
+
 
 READ_RECORDS = 200
 """Read before others get their turn; some 10 ms of work."""
@@ -29,33 +33,52 @@ TORN_PATIENCE_S = 2.0
 """For a frame of a live worker to become whole; writing it takes microseconds."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the tailers of one recorder share."""
+
+    delivery: Delivery
+    metrics: RecorderMetrics
+    stopping: asyncio.Event
+    clock_s: Callable[[], float]
+    rules: Callable[[], Rules]
+    """The rules in force now."""
+
+
 class WorkerTailer:
-    """Carries one worker's records to the feature store until the worker is gone and empty."""
+    """Carries one worker's records to the feature store until the worker is gone and empty.
+
+    While one batch is on its way the next is gathered, so at most two are in hand.
+    """
 
     def __init__(
         self,
         worker: str,
         settings: RecorderSettings,
-        delivery: Delivery,
-        metrics: RecorderMetrics,
-        stopping: asyncio.Event,
-        clock_s: Callable[[], float],
+        surroundings: Surroundings,
+        *,
+        is_dead: bool,
     ) -> None:
         self.worker = worker
-        self.oldest_s: float | None = None
-        """When the oldest record that is read and not acknowledged ended, in unix time."""
+        self.is_catching_up = is_dead
+        """It was gone before we came: a backlog, which may not keep the living waiting."""
         self._settings = settings
-        self._delivery = delivery
-        self._metrics = metrics
-        self._stopping = stopping
-        self._clock_s = clock_s
+        self._around = surroundings
+        self._metrics = surroundings.metrics
         self._directory = settings.spool_dir / worker
         self._cursor_path = self._directory / segments.CURSOR_NAME
         self._cursor = Cursor()
         self._reader = WorkerReader(settings.spool_dir, worker)
-        self._is_dead = False
+        self._gathering = Batch(settings)
+        self._under_way = Batch(settings)
+        self._is_dead = is_dead
         self._look_again_at_s = 0.0
         self._torn_since_s: float | None = None
+
+    @property
+    def oldest_us(self) -> int:
+        """When the oldest exchange ended that is read and not acknowledged, in unix time; or 0."""
+        return self._under_way.oldest_us or self._gathering.oldest_us
 
     async def run(self) -> None:
         """Until the recorder stops, or nothing of the worker is left; then its directory goes.
@@ -65,95 +88,132 @@ class WorkerTailer:
         """
         try:
             self._cursor = cursors.load(self._cursor_path)
+            self._free_segments()  # we may have been killed before it
+            self._wipe(HEADER_BYTES)
             await self._finish_pending()
             self._reader.position = self._cursor.done
-            while (entries := await self._gather()) is not None:
-                if entries:
-                    await self._deliver_new(entries)
-                if self._stopping.is_set():
-                    return
-            await self._say_final()
-            self._remove()
+            if await self._carry():
+                await self._say_final()
+                self._remove()
         except Stopped:
             return
         finally:
             self._reader.close()
 
-    async def _deliver_new(self, entries: list[Entry]) -> None:
-        whole = Range(self._cursor.done, self._reader.position)
+    async def _carry(self) -> bool:
+        """Everything there is and will be; False: the recorder stops before the end."""
+        delivering: asyncio.Task[None] | None = None
+        try:
+            while True:
+                is_end = not await self._gather(delivering)
+                if delivering is not None:
+                    await delivering
+                batch, self._gathering = self._gathering, Batch(self._settings)
+                if batch.entries:
+                    self._under_way = batch
+                    whole = Range(batch.entries[0].start, self._reader.position)
+                    delivering = asyncio.get_running_loop().create_task(
+                        self._deliver_new(whole, batch.entries), name=f"deliver {self.worker}"
+                    )
+                if is_end or self._around.stopping.is_set():
+                    if delivering is not None:
+                        await delivering
+                    return is_end
+        finally:
+            if delivering is not None and not delivering.done():
+                delivering.cancel()  # its range is on disk: it goes in next time
+                await asyncio.gather(delivering, return_exceptions=True)
+
+    async def _deliver_new(self, whole: Range, entries: list[Entry]) -> None:
         self._save(replace(self._cursor, pending=(whole,)), durable=True)
         await self._deliver(whole, entries)
-        if self._cursor.pending:  # it was split
-            position = self._reader.position
-            await self._finish_pending()
-            self._reader.position = position
+        await self._finish_pending()  # none, unless it was split
 
     async def _finish_pending(self) -> None:
         """Insert ranges that were on their way, each with the same records as before."""
-        while self._cursor.pending:
-            first = self._cursor.pending[0]
-            records = self._reader.read_range(first.start, first.end)
-            await self._deliver(first, self._entries(first.start, records))
+        if not self._cursor.pending:
+            return
+        reader = WorkerReader(self._settings.spool_dir, self.worker)
+        try:
+            while self._cursor.pending:
+                first = self._cursor.pending[0]
+                records = reader.read_range(first.start, first.end)
+                await self._deliver(first, self._entries(first.start, records))
+        finally:
+            reader.close()
 
     async def _deliver(self, whole: Range, entries: list[Entry]) -> None:
         """Insert the first pending range and acknowledge it, or split it if it was refused."""
-        rest = self._cursor.pending[1:]
+        cursor = self._cursor
+        rest = cursor.pending[1:]
         try:
-            await self._delivery.deliver(entries, whole.token(self.worker))
+            await self._around.delivery.deliver(entries, whole.token(self.worker))
         except TooManyRows as exc:
             log.warning("batch %s refused, split: %s", whole.token(self.worker), exc)
             self._metrics.splits.inc()
             pending = (*halves(whole, entries), *rest)
-            self._save(replace(self._cursor, pending=pending), durable=True)
+            self._save(replace(cursor, pending=pending), durable=True)
             return
-        self._save(
-            replace(
-                self._cursor,
-                done=whole.end,
-                pending=rest,
-                last_second=max([self._cursor.last_second, *(entry.second for entry in entries)]),
-                is_final=self._cursor.is_final or any(x.tally and x.tally.final for x in entries),
-            ),
-            durable=False,
+        self._note_missing(entries)
+        acknowledged = replace(
+            cursor,
+            done=whole.end,
+            pending=rest,
+            last_second=max([cursor.last_second, *(entry.second for entry in entries)]),
+            is_final=cursor.is_final or any(x.tally and x.tally.final for x in entries),
+            untold=untold_after(cursor.untold, entries, cursor.last_second),
         )
-        self.oldest_s = None
+        self._acknowledge(acknowledged)
+        self._under_way = Batch(self._settings)
+
+    def _acknowledge(self, cursor: Cursor) -> None:
+        """Move the cursor, and let nothing lie on disk before it."""
+        before = self._cursor.done
+        self._save(cursor, durable=False)
         self._free_segments()
+        self._wipe(before.offset if before.segment == cursor.done.segment else HEADER_BYTES)
 
-    async def _gather(self) -> list[Entry] | None:
-        """The next batch; None once the worker is gone and everything is read.
+    def _wipe(self, start: int) -> None:
+        """Of the cursor's segment, from byte `start` to the cursor."""
+        done = self._cursor.done
+        if start < done.offset:
+            path = segments.segment_path(self._directory, done.segment)
+            segments.wipe(path, start, done.offset)
 
-        Empty only when the recorder stops.
+    async def _gather(self, delivering: asyncio.Task[None] | None) -> bool:
+        """Fill the next batch; False once the worker is gone and everything is read.
+
+        Left empty only when there is no more, or the recorder stops.
         """
-        batch = Batch(self._settings)
-        while not batch.is_full(self._clock_s()):
+        batch, clock_s = self._gathering, self._around.clock_s
+        while not batch.is_full(clock_s()):
             start = self._reader.position
             records = self._reader.read(READ_RECORDS, final=self._is_dead)
             self._report_cuts()
-            if not records and not batch.entries:
+            if not records and not batch.entries and (delivering is None or delivering.done()):
                 self._skip_nothing()
             for entry in self._entries(start, records):
-                batch.add(entry, self._clock_s())
-            if batch.entries and self.oldest_s is None:
-                self.oldest_s = batch.entries[0].ended_at_s
+                batch.add(entry, clock_s())
             if records:
                 await asyncio.sleep(0)
             elif batch.is_enough():
                 break
             elif self._is_dead:
-                return batch.entries or None
-            elif await self._wait_for_more():
+                return False
+            elif _has_failed(delivering) or await self._wait_for_more():
                 break
-        return batch.entries
+        return True
 
     def _skip_nothing(self) -> None:
         """Free a segment that is read to its end: the writer may be waiting for its space."""
-        if self._reader.position.segment > self._cursor.done.segment:
-            self._save(replace(self._cursor, done=self._reader.position), durable=False)
+        cursor = self._cursor
+        if self._reader.position.segment > cursor.done.segment and not cursor.pending:
+            self._save(replace(cursor, done=self._reader.position), durable=False)
             self._free_segments()
 
     async def _wait_for_more(self) -> bool:
         """Nothing whole is left to read. True: the recorder stops."""
-        now_s = self._clock_s()
+        now_s = self._around.clock_s()
         if not self._reader.torn:
             self._torn_since_s = None
         elif self._torn_since_s is None:
@@ -167,23 +227,27 @@ class WorkerTailer:
             if not segments.is_alive(self._settings.spool_dir, self.worker):
                 self._is_dead = True  # read once more: it wrote until it let go of its lock
                 return False
-        return await stops_within(self._stopping, self._settings.poll_s)
+        return await stops_within(self._around.stopping, self._settings.poll_s)
 
     def _entries(self, start: Position, records: list[SpooledRecord]) -> list[Entry]:
+        rules = self._around.rules()
         entries = []
         for record in records:
-            if record.missing:
-                self._metrics.missing.inc(max(0, record.missing))
-                log.error(
-                    "worker %s: record %d follows %d; %d missing",
-                    self.worker,
-                    record.frame.sequence,
-                    record.frame.sequence - record.missing - 1,
-                    record.missing,
-                )
-            entries.append(entry_of(self.worker, start, record))
+            entries.append(entry_of(self.worker, start, record, rules))
             start = record.end
         return entries
+
+    def _note_missing(self, entries: list[Entry]) -> None:
+        """Said once, when the records around the gap are stored."""
+        for entry in entries:
+            if entry.missing:
+                self._metrics.missing.labels(worker_index(self.worker)).inc(entry.missing)
+                log.error(
+                    "worker %s: %d records are missing just before %s",
+                    self.worker,
+                    entry.missing,
+                    entry.end,
+                )
 
     def _report_cuts(self) -> None:
         for cut in self._reader.cuts:
@@ -197,11 +261,17 @@ class WorkerTailer:
         self._reader.cuts.clear()
 
     async def _say_final(self) -> None:
-        """Let the watermark pass a worker that was killed and could not say so itself."""
-        if self._cursor.is_final or not self._cursor.last_second:
+        """Say what a worker that was killed could not, and let the watermark pass it."""
+        cursor = self._cursor
+        if cursor.is_final or not cursor.last_second:
             return
-        tally = Tally(worker=self.worker, second=self._cursor.last_second, final=True)
-        await self._delivery.deliver_tally(tally, f"{self.worker}/final")
+        tallies = last_words(self.worker, cursor.untold, cursor.last_second)
+        untold = sum(each.answered for each in cursor.untold)
+        if untold:
+            log.warning("worker %s: %d answers after its last tally", self.worker, untold)
+        for tally in tallies:
+            kind = "final" if tally.final else "last"
+            await self._around.delivery.deliver_tally(tally, f"{self.worker}/{kind}-{tally.second}")
 
     def _save(self, cursor: Cursor, *, durable: bool) -> None:
         cursors.save(self._cursor_path, cursor, durable=durable)
@@ -225,3 +295,12 @@ class WorkerTailer:
             if others:  # segments that were being made
                 usage.count()
         log.info("worker %s is gone and everything of it is stored", self.worker)
+
+
+def worker_index(worker: str) -> str:
+    """The part of a worker's name that stays the same when it is started again."""
+    return worker.partition("-")[0]
+
+
+def _has_failed(task: asyncio.Task[None] | None) -> bool:
+    return task is not None and task.done() and task.exception() is not None

@@ -13,7 +13,6 @@ from zlib import crc32
 
 import msgspec
 
-from gateway.record import ExchangeRecord
 from gateway.spool.encoding import EXCHANGE
 
 VERSION = 3
@@ -57,7 +56,7 @@ class _Whole(msgspec.Struct, array_like=True):
 
     sequence: Annotated[int, msgspec.Meta(ge=1)]
     """Of the worker's record."""
-    kind: _Count
+    record_type: _Count
 
 
 class _Tally(_Whole, array_like=True, forbid_unknown_fields=True):
@@ -65,12 +64,12 @@ class _Tally(_Whole, array_like=True, forbid_unknown_fields=True):
     """JSON."""
 
 
-class _Exchange(_Whole, array_like=True, forbid_unknown_fields=True):
+class SpooledExchange(_Whole, array_like=True, forbid_unknown_fields=True):
     """The fields of an `ExchangeRecord`, in the order that `encode_exchange` writes them."""
 
     outcome: _Count
     first_attempt_outcome: _Count
-    record_kind: _Count
+    kind: _Count
     attempts: _Count
     status: _Count
     bucket: _Count
@@ -102,7 +101,7 @@ class _Exchange(_Whole, array_like=True, forbid_unknown_fields=True):
 _encode_into = msgspec.msgpack.Encoder().encode_into
 _whole_decoder = msgspec.msgpack.Decoder(_Whole)
 _tally_decoder = msgspec.msgpack.Decoder(_Tally)
-_exchange_decoder = msgspec.msgpack.Decoder(_Exchange)
+_exchange_decoder = msgspec.msgpack.Decoder(SpooledExchange)
 
 
 class BadRecord(ValueError):
@@ -184,7 +183,7 @@ def frame_at(data: bytes | memoryview, at: int, offset: int) -> Frame | Stop:
     except msgspec.DecodeError:
         return Stop.TORN
     end = aligned(offset + FRAME.size + length)
-    return Frame(offset, end, body, whole.sequence, whole.kind)
+    return Frame(offset, end, body, whole.sequence, whole.record_type)
 
 
 def frame_bytes_at(data: bytes | memoryview, at: int) -> int:
@@ -212,23 +211,13 @@ def tally_of(body: bytes) -> bytes:
         raise BadRecord(f"tally of {len(body)} bytes: {exc}") from exc
 
 
-def decode_exchange(body: bytes) -> ExchangeRecord:
+def decode_exchange(body: bytes) -> SpooledExchange:
     """The record in the body of an exchange's frame.
 
     Raises:
         BadRecord: a field is missing, too many, or not what it must be.
     """
     try:
-        fields = _exchange_decoder.decode(body)
+        return _exchange_decoder.decode(body)
     except msgspec.DecodeError as exc:
         raise BadRecord(f"exchange of {len(body)} bytes: {exc}") from exc
-    record = ExchangeRecord()
-    for name in _COPIED:
-        setattr(record, name, getattr(fields, name))
-    record.kind = fields.record_kind
-    return record
-
-
-_COPIED = [
-    name for name in _Exchange.__struct_fields__ if name not in ("sequence", "kind", "record_kind")
-]

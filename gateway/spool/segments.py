@@ -38,6 +38,9 @@ _NOTE_BYTES = 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_PUNCH_HOLE = 0x03
+"""FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE; the os module has no call that takes them."""
 
 
 def segment_path(directory: Path, segment: int) -> Path:
@@ -115,6 +118,23 @@ def remove_segments(spool: Path, worker: str, numbers: Iterable[int]) -> None:
             freed += path.stat().st_size
             path.unlink()
         usage.add(-freed)
+
+
+def wipe(path: Path, start: int, end: int) -> None:
+    """Make the bytes from `start` to `end` of a segment zeros, and give their blocks back.
+
+    What is acknowledged is read no more, and bodies of requests should not lie about until the
+    segment is full. A segment that is gone is wiped already.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        if _libc.fallocate(descriptor, _PUNCH_HOLE, start, end - start) != 0:
+            os.pwrite(descriptor, bytes(end - start), start)  # a file system without holes
+    finally:
+        os.close(descriptor)
 
 
 def take_lock(path: Path) -> int | None:

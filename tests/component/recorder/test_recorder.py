@@ -330,11 +330,11 @@ async def test_lag_is_the_age_of_what_is_not_acknowledged(harness: Any, exchange
     harness.log.away_before = 10**9
     async with harness.recording() as recorder:
         await harness.until(lambda: bool(harness.log.calls))
-        lag = recorder.metrics.registry.get_sample_value("recorder_spool_lag_seconds")
+        lag = recorder.metrics.registry.get_sample_value("spool_lag_seconds")
         assert lag is not None
         assert 50 <= lag < 90
         harness.log.away_before = 0
         await harness.until(lambda: bool(harness.log.rows))
         await harness.until(
-            lambda: recorder.metrics.registry.get_sample_value("recorder_spool_lag_seconds") == 0
+            lambda: recorder.metrics.registry.get_sample_value("spool_lag_seconds") == 0
         )

@@ -1,4 +1,4 @@
-"""The three versions of the model, made once, and servers of them in this process."""
+"""Servers of the demo model's versions in this process."""
 
 from __future__ import annotations
 
@@ -10,12 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from mlops.serving.app import ModelServer
 from mlops.serving.model import Model, load_model
-from mlops.training.linear_adapter import BETTER_VERSION, Material, prepare_demo_models
-
-
-@pytest.fixture(scope="session")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return prepare_demo_models(tmp_path_factory.mktemp("models"))
+from mlops.training.linear_adapter import BETTER_VERSION, Material
 
 
 @pytest.fixture(scope="session")

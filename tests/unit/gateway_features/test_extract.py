@@ -75,6 +75,8 @@ def test_native_fields_come_from_question_and_answer() -> None:
         session_id="s1",
         retrieved_ids=["d1", "7"],
         retrieved_scores=[0.9, 0.5],
+        retrieved_count=2,
+        answer_chars=20,
     )
 
 
@@ -92,6 +94,8 @@ def test_chat_completions() -> None:
         completion_tokens=3,
         model_reported="m-2024",
         finish_reason="stop",
+        refused=False,
+        answer_chars=2,
     )
 
 
@@ -100,6 +104,7 @@ def test_a_streamed_chat_says_the_same_as_a_whole_one(line: bytes) -> None:
     base = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "m-2024"}
     data = stream(
         {**base, "choices": [{"delta": {"content": "h"}, "finish_reason": None}]},
+        {**base, "choices": [{"delta": {"content": "i"}, "finish_reason": None}]},
         {**base, "choices": [{"delta": {}, "finish_reason": "stop"}], "usage": None},
         {**base, "choices": [], "usage": CHAT_ANSWER["usage"]},
         line=line,
@@ -182,8 +187,8 @@ UNREADABLE = {
     "undecodable  ": body(b"x", content_encoding="gzip, gzip, gzip"),
     "truncated ": body(gzip.compress(json.dumps(ANSWER).encode())[:-12], content_encoding="gzip"),
     "undecodable   ": body(gzip.compress(bytes(MAX_DECODED_BYTES + 1)), content_encoding="gzip"),
-    "not_json ": body(b"[" * 100_000),
-    "not_json  ": body(b'{"a": "\xff\xfe"}'),
+    "not_json ": body(b'{"documents": ' + b"[" * 100_000),
+    "not_json  ": body(b'{"query_id": "\xff\xfe"}'),
 }
 
 
@@ -258,7 +263,8 @@ def test_half_a_surrogate_pair_becomes_storable() -> None:
         ([{"id": "a", "score": 1}, {"id": "b"}], ["a", "b"], [], ["unusable retrieved_scores"]),
         ([{"id": "a"}, {"id": "b"}], ["a", "b"], [], []),
         ([{"score": 1}], [], [], ["unusable retrieved_ids"]),
-        (["a", "b"], [], [], ["unusable retrieved_ids"]),
+        (["a", "b"], ["a", "b"], [], []),
+        ([["a"], "b"], [], [], ["unusable retrieved_ids"]),
         ([], [], [], []),
     ],
 )
@@ -267,6 +273,7 @@ def test_retrieved_documents(
 ) -> None:
     found = native(answer={**ANSWER, "documents": documents})
     assert (found.retrieved_ids, found.retrieved_scores, found.missing) == (ids, scores, missing)
+    assert found.retrieved_count == len(documents)
 
 
 json_values = st.recursive(

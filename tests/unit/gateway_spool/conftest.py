@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from gateway.record import ExchangeRecord, Stamp
+from gateway.spool.format import SpooledExchange
 
 STAMP = Stamp(
     route="rag",
@@ -65,11 +66,11 @@ def exchange() -> Callable[..., ExchangeRecord]:
     return _exchange
 
 
-def as_dict(record: ExchangeRecord) -> dict[str, object]:
+def as_dict(record: ExchangeRecord | SpooledExchange) -> dict[str, object]:
     return {name: getattr(record, name) for name in ExchangeRecord.__slots__}
 
 
 @pytest.fixture
-def fields() -> Callable[[ExchangeRecord], dict[str, object]]:
+def fields() -> Callable[[ExchangeRecord | SpooledExchange], dict[str, object]]:
     """Everything in a record, to compare two."""
     return as_dict

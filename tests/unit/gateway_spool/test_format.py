@@ -20,6 +20,7 @@ from gateway.spool.format import (
     BadSegment,
     Frame,
     RecordType,
+    SpooledExchange,
     Stop,
     check_header,
     decode_exchange,
@@ -83,7 +84,7 @@ def test_an_exchange_comes_back_as_it_was(
     values: dict[str, object],
     sequence: int,
     exchange: Callable[..., ExchangeRecord],
-    fields: Callable[[ExchangeRecord], dict[str, object]],
+    fields: Callable[[ExchangeRecord | SpooledExchange], dict[str, object]],
 ) -> None:
     record = exchange(**values)
     frame = frame_at(framed(body_of(record, sequence)), 0, 64)
@@ -203,7 +204,7 @@ def test_a_segment_of_a_later_version_is_refused_by_name() -> None:
 
 def test_a_segment_of_the_version_before_is_read(
     exchange: Callable[..., ExchangeRecord],
-    fields: Callable[[ExchangeRecord], dict[str, object]],
+    fields: Callable[[ExchangeRecord | SpooledExchange], dict[str, object]],
 ) -> None:
     """Its exchanges end before `withheld`; it may lie in the spool at an upgrade."""
     check_header(encode_header("0-a", 1, 2), "0-a", 1)

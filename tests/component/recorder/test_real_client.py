@@ -1,0 +1,139 @@
+"""What OpenAI's own client sends and gets, through the gateway, as features of rows.
+
+Nothing here is written down by hand but the one endpoint that the demo server does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from aiohttp import web
+
+from gateway.proxy import Proxy
+from gateway.routing import LivePlan
+from gateway.settings import Address, MatchSettings, RouteSettings
+from mlops.contracts.plan import RoutePlan, Slot
+from mlops.contracts.record import Row
+from mlops.serving.app import ModelServer
+from mlops.serving.model import load_model
+from mlops.training.linear_adapter import BETTER_VERSION
+
+QUESTION = "How is the standard deviation computed?"
+MODEL = "docs-retriever"
+RESPONSE = {
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1_790_000_000,
+    "model": MODEL,
+    "status": "completed",
+    "parallel_tool_calls": True,
+    "tool_choice": "auto",
+    "tools": [],
+    "output": [
+        {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [{"type": "output_text", "text": "By squaring.", "annotations": []}],
+        }
+    ],
+    "usage": {
+        "input_tokens": 9,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": 3,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 12,
+    },
+}
+
+
+async def _respond(request: web.Request) -> web.Response:
+    return web.json_response(RESPONSE)
+
+
+@pytest.fixture
+async def client(harness: Any, versions: dict[str, Path]) -> AsyncIterator[openai.AsyncOpenAI]:
+    """In front of a gateway that spools, and the demo server behind it."""
+    server = ModelServer()
+    directory = versions[BETTER_VERSION]
+    server.model = load_model(directory, directory.parent)
+    app = server.application()
+    app.router.add_post("/v1/responses", _respond)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    stable = Slot(version="1", endpoints=(url,))
+    route = RouteSettings(name="rag", model=MODEL, match=MatchSettings(), stable=stable)
+    proxy = Proxy([route], harness.writer())
+    proxy.apply(LivePlan(RoutePlan(route="rag", salt="s", generation=1, stable=stable), 1e9))
+    (address,) = await proxy.listen([Address(host="127.0.0.1", port=0)])
+    base = f"http://127.0.0.1:{address.port}/v1"
+    async with openai.AsyncOpenAI(base_url=base, api_key="none", max_retries=0) as opened:
+        yield opened
+    await proxy.drain(1)
+    await runner.cleanup()
+
+
+async def rows(harness: Any, count: int) -> list[Row]:
+    async with harness.recording():
+        await harness.until(lambda: len(harness.log.request_ids()) == count)
+    return [row for batch in harness.log.rows.values() for row in batch]
+
+
+async def test_a_chat_whole_and_streamed(harness: Any, client: openai.AsyncOpenAI) -> None:
+    asked: Any = {"model": MODEL, "messages": [{"role": "user", "content": QUESTION}], "user": "u"}
+    whole = await client.chat.completions.create(**asked)
+    text = ""
+    stream = await client.chat.completions.create(
+        **asked, stream=True, stream_options={"include_usage": True}
+    )
+    async for event in stream:
+        text += (event.choices[0].delta.content or "") if event.choices else ""
+    assert whole.usage is not None
+    first, second = await rows(harness, 2)
+    for row in (first, second):
+        assert row.features_missing == ""
+        assert (row.query_text, row.user_id, row.model_reported) == (QUESTION, "u", whole.model)
+        assert (row.prompt_tokens, row.completion_tokens) == (
+            whole.usage.prompt_tokens, whole.usage.completion_tokens,
+        )  # fmt: skip
+        assert (row.finish_reason, row.refused) == ("stop", False)
+        assert row.answer_chars == len(text) == len(whole.choices[0].message.content or "")
+    assert first.query_id == whole.id
+    assert (first.events, first.first_event_us) == (0, 0)
+    assert second.events > 3
+    assert 0 < second.first_event_us <= second.latency_us
+
+
+@pytest.mark.parametrize("encoding", [{}, {"encoding_format": "float"}], ids=["base64", "numbers"])
+async def test_an_embedding_as_the_client_asks_for_it(
+    harness: Any, client: openai.AsyncOpenAI, encoding: Any
+) -> None:
+    answer = await client.embeddings.create(model=MODEL, input=QUESTION, **encoding)
+    await client.embeddings.create(model=MODEL, input=["a", "b"], **encoding)
+    one, many = await rows(harness, 2)
+    assert (one.query_text, one.features_missing) == (QUESTION, "")
+    assert one.embedding == pytest.approx(answer.data[0].embedding)
+    assert one.prompt_tokens == answer.usage.prompt_tokens
+    assert (many.query_text, many.embedding, many.features_missing) == (None, [], "")
+
+
+async def test_a_response(harness: Any, client: openai.AsyncOpenAI) -> None:
+    answer = await client.responses.create(model=MODEL, input=QUESTION)
+    (row,) = await rows(harness, 1)
+    assert (row.query_text, row.query_id) == (QUESTION, answer.id)
+    assert (row.answer_chars, row.refused) == (len(answer.output_text), False)
+    assert (row.prompt_tokens, row.completion_tokens) == (9, 3)
+
+
+async def test_a_refusal_of_the_server_is_a_row(harness: Any, client: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.NotFoundError):
+        await client.embeddings.create(model="another", input=QUESTION)
+    (row,) = await rows(harness, 1)
+    assert (row.status, row.outcome, row.query_text) == (404, "client_error", QUESTION)
