@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cli.config import config
 from cli.local import demo, down, up
 from cli.release import release
 from cli.servers import agent, gateway, model_server, recorder
@@ -26,6 +27,7 @@ for command in (
     recorder,
     agent,
     model_server,
+    config,
     migrate,
     validate,
     train,

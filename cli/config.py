@@ -1,0 +1,37 @@
+"""`config`: the effective settings, and where each came from."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from cli.connect import output_option, print_json
+from mlops.config import ConfigError
+from mlops.config.reading import config_of, effective
+
+
+@click.command()
+@output_option
+def config(output: str) -> None:
+    """Print every MLOPS_* setting with its value and where it came from; secrets are not shown.
+
+    Exit code 1 where a setting is unknown or does not fit.
+    """
+    try:
+        found = effective()
+        config_of(found)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+    if output == "json":
+        print_json(
+            {
+                one.setting.name: {"value": one.shown, "origin": str(one.origin)}
+                for one in found.values()
+            }
+        )
+        return
+    table = Table("setting", "value", "from", "meaning", box=None)
+    for one in found.values():
+        table.add_row(one.setting.name, one.shown, str(one.origin), one.setting.meaning)
+    Console().print(table)

@@ -1,0 +1,30 @@
+"""Every `MLOPS_*` setting, from the environment, a `.env` file or the local stack."""
+
+from mlops.config.reading import ConfigError, Effective, Origin, read_config
+from mlops.config.values import (
+    MinioSettings,
+    MlflowSettings,
+    MlopsConfig,
+    ModelSettings,
+    PlacesSettings,
+    RegistryStage,
+    RetrainingSettings,
+    RolloutSettings,
+    Strategy,
+)
+
+__all__ = [
+    "ConfigError",
+    "Effective",
+    "MinioSettings",
+    "MlflowSettings",
+    "MlopsConfig",
+    "ModelSettings",
+    "Origin",
+    "PlacesSettings",
+    "RegistryStage",
+    "RetrainingSettings",
+    "RolloutSettings",
+    "Strategy",
+    "read_config",
+]

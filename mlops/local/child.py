@@ -1,0 +1,114 @@
+"""Run somebody else's server as a part of the local stack: `ready` once it answers, a clean end.
+
+The server gets a process group of its own, which is ended whole: what it forks (MLflow's workers)
+would otherwise outlive it. If we are killed, the kernel ends the server for us (Linux).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final
+
+READY_TIMEOUT_S: Final = 55.0
+"""Longest start: MLflow makes its database in ten seconds, on a busy machine in thirty."""
+
+STOP_TIMEOUT_S: Final = 10.0
+"""What a server gets to finish after SIGTERM; then its group is killed."""
+
+POLL_S: Final = 0.05
+PROBE_TIMEOUT_S: Final = 2.0
+_PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """A server to run."""
+
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    url: str
+    """Where it will listen; said on the `ready` line."""
+    health_path: str
+    """Answers 2xx once it serves."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on at this moment, on loopback."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def run(child: Child) -> int:
+    """Serve until SIGTERM or SIGINT, or until the server ends; the exit code."""
+    stopping = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    process = subprocess.Popen(  # noqa: S603  the caller's own command
+        child.arguments,
+        env=dict(child.environment),
+        stdout=sys.stderr,
+        start_new_session=True,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509  no threads here, and only a system call
+    )
+    try:
+        deadline_s = time.monotonic() + READY_TIMEOUT_S
+        while not stopping and process.poll() is None and not _answers(child):
+            if time.monotonic() > deadline_s:
+                sys.stderr.write(f"{child.url} did not answer within {READY_TIMEOUT_S:g} s\n")
+                return 1
+            time.sleep(POLL_S)
+        if process.poll() is None and not stopping:
+            sys.stdout.write(f"ready {child.url}\n")
+            sys.stdout.flush()
+        while not stopping and process.poll() is None:
+            time.sleep(POLL_S)
+        return 0 if stopping else process.returncode or 1
+    finally:
+        _end_group(process)
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _answers(child: Child) -> bool:
+    try:
+        with urllib.request.urlopen(  # noqa: S310  loopback, an address of our own making
+            child.url + child.health_path, timeout=PROBE_TIMEOUT_S
+        ):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM to the whole group, and SIGKILL to what is left of it."""
+    for number, wait_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, STOP_TIMEOUT_S)):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(wait_s)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()

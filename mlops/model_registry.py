@@ -1,0 +1,435 @@
+"""Model versions in MLflow's registry: semantic versions as tags, aliases for what is live.
+
+`champion` is what users get, `challenger` what is being released, `previous` what a rollback
+returns to. Aliases follow what the gateways do; nothing reads them to route a request.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from math import isfinite
+from typing import Any, Final
+
+import msgspec
+from mlflow import MlflowClient
+
+from mlops.config import MlopsConfig, RegistryStage, read_config
+from mlops.contracts.release import ReleaseStatus
+from mlops.registry.versioning import (
+    FIRST,
+    Decision,
+    EmbeddingSpace,
+    Facts,
+    SemanticVersion,
+    decide,
+)
+from mlops.tracking.connection import MlflowConnection
+from mlops.tracking.errors import TrackingError, TrackingRefused, TrackingUnavailable
+
+__all__ = [
+    "Alias",
+    "EmbeddingSpace",
+    "ModelKind",
+    "NotReleased",
+    "ProtectedVersion",
+    "RAGModelRegistry",
+    "RegisteredVersion",
+    "TrackingError",
+    "TrackingRefused",
+    "TrackingUnavailable",
+    "UnknownVersion",
+]
+
+_VERSION: Final = "version"
+_METRIC: Final = "metric."
+_SPACE_TAGS: Final = ("embedding_model", "dimension", "index")
+_RELEASED_PHASES: Final = frozenset({"baking", "settled"})
+NUMBERING_WAIT_S: Final = 30.0
+"""Longest wait for a version made just before; numbering one takes a tenth of a second."""
+_NUMBERING_POLL_S: Final = 0.1
+
+
+class ModelKind(StrEnum):
+    """What a model is for, and the name it is registered under unless another is given."""
+
+    EMBEDDING = "embedding"
+    RERANKER = "reranker"
+    GENERATOR = "generator"
+
+    @property
+    def default_name(self) -> str:
+        return f"rag_{self}_model"
+
+
+class Alias(StrEnum):
+    """Names that move from version to version."""
+
+    CHAMPION = "champion"
+    CHALLENGER = "challenger"
+    PREVIOUS = "previous"
+
+
+class UnknownVersion(LookupError):
+    """There is no such model, or no such version of it."""
+
+
+class ProtectedVersion(ValueError):
+    """A version that something live, or a rollback, depends on is not deleted."""
+
+
+class NotReleased(ValueError):
+    """Only a release that reached its users makes a champion."""
+
+
+class RegisteredVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One version, by both of its numbers."""
+
+    model: str
+    version: str
+    """Semantic."""
+    mlflow_version: str
+    """MLflow's own counter."""
+    run_id: str
+    source: str
+    """Where its files are, as MLflow has it."""
+    kind: str = ""
+    aliases: tuple[str, ...] = ()
+    metrics: dict[str, float] = {}
+    change: str = ""
+    change_reason: str = ""
+    rejected: str = ""
+    """Why it was taken back; empty if it was not."""
+    embedding_model: str = ""
+    dimension: int = 0
+    index: str = ""
+    created_at: datetime
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(space=self.space, metrics=self.metrics)
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        return EmbeddingSpace(
+            embedding_model=self.embedding_model, dimension=self.dimension, index=self.index
+        )
+
+
+class RAGModelRegistry:
+    """Every call may raise `TrackingUnavailable` or `TrackingRefused`. Safe in many threads."""
+
+    def __init__(self, config: MlopsConfig | None = None) -> None:
+        """`config` defaults to what the environment says. Nothing is connected yet."""
+        config = config or read_config()
+        self._connection = MlflowConnection(config.mlflow)
+        self._stage = config.model.stage
+
+    # ---- registering ----------------------------------------------------------------------------
+
+    def register_embedding_model(
+        self,
+        run_id: str,
+        metrics: Mapping[str, float],
+        *,
+        model_name: str = ModelKind.EMBEDDING.default_name,
+        space: EmbeddingSpace | None = None,
+    ) -> str:
+        """Register what a run made; the semantic version that it got.
+
+        Args:
+            run_id: of the training run. Its artifact folder `model` is the version's source.
+            metrics: on held-out queries; see `Facts.metrics` for what makes a gain count.
+            model_name: under which it is registered.
+            space: by default what the run's parameters `embedding_model`, `dimension`, `index` say.
+
+        Raises:
+            ValueError: a metric is no finite number.
+        """
+        return self.register(ModelKind.EMBEDDING, run_id, metrics, model_name, space)
+
+    def register_reranker(
+        self,
+        run_id: str,
+        metrics: Mapping[str, float],
+        *,
+        model_name: str = ModelKind.RERANKER.default_name,
+    ) -> str:
+        """As `register_embedding_model`; a reranker has no embedding space."""
+        return self.register(ModelKind.RERANKER, run_id, metrics, model_name, EmbeddingSpace())
+
+    def register_generator(
+        self,
+        run_id: str,
+        metrics: Mapping[str, float],
+        *,
+        model_name: str = ModelKind.GENERATOR.default_name,
+    ) -> str:
+        """As `register_embedding_model`; a generator has no embedding space."""
+        return self.register(ModelKind.GENERATOR, run_id, metrics, model_name, EmbeddingSpace())
+
+    def register(
+        self,
+        kind: ModelKind,
+        run_id: str,
+        metrics: Mapping[str, float],
+        model_name: str,
+        space: EmbeddingSpace | None,
+    ) -> str:
+        """What the calls above have in common."""
+        for name, value in metrics.items():
+            if not isfinite(value):
+                raise ValueError(f"metric {name!r} is {value!r}, expected a finite number")
+        with self._connection.calling(f"register {model_name}", registry=True) as client:
+            run = client.get_run(run_id)
+            space = space or _space_of(run.data.params)
+            _require_model(client, model_name, kind)
+            made = client.create_model_version(
+                model_name,
+                source=_source_of(client, run_id, run.info.artifact_uri),
+                run_id=run_id,
+                await_creation_for=0,  # else it looks again after a quarter of a minute
+                tags={
+                    "kind": kind,
+                    **{f"{_METRIC}{name}": repr(float(value)) for name, value in metrics.items()},
+                    **_space_tags(space),
+                },
+            )
+            return self._number(
+                client, model_name, int(made.version), Facts(space=space, metrics=dict(metrics))
+            )
+
+    def _number(
+        self,
+        client: MlflowClient,
+        model: str,
+        mlflow_version: int,
+        facts: Facts,
+    ) -> str:
+        """Tag a version with its semantic one, once every version before it has its own.
+
+        MLflow counts versions one by one, also those made at the same time, so going in that order
+        never gives a number twice. One whose maker died before it was numbered holds the others up
+        for `NUMBERING_WAIT_S` after it was made, and then stays without.
+        """
+        before = self._versions(client, model, before=mlflow_version)
+        while any(_is_being_numbered(one, datetime.now(UTC)) for one in before):
+            time.sleep(_NUMBERING_POLL_S)
+            before = self._versions(client, model, before=mlflow_version)
+        chosen, decision = _next([one for one in before if one.version], facts)
+        for key, value in (
+            ("change", str(decision.change)),
+            ("change_reason", decision.reason),
+            (_VERSION, chosen),
+        ):
+            client.set_model_version_tag(model, str(mlflow_version), key, value)
+        return chosen
+
+    # ---- finding --------------------------------------------------------------------------------
+
+    def resolve(self, model_name: str, version: str | None = None) -> RegisteredVersion:
+        """A version by its semantic version or alias; by default what the configured stage means.
+
+        Raises:
+            UnknownVersion: there is none.
+        """
+        wanted = self._stage.alias if version is None else version
+        found = self.history(model_name)
+        for one in found:
+            if wanted == one.version or wanted in one.aliases:
+                return one
+        known = ", ".join(one.version for one in found) or "none"
+        raise UnknownVersion(f"{model_name} has no version {wanted!r}; there are: {known}")
+
+    def by_mlflow_version(self, model_name: str, mlflow_version: str | int) -> RegisteredVersion:
+        """A version by MLflow's counter.
+
+        Raises:
+            UnknownVersion: there is none.
+        """
+        for one in self.history(model_name):
+            if one.mlflow_version == str(mlflow_version):
+                return one
+        raise UnknownVersion(f"{model_name} has no version {mlflow_version} in MLflow's counting")
+
+    def history(self, model_name: str) -> list[RegisteredVersion]:
+        """Every version, newest first."""
+        with self._connection.calling(f"list {model_name}", registry=True) as client:
+            return [one for one in self._versions(client, model_name) if one.version]
+
+    # ---- aliases --------------------------------------------------------------------------------
+
+    def set_challenger(self, model_name: str, version: str) -> None:
+        """Say which version is being released."""
+        one = self.resolve(model_name, version)
+        with self._connection.calling(f"alias {model_name}", registry=True) as client:
+            client.set_registered_model_alias(model_name, Alias.CHALLENGER, one.mlflow_version)
+
+    def promote(self, model_name: str, version: str, release: ReleaseStatus) -> None:
+        """After a release has brought a version to everybody: it is champion, the old one previous.
+
+        Repeating it changes nothing.
+
+        Raises:
+            NotReleased: the release is not of this version, or has not promoted it.
+        """
+        if release.version != version or release.phase not in _RELEASED_PHASES:
+            raise NotReleased(
+                f"release {release.id} of {release.version} is {release.phase}; only one that "
+                f"promoted {version} (baking or settled) makes it champion"
+            )
+        one = self.resolve(model_name, version)
+        with self._connection.calling(f"promote {model_name} {version}", registry=True) as client:
+            aliases = _aliases(client, model_name)
+            old = aliases.get(Alias.CHAMPION)
+            if old == one.mlflow_version:
+                return
+            if old is not None:
+                client.set_registered_model_alias(model_name, Alias.PREVIOUS, old)
+            client.set_registered_model_alias(model_name, Alias.CHAMPION, one.mlflow_version)
+            if aliases.get(Alias.CHALLENGER) == one.mlflow_version:
+                client.delete_registered_model_alias(model_name, Alias.CHALLENGER)
+            self._stamp(client, one, "promoted_at", _now())
+
+    def roll_back(self, model_name: str, version: str, reason: str) -> None:
+        """After a version was taken back: it is marked, and no alias leads to it any more.
+
+        If it was champion, `previous` is champion again. Repeating it changes nothing.
+        """
+        one = self.resolve(model_name, version)
+        with self._connection.calling(f"roll back {model_name} {version}", registry=True) as client:
+            self._stamp(client, one, "rejected", reason or "rolled back")
+            aliases = _aliases(client, model_name)
+            if aliases.get(Alias.CHALLENGER) == one.mlflow_version:
+                client.delete_registered_model_alias(model_name, Alias.CHALLENGER)
+            previous = aliases.get(Alias.PREVIOUS)
+            if aliases.get(Alias.CHAMPION) == one.mlflow_version and previous is not None:
+                client.set_registered_model_alias(model_name, Alias.CHAMPION, previous)
+                client.delete_registered_model_alias(model_name, Alias.PREVIOUS)
+
+    def delete_version(self, model_name: str, version: str) -> None:
+        """Forget a version.
+
+        Raises:
+            ProtectedVersion: an alias points at it.
+        """
+        one = self.resolve(model_name, version)
+        if one.aliases:
+            raise ProtectedVersion(
+                f"{model_name} {one.version} is {', '.join(one.aliases)}; a version that is live, "
+                "on its way, or kept for a rollback is not deleted"
+            )
+        with self._connection.calling(f"delete {model_name} {version}", registry=True) as client:
+            client.delete_model_version(model_name, one.mlflow_version)
+
+    @staticmethod
+    def _stamp(client: MlflowClient, one: RegisteredVersion, key: str, value: str) -> None:
+        client.set_model_version_tag(one.model, one.mlflow_version, key, value)
+
+    @staticmethod
+    def _versions(
+        client: MlflowClient, model: str, before: int | None = None
+    ) -> list[RegisteredVersion]:
+        by_version: dict[str, list[str]] = {}
+        for alias, version in _aliases(client, model).items():
+            by_version.setdefault(version, []).append(alias)
+        found = client.search_model_versions(f"name = '{model}'")
+        versions = [
+            _read(one, tuple(sorted(by_version.get(str(one.version), ()))))
+            for one in found
+            if before is None or int(one.version) < before
+        ]
+        return sorted(versions, key=lambda one: int(one.mlflow_version), reverse=True)
+
+
+def stage_alias(stage: RegistryStage) -> Alias:
+    """The alias that a stage of the old kind means."""
+    return Alias(stage.alias)
+
+
+def _is_being_numbered(one: RegisteredVersion, now: datetime) -> bool:
+    """Whether it is ours, has no semantic version yet, and was made a moment ago."""
+    age_s = (now - one.created_at).total_seconds()
+    return bool(one.kind) and not one.version and age_s < NUMBERING_WAIT_S
+
+
+def _next(before: list[RegisteredVersion], facts: Facts) -> tuple[str, Decision]:
+    """The semantic version after those in `before`, which is newest first."""
+    if not before:
+        return FIRST, decide(None, facts)
+    base = next((one for one in before if Alias.CHAMPION in one.aliases), before[0])
+    decision = decide(base.facts, facts)
+    taken = {SemanticVersion.parse(one.version) for one in before}
+    chosen = SemanticVersion.parse(base.version).after(decision.change)
+    while chosen in taken:
+        chosen = chosen.after(decision.change)
+    return str(chosen), decision
+
+
+def _read(one: Any, aliases: tuple[str, ...]) -> RegisteredVersion:
+    tags = one.tags
+    metrics = {
+        name.removeprefix(_METRIC): float(value)
+        for name, value in tags.items()
+        if name.startswith(_METRIC)
+    }
+    return RegisteredVersion(
+        model=one.name,
+        version=tags.get(_VERSION, ""),
+        mlflow_version=str(one.version),
+        run_id=one.run_id or "",
+        source=one.source or "",
+        kind=tags.get("kind", ""),
+        aliases=aliases,
+        metrics=metrics,
+        change=tags.get("change", ""),
+        change_reason=tags.get("change_reason", ""),
+        rejected=tags.get("rejected", ""),
+        embedding_model=tags.get("embedding_model", ""),
+        dimension=int(tags.get("dimension", "0")),
+        index=tags.get("index", ""),
+        created_at=datetime.fromtimestamp(one.creation_timestamp / 1000, UTC),
+    )
+
+
+def _aliases(client: MlflowClient, model: str) -> dict[str, str]:
+    """Alias to MLflow's version; a search for versions does not bring them."""
+    found = client.search_registered_models(f"name = '{model}'")
+    return {alias: str(version) for one in found for alias, version in one.aliases.items()}
+
+
+def _require_model(client: MlflowClient, name: str, kind: ModelKind) -> None:
+    if client.search_registered_models(f"name = '{name}'"):
+        return
+    try:
+        client.create_registered_model(name, tags={"kind": kind})
+    except Exception:
+        if not client.search_registered_models(f"name = '{name}'"):
+            raise  # else somebody else made it just now
+
+
+def _source_of(client: MlflowClient, run_id: str, artifact_uri: str) -> str:
+    """The run's folder `model` where it has one, else all of its artifacts."""
+    if any(one.path == "model" for one in client.list_artifacts(run_id)):
+        return f"{artifact_uri}/model"
+    return artifact_uri
+
+
+def _space_of(parameters: Mapping[str, str]) -> EmbeddingSpace:
+    dimension = parameters.get("dimension", "")
+    return EmbeddingSpace(
+        embedding_model=parameters.get("embedding_model", ""),
+        dimension=int(dimension) if dimension.isdigit() else 0,
+        index=parameters.get("index", ""),
+    )
+
+
+def _space_tags(space: EmbeddingSpace) -> dict[str, str]:
+    values = {name: str(getattr(space, name)) for name in _SPACE_TAGS}
+    return {name: value for name, value in values.items() if value not in {"", "0"}}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

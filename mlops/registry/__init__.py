@@ -1,0 +1,1 @@
+"""The pure part of the model registry: which version number a change deserves."""

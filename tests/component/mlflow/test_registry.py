@@ -1,0 +1,158 @@
+"""The registry against a real MLflow server."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from mlops.config import MlopsConfig, RegistryStage
+from mlops.contracts.release import ReleaseStatus
+from mlops.mlflow_tracker import RAGModelTracker
+from mlops.model_registry import (
+    NotReleased,
+    ProtectedVersion,
+    RAGModelRegistry,
+    UnknownVersion,
+)
+
+SPACE = {"embedding_model": "wordllama-256", "dimension": 256, "index": "a1"}
+
+
+@pytest.fixture
+def registry(config: MlopsConfig) -> RAGModelRegistry:
+    return RAGModelRegistry(config)
+
+
+@pytest.fixture
+def run_id(config: MlopsConfig, tmp_path: Path) -> str:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/weights.bin").write_bytes(b"\x00\x01")
+    with RAGModelTracker(config.mlflow) as tracker:
+        made = tracker.start_training_run("embedding_model_v1")
+        tracker.log_parameters(made, SPACE)
+        tracker.log_artifact(made, tmp_path / "model", "model")
+    return made
+
+
+def release(version: str, phase: str) -> ReleaseStatus:
+    return ReleaseStatus(
+        id="r-1",
+        route="rag",
+        version=version,
+        stable="1.0.0",
+        phase=phase,
+        step=3,
+        steps=3,
+        weight=0,
+        generation=9,
+        reason="",
+        verdict="HEALTHY",
+        reasons=(),
+    )
+
+
+def test_versions_follow_from_what_changed(
+    registry: RAGModelRegistry, run_id: str, model_name: str
+) -> None:
+    def register(**metrics: float) -> str:
+        return registry.register_embedding_model(run_id, metrics, model_name=model_name)
+
+    assert register(mrr=0.393, queries=900) == "1.0.0"
+    assert register(mrr=0.395, queries=900) == "1.0.1"
+    assert register(mrr=0.534, queries=900) == "1.1.0"
+    newest, *_ = registry.history(model_name)
+    assert newest.change == "minor"
+    assert newest.metrics == {"mrr": 0.534, "queries": 900}
+    assert newest.space.dimension == 256
+    assert newest.source.endswith("/model")
+
+
+def test_a_version_is_found_by_both_of_its_numbers(
+    registry: RAGModelRegistry, run_id: str, model_name: str
+) -> None:
+    for _ in range(2):
+        registry.register_embedding_model(run_id, {"f1_score": 0.82}, model_name=model_name)
+
+    second = registry.resolve(model_name, "1.0.1")
+
+    assert second.mlflow_version == "2"
+    assert registry.by_mlflow_version(model_name, 2) == second
+    with pytest.raises(UnknownVersion, match=r"there are: 1\.0\.1, 1\.0\.0"):
+        registry.resolve(model_name, "7.0.0")
+
+
+def test_registrations_at_once_never_share_a_version(
+    config: MlopsConfig, run_id: str, model_name: str
+) -> None:
+    def register(_: int) -> str:
+        registry = RAGModelRegistry(config)
+        return registry.register_embedding_model(run_id, {"mrr": 0.4}, model_name=model_name)
+
+    with ThreadPoolExecutor(6) as pool:
+        versions = list(pool.map(register, range(6)))
+
+    assert sorted(versions) == [f"1.0.{number}" for number in range(6)]
+
+
+def test_only_a_release_makes_a_champion_and_a_rollback_brings_the_old_one_back(
+    registry: RAGModelRegistry, config: MlopsConfig, run_id: str, model_name: str
+) -> None:
+    for _ in range(2):
+        registry.register_embedding_model(run_id, {"mrr": 0.4}, model_name=model_name)
+    with pytest.raises(NotReleased, match="progressing"):
+        registry.promote(model_name, "1.0.0", release("1.0.0", "progressing"))
+    registry.promote(model_name, "1.0.0", release("1.0.0", "settled"))
+    registry.set_challenger(model_name, "1.0.1")
+    staging = RAGModelRegistry(
+        replace(config, model=replace(config.model, stage=RegistryStage.STAGING))
+    )
+    assert registry.resolve(model_name).version == "1.0.0"
+    assert staging.resolve(model_name).version == "1.0.1"
+
+    for _ in range(2):  # repeating it changes nothing
+        registry.promote(model_name, "1.0.1", release("1.0.1", "baking"))
+
+    assert registry.resolve(model_name).version == "1.0.1"
+    assert registry.resolve(model_name, "previous").version == "1.0.0"
+    with pytest.raises(UnknownVersion):
+        staging.resolve(model_name)
+    with pytest.raises(ProtectedVersion, match="previous"):
+        registry.delete_version(model_name, "1.0.0")
+
+    for _ in range(2):
+        registry.roll_back(model_name, "1.0.1", "latency")
+
+    assert registry.resolve(model_name).version == "1.0.0"
+    assert registry.resolve(model_name, "1.0.1").rejected == "latency"
+    registry.delete_version(model_name, "1.0.1")
+    assert [one.version for one in registry.history(model_name)] == ["1.0.0"]
+
+
+def test_mlflows_own_clients_see_names_tags_and_aliases(
+    registry: RAGModelRegistry, config: MlopsConfig, run_id: str, model_name: str
+) -> None:
+    registry.register_embedding_model(run_id, {"mrr": 0.4}, model_name=model_name)
+    registry.promote(model_name, "1.0.0", release("1.0.0", "settled"))
+
+    client = MlflowClient(config.mlflow.tracking_uri)
+    seen = client.get_model_version_by_alias(model_name, "champion")
+
+    assert seen.tags["version"] == "1.0.0"
+    assert seen.run_id == run_id
+    assert client.get_registered_model(model_name).tags["kind"] == "embedding"
+
+
+def test_a_run_without_a_model_folder_is_registered_with_what_it_has(
+    registry: RAGModelRegistry, config: MlopsConfig, model_name: str
+) -> None:
+    with RAGModelTracker(config.mlflow) as tracker:
+        bare = tracker.start_training_run("bare")
+
+    version = registry.register_embedding_model(bare, {"accuracy": 0.85}, model_name=model_name)
+
+    assert version == "1.0.0"
+    assert registry.resolve(model_name, "1.0.0").source

@@ -1,0 +1,106 @@
+"""Settings: which source wins, what is refused with which words, and that secrets stay secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlops.config import ConfigError, MlopsConfig, Origin, RegistryStage, Strategy, read_config
+from mlops.config.names import SETTINGS
+from mlops.config.reading import effective
+
+
+def test_nothing_given_means_the_local_stack(tmp_path: Path) -> None:
+    config = read_config({}, tmp_path)
+
+    assert config.mlflow.tracking_uri == config.mlflow.registry_uri == "http://localhost:5000"
+    assert config.clickhouse.port == 8123
+    assert config.minio.endpoint == "localhost:9000"
+    assert config.minio.cache_bytes == 4 * 1024**3
+    assert config.model.stage is RegistryStage.PRODUCTION
+    assert config.model.stage.alias == "champion"
+    assert config.rollout.strategy is Strategy.CANARY
+    assert config.places.gateway_admin_urls == ("http://127.0.0.1:8001",)
+
+
+def test_environment_wins_over_files_and_files_over_the_running_stack(tmp_path: Path) -> None:
+    (tmp_path / "mlops").mkdir()
+    (tmp_path / "var/up").mkdir(parents=True)
+    (tmp_path / ".env").write_text("MLOPS_MINIO_BUCKET_NAME=of-file\nMLOPS_CLICKHOUSE_USER=file\n")
+    (tmp_path / "mlops/.env").write_text("MLOPS_MINIO_BUCKET_NAME=deeper\nMLOPS_MINIO_SECURE=yes\n")
+    (tmp_path / "var/up/stack.env").write_text(
+        "MLOPS_MINIO_SECURE=no\nMLOPS_MINIO_ENDPOINT=127.0.0.1:9444\n"
+    )
+
+    found = effective({"MLOPS_CLICKHOUSE_USER": "shell"}, tmp_path)
+
+    assert (found["MLOPS_CLICKHOUSE_USER"].value, found["MLOPS_CLICKHOUSE_USER"].origin) == (
+        "shell",
+        Origin.ENVIRONMENT,
+    )
+    assert found["MLOPS_MINIO_BUCKET_NAME"].value == "of-file"
+    assert found["MLOPS_MINIO_SECURE"].origin is Origin.MLOPS_FILE
+    assert found["MLOPS_MINIO_ENDPOINT"].origin is Origin.STACK
+    assert found["MLOPS_RETRAINING_SCHEDULE"].origin is Origin.DEFAULT
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_known_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean MLOPS_MINIO_ENDPOINT"):
+        read_config({"MLOPS_MINIO_ENDPIONT": "x"}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("MLOPS_CLICKHOUSE_PORT", "9000", "native protocol"),
+        ("MLOPS_MINIO_SECURE", "maybe", "true or false"),
+        ("MLOPS_MINIO_ENDPOINT", "http://localhost:9000", "without a scheme"),
+        ("MLOPS_MINIO_CACHE_SIZE", "4 apples", "such as 512MiB"),
+        ("MLOPS_MODEL_CANARY_THRESHOLD", "5", "from 0 to 1"),
+        ("MLOPS_MODEL_REGISTRY_STAGE", "production", "Production or Staging"),
+        ("MLOPS_RETRAINING_MIN_SAMPLES", "1.5", "a whole number"),
+        ("MLOPS_DEPLOYMENT_STRATEGY", "yolo", "canary or shadow or blue_green"),
+        ("MLOPS_CANARY_TRAFFIC_PERCENTAGE", "96", "from 0 to 95"),
+        ("MLOPS_MLFLOW_TRACKING_URI", "localhost", "with a scheme"),
+        ("MLOPS_GATEWAY_ADMIN_URLS", "127.0.0.1:8001", "addresses such as"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named_with_what_was_expected(
+    name: str, value: str, sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=sentence) as refused:
+        read_config({name: value}, tmp_path)
+
+    assert name.rpartition("_")[0].split("_")[1] in str(refused.value)
+
+
+def test_secrets_are_neither_shown_nor_in_a_repr(tmp_path: Path) -> None:
+    environ = {setting.name: "hush-hush" for setting in SETTINGS if setting.secret}
+
+    config: MlopsConfig = read_config(environ, tmp_path)
+
+    assert "hush-hush" not in repr(config)
+    assert all("hush" not in one.shown for one in effective(environ, tmp_path).values())
+
+
+def test_the_originals_example_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "mlops").mkdir()
+    (tmp_path / "mlops/.env").write_text(
+        """# MLflow Configuration
+MLOPS_MLFLOW_TRACKING_URI=http://localhost:5000
+MLOPS_CLICKHOUSE_PASSWORD=
+MLOPS_MINIO_ACCESS_KEY=minioadmin
+MLOPS_MINIO_SECURE=false
+MLOPS_MODEL_CANARY_THRESHOLD=0.05
+MLOPS_MODEL_ROLLBACK_ENABLED=true
+MLOPS_RETRAINING_SCHEDULE=@daily
+"""
+    )
+
+    config = read_config({}, tmp_path)
+
+    assert config.minio.access_key == "minioadmin"
+    assert config.model.canary_threshold == 0.05
+    assert config.model.rollback_enabled
+    assert config.retraining.schedule == "@daily"
