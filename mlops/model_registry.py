@@ -9,15 +9,26 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from enum import StrEnum
 from math import isfinite
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from mlflow import MlflowClient
 
-from mlops.config import MlopsConfig, RegistryStage, read_config
+from mlops.config import MlopsConfig, read_config
 from mlops.contracts.release import ReleaseStatus
+from mlops.registry.values import (
+    VERSION_TAG,
+    Alias,
+    ModelKind,
+    NotReleased,
+    ProtectedVersion,
+    RegisteredVersion,
+    UnknownVersion,
+    metric_tags,
+    read_version,
+    space_of,
+    space_tags,
+)
 from mlops.registry.versioning import (
     FIRST,
     Decision,
@@ -43,79 +54,10 @@ __all__ = [
     "UnknownVersion",
 ]
 
-_VERSION: Final = "version"
-_METRIC: Final = "metric."
-_SPACE_TAGS: Final = ("embedding_model", "dimension", "index")
 _RELEASED_PHASES: Final = frozenset({"baking", "settled"})
 NUMBERING_WAIT_S: Final = 30.0
 """Longest wait for a version made just before; numbering one takes a tenth of a second."""
 _NUMBERING_POLL_S: Final = 0.1
-
-
-class ModelKind(StrEnum):
-    """What a model is for, and the name it is registered under unless another is given."""
-
-    EMBEDDING = "embedding"
-    RERANKER = "reranker"
-    GENERATOR = "generator"
-
-    @property
-    def default_name(self) -> str:
-        return f"rag_{self}_model"
-
-
-class Alias(StrEnum):
-    """Names that move from version to version."""
-
-    CHAMPION = "champion"
-    CHALLENGER = "challenger"
-    PREVIOUS = "previous"
-
-
-class UnknownVersion(LookupError):
-    """There is no such model, or no such version of it."""
-
-
-class ProtectedVersion(ValueError):
-    """A version that something live, or a rollback, depends on is not deleted."""
-
-
-class NotReleased(ValueError):
-    """Only a release that reached its users makes a champion."""
-
-
-class RegisteredVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """One version, by both of its numbers."""
-
-    model: str
-    version: str
-    """Semantic."""
-    mlflow_version: str
-    """MLflow's own counter."""
-    run_id: str
-    source: str
-    """Where its files are, as MLflow has it."""
-    kind: str = ""
-    aliases: tuple[str, ...] = ()
-    metrics: dict[str, float] = {}
-    change: str = ""
-    change_reason: str = ""
-    rejected: str = ""
-    """Why it was taken back; empty if it was not."""
-    embedding_model: str = ""
-    dimension: int = 0
-    index: str = ""
-    created_at: datetime
-
-    @property
-    def facts(self) -> Facts:
-        return Facts(space=self.space, metrics=self.metrics)
-
-    @property
-    def space(self) -> EmbeddingSpace:
-        return EmbeddingSpace(
-            embedding_model=self.embedding_model, dimension=self.dimension, index=self.index
-        )
 
 
 class RAGModelRegistry:
@@ -184,7 +126,7 @@ class RAGModelRegistry:
                 raise ValueError(f"metric {name!r} is {value!r}, expected a finite number")
         with self._connection.calling(f"register {model_name}", registry=True) as client:
             run = client.get_run(run_id)
-            space = space or _space_of(run.data.params)
+            space = space or space_of(run.data.params)
             _require_model(client, model_name, kind)
             made = client.create_model_version(
                 model_name,
@@ -193,8 +135,8 @@ class RAGModelRegistry:
                 await_creation_for=0,  # else it looks again after a quarter of a minute
                 tags={
                     "kind": kind,
-                    **{f"{_METRIC}{name}": repr(float(value)) for name, value in metrics.items()},
-                    **_space_tags(space),
+                    **metric_tags(metrics),
+                    **space_tags(space),
                 },
             )
             return self._number(
@@ -222,7 +164,7 @@ class RAGModelRegistry:
         for key, value in (
             ("change", str(decision.change)),
             ("change_reason", decision.reason),
-            (_VERSION, chosen),
+            (VERSION_TAG, chosen),
         ):
             client.set_model_version_tag(model, str(mlflow_version), key, value)
         return chosen
@@ -337,16 +279,11 @@ class RAGModelRegistry:
             by_version.setdefault(version, []).append(alias)
         found = client.search_model_versions(f"name = '{model}'")
         versions = [
-            _read(one, tuple(sorted(by_version.get(str(one.version), ()))))
+            read_version(one, tuple(sorted(by_version.get(str(one.version), ()))))
             for one in found
             if before is None or int(one.version) < before
         ]
         return sorted(versions, key=lambda one: int(one.mlflow_version), reverse=True)
-
-
-def stage_alias(stage: RegistryStage) -> Alias:
-    """The alias that a stage of the old kind means."""
-    return Alias(stage.alias)
 
 
 def _is_being_numbered(one: RegisteredVersion, now: datetime) -> bool:
@@ -366,32 +303,6 @@ def _next(before: list[RegisteredVersion], facts: Facts) -> tuple[str, Decision]
     while chosen in taken:
         chosen = chosen.after(decision.change)
     return str(chosen), decision
-
-
-def _read(one: Any, aliases: tuple[str, ...]) -> RegisteredVersion:
-    tags = one.tags
-    metrics = {
-        name.removeprefix(_METRIC): float(value)
-        for name, value in tags.items()
-        if name.startswith(_METRIC)
-    }
-    return RegisteredVersion(
-        model=one.name,
-        version=tags.get(_VERSION, ""),
-        mlflow_version=str(one.version),
-        run_id=one.run_id or "",
-        source=one.source or "",
-        kind=tags.get("kind", ""),
-        aliases=aliases,
-        metrics=metrics,
-        change=tags.get("change", ""),
-        change_reason=tags.get("change_reason", ""),
-        rejected=tags.get("rejected", ""),
-        embedding_model=tags.get("embedding_model", ""),
-        dimension=int(tags.get("dimension", "0")),
-        index=tags.get("index", ""),
-        created_at=datetime.fromtimestamp(one.creation_timestamp / 1000, UTC),
-    )
 
 
 def _aliases(client: MlflowClient, model: str) -> dict[str, str]:
@@ -415,20 +326,6 @@ def _source_of(client: MlflowClient, run_id: str, artifact_uri: str) -> str:
     if any(one.path == "model" for one in client.list_artifacts(run_id)):
         return f"{artifact_uri}/model"
     return artifact_uri
-
-
-def _space_of(parameters: Mapping[str, str]) -> EmbeddingSpace:
-    dimension = parameters.get("dimension", "")
-    return EmbeddingSpace(
-        embedding_model=parameters.get("embedding_model", ""),
-        dimension=int(dimension) if dimension.isdigit() else 0,
-        index=parameters.get("index", ""),
-    )
-
-
-def _space_tags(space: EmbeddingSpace) -> dict[str, str]:
-    values = {name: str(getattr(space, name)) for name in _SPACE_TAGS}
-    return {name: value for name, value in values.items() if value not in {"", "0"}}
 
 
 def _now() -> str:

@@ -1,1 +1,1 @@
-"""The pure part of the model registry: which version number a change deserves."""
+"""The registry's values, and which version number a change deserves. No I/O."""
