@@ -20,13 +20,17 @@ from aiohttp import web
 
 from agent import settings as agent_settings
 from agent.api import Api
+from agent.decision import code_version
 from agent.discovery import Discovery
 from agent.evaluations import Evaluations
+from agent.gatekeeper import Gatekeeper
 from agent.journal import Journal
-from agent.loop import Clocks, Loop
+from agent.loop import Loop, Runtime
 from agent.memory import Memory, MemoryUnavailable
 from agent.metrics import Metrics
+from agent.notifier import Notifier
 from agent.observer import Observer
+from agent.providers import Providers
 from agent.publisher import Gateways
 from agent.releases import Releases
 from agent.settings import AgentSettings
@@ -92,25 +96,31 @@ class Agent:
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None
         self._journal: Journal | None = None
+        self._gatekeeper: Gatekeeper | None = None
 
     async def start(self) -> str:
         """Begin to act and to answer; returns the address."""
         metrics = Metrics()
         last = await self._memory.last_sequence()
         journal = self._journal = Journal(self._memory, max(0, last - EVENTS_TOLD_AGAIN))
-        clocks = Clocks(time.monotonic, _unix_s)
         evaluations = Evaluations(self._log, metrics)
+        rules = self._settings.rules
+        providers = Providers(self._settings.clickhouse)
+        gatekeeper = self._gatekeeper = Gatekeeper(rules, providers, _unix_s)
         loop = Loop(
             self._memory,
             self._gateways,
             Observer(self._log, evaluations.stored_through),
             journal,
+            gatekeeper,
             metrics=metrics,
-            holder=self._holder,
-            clocks=clocks,
+            runtime=Runtime(self._holder, code_version(), time.monotonic, _unix_s),
+        )
+        notifier = Notifier(
+            self._memory, rules.notices, leads=lambda: loop.leads, unix_s=_unix_s, metrics=metrics
         )
         api = Api(
-            Releases(self._memory, self._gateways, loop, _unix_s),
+            Releases(self._memory, self._gateways, loop, rules, _unix_s),
             evaluations,
             journal,
             self._memory,
@@ -124,6 +134,7 @@ class Agent:
         self._tasks = [
             spawn(loop.run(self._settings.interval_s, self._log), name="loop"),
             spawn(evaluations.run(), name="evaluations"),
+            spawn(notifier.run(), name="notices"),
         ]
         return url
 
@@ -140,6 +151,8 @@ class Agent:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._gatekeeper is not None:
+            await self._gatekeeper.close()
         if self._journal is not None:
             self._journal.close()
         if self._runner is not None:
@@ -164,7 +177,8 @@ async def serve(path: Path, environ: Mapping[str, str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     settings = agent_settings.load(path, environ)
-    memory = await asyncio.to_thread(Memory.open, settings.memory)
+    targets = [target.name for target in settings.rules.notices]
+    memory = await asyncio.to_thread(Memory.open, settings.memory, targets)
     agent = Agent(settings, memory, PatientLog(settings.clickhouse))
     try:
         url = await agent.start()

@@ -20,8 +20,10 @@ from agent.release import (
     Publish,
     Release,
     Remember,
+    Stage,
     Write,
     candidate_share_bp,
+    stage_of,
     stages,
 )
 from mlops.contracts.plan import RoutePlan, promoted, rolled_back
@@ -39,13 +41,14 @@ def begin(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ..
     keeps = live.previous is not None and set(release.candidate.endpoints).isdisjoint(
         live.previous.endpoints
     )
-    share_bp = stages(policy)[0].share_bp
+    stage = stages(policy)[0]
     plan = replace(
         live,
         generation=next_generation(release, picture),
         salt=release.id,
         canary=release.candidate,
-        canary_share_bp=share_bp,
+        canary_share_bp=stage.share_bp,
+        mirror_share_bp=stage.mirror_share_bp or None,
         previous=live.previous if keeps else None,
         holdback_share_bp=0,
         lease_s=policy.lease_s,
@@ -53,7 +56,7 @@ def begin(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ..
         set_by=AGENT,
         reason=release.reason,
     )
-    why = f"{share_bp / 100:g} % to {release.candidate.version}"
+    why = _where(stage, release.candidate.version)
     change = Change(kind="release.step", actor=AGENT, reason=why)
     return _publish(release, replace(release, base=live.stable), picture, plan, change)
 
@@ -68,10 +71,12 @@ def advance(
         return _settle(release, picture, actor, because)
     if release.stage + 1 == len(stages(policy)):
         return _promote(release, policy, picture, actor, because)
+    stage = stages(policy)[release.stage + 1]
     plan = replace(
         _plan(release),
         generation=next_generation(release, picture),
-        canary_share_bp=stages(policy)[release.stage + 1].share_bp,
+        canary_share_bp=stage.share_bp,
+        mirror_share_bp=stage.mirror_share_bp or None,
         set_by=actor,
         reason=because,
     )
@@ -159,15 +164,24 @@ def resume(release: Release, policy: Policy, picture: Picture, asked: Asked) -> 
     if release.paused is not None and release.paused.kind is PauseKind.PERSON:
         return remember(release, freed, change)
     is_baking = release.phase is Phase.BAKING
+    stage = stage_of(release, policy)
     plan = replace(
         freed.plan,
         generation=next_generation(release, picture),
-        canary_share_bp=0 if is_baking else stages(policy)[release.stage].share_bp,
+        canary_share_bp=0 if is_baking else stage.share_bp,
+        mirror_share_bp=None if is_baking else stage.mirror_share_bp or None,
         lease_s=policy.lease_s,
         set_by=asked.by,
         reason=why,
     )
     return _publish(release, freed, picture, plan, change)
+
+
+def pause(release: Release, picture: Picture, kind: PauseKind, why: str) -> tuple[Write, ...]:
+    """Keep the weight, and wait for a person."""
+    paused = Paused(kind=kind, by=AGENT, why=why, since_s=picture.now_s)
+    change = Change(kind="release.paused", actor=AGENT, reason=why)
+    return remember(release, replace(release, paused=paused), change)
 
 
 def give_way(
@@ -216,7 +230,9 @@ def remember(
 ) -> tuple[Write, ...]:
     """One journal entry with both shares, and the endpoints that have lost their slot."""
     final = after.plan or live
-    detail = dict(change.detail)
+    detail = change.detail | {"version": before.candidate.version}
+    if final is not None:
+        detail["generation"] = final.generation
     if after.phase.is_ended and final is not None:
         slots = (final.stable, final.canary, final.previous)
         used = {endpoint for slot in slots if slot for endpoint in slot.endpoints}
@@ -251,6 +267,12 @@ def _publish(
     )
     gateways = tuple(gateway for gateway, _ in picture.answering)
     return (*remember(before, intent, change), Publish(plan, gateways))
+
+
+def _where(stage: Stage, version: str) -> str:
+    if stage.mirror_share_bp:
+        return f"{stage.mirror_share_bp / 100:g} % copied to {version}"
+    return f"{stage.share_bp / 100:g} % to {version}"
 
 
 def _plan(release: Release) -> RoutePlan:

@@ -6,10 +6,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from dataclasses import replace as amended
 from time import monotonic, process_time
 
 from msgspec.structs import replace
 
+from agent.decision import inputs_of
+from agent.freeze import frozen
+from agent.gatekeeper import Gatekeeper, generation_of
 from agent.journal import EventStore, Journal
 from agent.judge import Judgement
 from agent.memory import Kept, Memory, MemoryUnavailable, NotLeader, Outdated, RouteTaken
@@ -18,7 +22,7 @@ from agent.observer import Observer
 from agent.policy import Policy
 from agent.policy_file import parse_policy, to_document
 from agent.publisher import Gateways, View
-from agent.release import Picture, Publish, Release, Remember, Renew, Write
+from agent.release import Consult, Picture, Publish, Release, Remember, Renew, Write
 from agent.sentence import sentence
 from agent.stepper import reconcile
 from agent.unreleased import first_plan
@@ -37,9 +41,12 @@ STORE_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Clocks:
-    """Durations from one, moments that outlive the process from the other."""
+class Runtime:
+    """Which agent this is, of which code, and its clocks: durations from one, moments that outlive
+    the process from the other."""
 
+    holder: str
+    code: str
     monotonic_s: Callable[[], float]
     unix_s: Callable[[], float]
 
@@ -64,18 +71,19 @@ class Loop:
         gateways: Gateways,
         observer: Observer,
         journal: Journal,
+        gatekeeper: Gatekeeper,
         *,
         metrics: Metrics,
-        holder: str,
-        clocks: Clocks,
+        runtime: Runtime,
     ) -> None:
         self._memory = memory
         self._gateways = gateways
         self._observer = observer
         self._journal = journal
+        self._gatekeeper = gatekeeper
         self._metrics = metrics
-        self._holder = holder
-        self._clocks = clocks
+        self._holder = runtime.holder
+        self._clocks = runtime
         self._leads_until_s = float("-inf")
         self._policies: dict[str, Policy] = {}
         self._said: dict[str, str] = {}
@@ -85,6 +93,7 @@ class Loop:
         self.cycles: dict[str, Cycle] = {}
         """By release, for those the last cycle looked after."""
         self._last_cycle_s: float | None = None
+        gatekeeper.wake = self.wake
 
     @property
     def leads(self) -> bool:
@@ -154,6 +163,8 @@ class Loop:
             await self._bring_first_plans(view, kept)
             await asyncio.gather(*(self._tend(one, view) for one in kept.values()))
             self._forget({one.release.id for one in kept.values()})
+            releases = [one.release for one in kept.values()]
+            self._gatekeeper.forget({one.id: generation_of(one) for one in releases})
         except MemoryUnavailable as error:
             self._fail("memory", str(error))
         except Exception:
@@ -193,13 +204,17 @@ class Loop:
         release, policy = kept.release, self._policy(kept.release)
         sights = view.of(release.route)
         watch = await self._observer.observe(release, policy, sights, self._clocks.unix_s())
-        now_s = self._clocks.unix_s()
+        now_s, rules = self._clocks.unix_s(), self._gatekeeper.rules
         picture = Picture(
             now_s=now_s,
             sights=sights,
             judgement=watch.judgement if watch else None,
             closed_through_s=watch.closed_through_s if watch else 0.0,
+            frozen=frozen((*policy.freeze, *rules.freeze), now_s),
+            max_share_bp=rules.cap_bp(release.route),
+            gates=self._gatekeeper.answers(release, policy.gates),
         )
+        self._metrics.show_gates(release.route, picture.gates)
         writes = reconcile(release, policy, picture)
         said = sentence(release, policy, picture, writes)
         self._say(release.id, said)
@@ -207,13 +222,20 @@ class Loop:
         before = self.cycles.get(release.id)
         judgement = picture.judgement or (before.judgement if before else None)
         self.cycles[release.id] = Cycle(picture, judgement, said, canary_requests)
-        after = await self._write(kept, writes, canary_requests)
+        inputs = inputs_of(release, picture, self._clocks.code)
+        after = await self._write(kept, writes, canary_requests, inputs)
         self._metrics.show(after, picture.judgement, now_s)
         if picture.closed_through_s:
             age_s = now_s - picture.closed_through_s
             self._metrics.evidence_age_s.labels(release.route).set(age_s)
 
-    async def _write(self, kept: Kept, writes: tuple[Write, ...], canary_requests: int) -> Release:
+    async def _write(
+        self,
+        kept: Kept,
+        writes: tuple[Write, ...],
+        canary_requests: int,
+        inputs: Mapping[str, object],
+    ) -> Release:
         """Make the writes in order; stop at once where we lead no more."""
         release, revision = kept.release, kept.revision
         for write in writes:
@@ -223,6 +245,8 @@ class Loop:
                 case Remember(after, change):
                     now_s = self._clocks.unix_s()
                     after = replace(after, canary_requests=canary_requests)
+                    if change is not None:
+                        change = amended(change, detail=change.detail | {"inputs": inputs})
                     revision = await self._memory.change(
                         after, change, revision=revision, at_s=now_s, leader=self._holder
                     )
@@ -233,6 +257,8 @@ class Loop:
                     self._report(release, await self._gateways.publish(write))
                 case Renew():
                     self._report(release, await self._gateways.renew(write))
+                case Consult():
+                    self._gatekeeper.consult(write)
         return release
 
     async def _adopt(self, route: str, view: View) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from agent.judge import Judgement
-from agent.release import Phase, Release, candidate_share_bp
+from agent.release import GateAnswer, Phase, Release, candidate_share_bp
 
 CYCLE_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -83,6 +85,19 @@ class Metrics:
             "agent_evaluations", "Late scores, by what became of them.", ["result"],
             registry=self.registry,
         )  # fmt: skip
+        self.notices = Counter(
+            "agent_notices", "Notices, by what became of an attempt.", ["target", "result"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.notices_waiting = Gauge(
+            "agent_notices_waiting", "Notices that are not delivered yet.", registry=self.registry
+        )
+        self._gate = Gauge(
+            "agent_release_gate",
+            "1 where the gate says yes to the next step, 0 where it does not.",
+            ["route", "gate"],
+            registry=self.registry,
+        )
         self.unstored_events = Gauge(
             "agent_events_waiting", "Events that ClickHouse lacks.", registry=self.registry
         )
@@ -100,6 +115,11 @@ class Metrics:
             for name, check in judgement.checks.items():
                 if check.e_value is not None:
                     self._analysis.labels(route, name).set(check.e_value)
+
+    def show_gates(self, route: str, gates: Mapping[str, GateAnswer | None]) -> None:
+        for name, answer in gates.items():
+            if answer is not None:
+                self._gate.labels(route, name).set(answer.passed)
 
     def count_ended(self, release: Release) -> None:
         if release.phase.is_ended:

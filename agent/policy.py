@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
+from agent.freeze import Window
+from mlops.contracts.plan import MAX_CANARY_SHARE_BP
+
 
 @dataclass(frozen=True, slots=True)
 class SetWeight:
@@ -23,7 +26,14 @@ class Pause:
     duration_s: float = inf
 
 
-Step = SetWeight | Pause
+@dataclass(frozen=True, slots=True)
+class SetMirror:
+    """`- setMirror: 20`: that much of stable's traffic is copied to the canary; no user sees it."""
+
+    share_bp: int
+
+
+Step = SetWeight | SetMirror | Pause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +69,24 @@ class Checks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PairsCheck:
+    """Two answers to one query, from a step that mirrors."""
+
+    margin: float = 0.02
+    """Part of the queries in which the canary may be worse, beyond those in which it is better."""
+    latency: float = 0.25
+    """Relative difference of two latencies that counts."""
+    length: float = 0.5
+    """Relative difference of two answers' lengths that counts."""
+    score: float | None = None
+    """Difference of two scores that counts; None: not compared, as between embedding spaces."""
+    top: int = 10
+    """Documents of each answer that are compared."""
+    overlap: float | None = None
+    """Least mean part of the top documents that both found; None: told, not judged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     steps: tuple[Step, ...] = (SetWeight(500), SetWeight(2500), SetWeight(5000))
     bake_s: float = 3600.0
@@ -86,3 +114,15 @@ class Policy:
     keys that are new with each request.
     """
     checks: Checks = field(default_factory=Checks)
+    pairs: PairsCheck = field(default_factory=PairsCheck)
+    """What is compared of the two answers to one query, while a step mirrors."""
+    max_share_bp: int = MAX_CANARY_SHARE_BP
+    """Blast radius: no step may ask for more."""
+    freeze: tuple[Window, ...] = ()
+    """Nothing advances within; a rollback works."""
+    gates: tuple[str, ...] = ()
+    """Names of the agent's gates that each step must pass."""
+    rolls_back: bool = True
+    """False: REGRESSED holds and says so; only a person rolls back."""
+    invalid_limit_s: float = 1800.0
+    """Longest time on evidence that cannot be trusted, before the release ends without blame."""

@@ -12,13 +12,16 @@ from typing import Any
 
 import yaml
 
+from agent.freeze import freeze_document, parse_freeze
 from agent.policy import (
     Pause,
     Policy,
+    SetMirror,
     SetWeight,
     Step,
 )
 from agent.policy_checks import checks_document, parse_checks
+from agent.policy_pairs import pairs_document, parse_pairs
 from agent.policy_values import (
     Parser,
     Place,
@@ -30,7 +33,7 @@ from agent.policy_values import (
     percent_bp,
     text,
 )
-from mlops.contracts.plan import MAX_CANARY_SHARE_BP
+from mlops.contracts.plan import FULL_SHARE_BP, MAX_CANARY_SHARE_BP
 
 __all__ = ["PolicyError", "load_policy", "parse_policy", "to_document"]
 
@@ -38,6 +41,8 @@ MAX_FILE_BYTES = 256 * 1024
 """A policy is a page long."""
 
 MAX_STEPS = 100
+
+MAX_GATES = 20
 
 
 def load_policy(path: Path) -> Policy:
@@ -74,9 +79,7 @@ def parse_policy(document: object, *, source: str = "policy", route: str | None 
     if route is not None and named is not None and named != route:
         raise (place / "route").error(f"{route!r}, the route of the release", named)
     policy = Policy(**{_FIELDS[key]: value for key, value in given.items()})
-    first = policy.steps[0]
-    if isinstance(first, Pause):
-        raise (place / "steps" / 0).error("a setWeight first", "a pause")
+    _check_steps(policy, place / "steps")
     return policy
 
 
@@ -95,12 +98,42 @@ def to_document(policy: Policy) -> dict[str, Any]:
         "settle": policy.settle_s,
         "sampleRatioTolerance": policy.sample_ratio_tolerance,
         "checks": checks_document(policy.checks),
+        "pairs": pairs_document(policy.pairs),
+        "maxWeight": policy.max_share_bp / 100,
+        "freeze": freeze_document(policy.freeze),
+        "gates": list(policy.gates),
+        "automaticRollback": policy.rolls_back,
+        "invalidLimit": policy.invalid_limit_s,
     }
+
+
+def _check_steps(policy: Policy, place: Place) -> None:
+    """What no step says by itself: their order, and the greatest weight."""
+    steps = policy.steps
+    if isinstance(steps[0], Pause):
+        raise (place / 0).error("a setWeight or setMirror first", "a pause")
+    for index, step in enumerate(steps):
+        here = place / index
+        after = steps[index + 1] if index + 1 < len(steps) else None
+        is_person = isinstance(after, Pause) and after.duration_s == inf
+        if isinstance(step, SetWeight) and step.share_bp > policy.max_share_bp:
+            raise (here / "setWeight").error(
+                f"at most maxWeight, {policy.max_share_bp / 100:g}", step.share_bp / 100
+            )
+        if isinstance(step, SetWeight) and not step.share_bp and not is_person:
+            raise (here / "setWeight").error(
+                "a percentage above 0, or a `pause: {}` after it: at 0 nothing can be proved", 0
+            )
+        earlier = any(isinstance(one, SetWeight) and one.share_bp for one in steps[:index])
+        if isinstance(step, SetMirror) and earlier:
+            raise (here / "setMirror").error("no setMirror after a weight that users see", step)
 
 
 def _step_document(step: Step) -> dict[str, Any]:
     if isinstance(step, SetWeight):
         return {"setWeight": step.share_bp / 100}
+    if isinstance(step, SetMirror):
+        return {"setMirror": step.share_bp / 100}
     return {"pause": {} if step.duration_s == inf else {"duration": step.duration_s}}
 
 
@@ -131,13 +164,41 @@ def _tolerance(value: object, place: Place) -> float:
 
 def _set_weight(value: object, place: Place) -> SetWeight:
     expected = (
-        f"a percentage above 0 and at most {MAX_CANARY_SHARE_BP / 100:g} (stable keeps the rest as "
+        f"a percentage of at most {MAX_CANARY_SHARE_BP / 100:g} (stable keeps the rest as "
         "the control; promotion follows the last step by itself)"
     )
     share_bp = percent_bp(value, place, expected)
-    if not 0 < share_bp <= MAX_CANARY_SHARE_BP:
+    if not 0 <= share_bp <= MAX_CANARY_SHARE_BP:
         raise place.error(expected, value)
     return SetWeight(share_bp)
+
+
+def _set_mirror(value: object, place: Place) -> SetMirror:
+    expected = "a percentage above 0 and at most 100: how much of stable's traffic is copied"
+    share_bp = percent_bp(value, place, expected)
+    if not 0 < share_bp <= FULL_SHARE_BP:
+        raise place.error(expected, value)
+    return SetMirror(share_bp)
+
+
+def _max_weight(value: object, place: Place) -> int:
+    expected = f"a percentage above 0 and at most {MAX_CANARY_SHARE_BP / 100:g}"
+    share_bp = percent_bp(value, place, expected)
+    if not 0 < share_bp <= MAX_CANARY_SHARE_BP:
+        raise place.error(expected, value)
+    return share_bp
+
+
+def _gates(value: object, place: Place) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MAX_GATES:
+        raise place.error(f"a list of at most {MAX_GATES} names of the agent's gates", value)
+    return tuple(text(item, place / index) for index, item in enumerate(value))
+
+
+def _switch(value: object, place: Place) -> bool:
+    if not isinstance(value, bool):
+        raise place.error("true or false", value)
+    return value
 
 
 def _holdback(value: object, place: Place) -> int:
@@ -160,8 +221,11 @@ def _steps(value: object, place: Place) -> tuple[Step, ...]:
     for index, item in enumerate(value):
         here = place / index
         if not isinstance(item, dict) or len(item) != 1:
-            raise here.error("one of setWeight: PERCENT, pause: {duration: 10m}, pause: {}", item)
-        step = mapping(item, here, {"setWeight": _set_weight, "pause": _pause})
+            raise here.error(
+                "one of setWeight: PERCENT, setMirror: PERCENT, pause: {duration: 10m}, pause: {}",
+                item,
+            )
+        step = mapping(item, here, _STEPS)
         steps.extend(step.values())
     return tuple(steps)
 
@@ -172,6 +236,12 @@ def _bake(value: object, place: Place) -> float:
         raise place.error("{duration: 1h}", value)
     return float(given["duration"])
 
+
+_STEPS: dict[str, Parser] = {
+    "setWeight": _set_weight,
+    "setMirror": _set_mirror,
+    "pause": _pause,
+}
 
 _KEYS: dict[str, Parser] = {
     "steps": _steps,
@@ -186,6 +256,12 @@ _KEYS: dict[str, Parser] = {
     "settle": _block,
     "sampleRatioTolerance": _tolerance,
     "checks": parse_checks,
+    "pairs": parse_pairs,
+    "maxWeight": _max_weight,
+    "freeze": parse_freeze,
+    "gates": _gates,
+    "automaticRollback": _switch,
+    "invalidLimit": duration_s,
 }
 
 _FIELDS = {
@@ -201,6 +277,12 @@ _FIELDS = {
     "settle": "settle_s",
     "sampleRatioTolerance": "sample_ratio_tolerance",
     "checks": "checks",
+    "pairs": "pairs",
+    "maxWeight": "max_share_bp",
+    "freeze": "freeze",
+    "gates": "gates",
+    "automaticRollback": "rolls_back",
+    "invalidLimit": "invalid_limit_s",
 }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from dataclasses import replace as amended
 from enum import StrEnum
 from math import inf
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import msgspec
 
 from agent.judge import Judgement
-from agent.policy import Pause, Policy, SetWeight
+from agent.policy import Pause, Policy, SetMirror, SetWeight
 from mlops.contracts.plan import FULL_SHARE_BP, RoutePlan, Slot
 
 
@@ -104,6 +106,8 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     lapsed_since_s: float | None = None
     """When a lease was found ended; the release waits for a whole block after this."""
     invalid_since_s: float | None = None
+    held_generation: int = 0
+    """The generation of which it was told that its time is over and something still holds it."""
     ended_at_s: float | None = None
     why: str = ""
     """The reason of the last change, for people."""
@@ -117,6 +121,8 @@ class Stage:
     duration_s: float
     waits: bool
     """For a person's `promote`."""
+    mirror_share_bp: int = 0
+    """Above 0: judged on pairs of answers; no user sees the candidate."""
 
 
 def stages(policy: Policy) -> tuple[Stage, ...]:
@@ -126,14 +132,24 @@ def stages(policy: Policy) -> tuple[Stage, ...]:
         match step:
             case SetWeight(share_bp):
                 found.append(Stage(share_bp, 0.0, waits=False))
+            case SetMirror(share_bp):
+                found.append(Stage(0, 0.0, waits=False, mirror_share_bp=share_bp))
             case Pause(duration):
                 last = found[-1]
                 finite = 0.0 if duration == inf else duration
                 waits = last.waits or duration == inf
-                found[-1] = Stage(last.share_bp, last.duration_s + finite, waits)
-    return tuple(
-        Stage(stage.share_bp, max(stage.duration_s, policy.dwell_s), stage.waits) for stage in found
-    )
+                found[-1] = amended(last, duration_s=last.duration_s + finite, waits=waits)
+    return tuple(amended(one, duration_s=max(one.duration_s, policy.dwell_s)) for one in found)
+
+
+def stage_of(release: Release, policy: Policy) -> Stage:
+    """The step that the release is at."""
+    return stages(policy)[release.stage]
+
+
+def mirrors(release: Release, policy: Policy) -> bool:
+    """Is the release judged on pairs of answers now?"""
+    return release.phase is Phase.PROGRESSING and stage_of(release, policy).mirror_share_bp > 0
 
 
 def candidate_share_bp(release: Release, plan: RoutePlan | None) -> int:
@@ -165,6 +181,17 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GateAnswer:
+    """What a gate said of the release's next step."""
+
+    passed: bool
+    why: str
+    at_s: float
+    refuses: bool = False
+    """For good: the version must get no traffic at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """Everything one cycle decides on."""
 
@@ -174,6 +201,12 @@ class Picture:
     """None: no evidence could be read since the agent started."""
     closed_through_s: float = 0.0
     """Evidence is complete up to here."""
+    frozen: str = ""
+    """Why nothing may advance now; empty outside of every freeze window."""
+    max_share_bp: int = FULL_SHARE_BP
+    """Blast radius of the route: the agent's cap for a candidate before promotion."""
+    gates: Mapping[str, GateAnswer | None] = field(default_factory=dict)
+    """Every gate of the release; None where it was not asked about the next step yet."""
 
     @property
     def answering(self) -> tuple[tuple[str, RoutePlan], ...]:
@@ -228,4 +261,12 @@ class Renew:
     gateways: tuple[str, ...]
 
 
-Write = Remember | Publish | Renew
+@dataclass(frozen=True, slots=True)
+class Consult:
+    """Ask gates about the next step. The answers are in a later picture."""
+
+    release: Release
+    gates: tuple[str, ...]
+
+
+Write = Remember | Publish | Renew | Consult

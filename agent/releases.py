@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -14,7 +13,9 @@ from agent.memory import Kept, Memory, Outdated, RouteTaken
 from agent.policy import Policy
 from agent.policy_file import parse_policy, to_document
 from agent.publisher import Gateways
-from agent.release import Change, Picture, Release, Verb
+from agent.release import Change, Picture, Release, Verb, stages
+from agent.rules import Rules
+from agent.shipped_policies import shipped
 from agent.status import status_of
 from agent.verbs import Conflict, ask, retried
 from mlops.contracts.plan import Slot
@@ -36,8 +37,14 @@ class Releases:
     """All methods raise Conflict, NotFound, NotNow or MemoryUnavailable."""
 
     def __init__(
-        self, memory: Memory, gateways: Gateways, loop: Loop, unix_s: Callable[[], float]
+        self,
+        memory: Memory,
+        gateways: Gateways,
+        loop: Loop,
+        rules: Rules,
+        unix_s: Callable[[], float],
     ) -> None:
+        self._rules = rules
         self._memory = memory
         self._gateways = gateways
         self._loop = loop
@@ -49,7 +56,8 @@ class Releases:
         Raises:
             ValueError: the request names no usable version, endpoint or policy.
         """
-        policy = _policy(request.policy, request.route)
+        policy = _policy(request)
+        self._check_rules(policy, request.route)
         release = Release(
             id=_new_id(),
             route=request.route,
@@ -64,6 +72,22 @@ class Releases:
         if not request.reason.strip():
             raise ValueError("reason is empty; expected why this version is released")
         return await self._create(release)
+
+    def _check_rules(self, policy: Policy, route: str) -> None:
+        """What the agent's own rules would never let through is refused at once."""
+        cap_bp = self._rules.cap_bp(route)
+        greatest_bp = max(stage.share_bp for stage in stages(policy))
+        if greatest_bp > cap_bp:
+            raise ValueError(
+                f"policy: a step asks for {greatest_bp / 100:g} %, but route {route!r} may have at "
+                f"most {cap_bp / 100:g} % (maxWeight in the agent's file)"
+            )
+        unknown = [name for name in policy.gates if name not in self._rules.gates]
+        if unknown:
+            known = ", ".join(self._rules.gates) or "none"
+            raise ValueError(
+                f"policy: gates: no gate {unknown[0]!r} in the agent's file; it has: {known}"
+            )
 
     async def _create(self, release: Release) -> ReleaseStatus:
         view = await self._gateways.look()
@@ -142,8 +166,12 @@ class Releases:
         return status_of(release, policy, self._loop.cycles.get(release.id), self._unix_s())
 
 
-def _policy(given: dict[str, Any] | None, route: str) -> Policy:
-    return Policy() if given is None else parse_policy(given, source="policy", route=route)
+def _policy(request: ReleaseRequest) -> Policy:
+    if request.policy is not None and request.strategy:
+        raise ValueError("policy and strategy are both given; expected one of them")
+    if request.policy is not None:
+        return parse_policy(request.policy, source="policy", route=request.route)
+    return shipped(request.strategy) if request.strategy else Policy()
 
 
 def _new_id() -> str:

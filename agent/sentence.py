@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent import stepper
+from agent import standing
 from agent.foreign import foreign_plan
 from agent.policy import Policy
 from agent.release import Phase, Picture, Publish, Release, Remember, Write, candidate_share_bp
@@ -54,4 +54,4 @@ def _missing(release: Release, policy: Policy, picture: Picture) -> str:
         return "no gateway answers"
     if release.lapsed_since_s is not None:
         return "its lease ended; waiting for a whole block of evidence"
-    return stepper.missing(release, policy, picture) or "nothing is missing"
+    return standing.missing(release, policy, picture) or "nothing is missing"

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
+from agent.rules import Rules
+from agent.rules_file import RulesFile, read_rules
 from mlops.feature_store.settings import ClickHouseSettings
 
 MAX_FILE_BYTES = 256 * 1024
@@ -41,6 +43,7 @@ class AgentSettings:
     viewer_token: str | None = field(default=None, repr=False)
     interval_s: float = 1.0
     """Between cycles. A third of the shortest lease at most."""
+    rules: Rules = field(default_factory=Rules)
     clickhouse: ClickHouseSettings
 
 
@@ -65,7 +68,7 @@ class _TokensFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     viewer: _TokenFile | None = None
 
 
-class _AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _AgentFile(RulesFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
     gateways: list[_GatewayFile]
     listen: str = "127.0.0.1:8002"
     memory: str = "var/agent.sqlite"
@@ -118,6 +121,7 @@ def _settings(given: _AgentFile, environ: Mapping[str, str]) -> AgentSettings:
         operator_token=operator,
         viewer_token=_token(given.tokens.viewer, environ),
         interval_s=_interval_s(given.interval),
+        rules=read_rules(given, environ),
         clickhouse=ClickHouseSettings.parse(environ),
     )
 

@@ -7,7 +7,7 @@ from agent.loop import Cycle
 from agent.moments import iso
 from agent.policy import Policy
 from agent.release import Paused, Phase, Release, candidate_share_bp, stages
-from agent.stepper import is_fresh, missing
+from agent.standing import is_fresh, missing
 from mlops.contracts.release import CheckStatus, PauseStatus, ReleaseStatus
 
 PAUSED = "paused"

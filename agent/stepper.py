@@ -18,7 +18,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from agent import changes
+from agent import changes, gates
 from agent.changes import AGENT, reasons
 from agent.foreign import decided_by, foreign_plan
 from agent.judge import Verdict
@@ -34,18 +34,13 @@ from agent.release import (
     Renew,
     Verb,
     Write,
-    stages,
+    stage_of,
 )
+from agent.standing import age, is_fresh, missing, observed_s, unproved
 from mlops.contracts.plan import RoutePlan
 
-FRESH_S = 15.0
-"""Evidence older than this is no evidence: three default blocks."""
-
-AHEAD_S = 5.0
-"""A log further ahead than this of our own clock has another clock: its age cannot be told."""
-
-INVALID_LIMIT_S = 30 * 60.0
-"""Longest time on evidence that cannot be trusted, before the release ends without blame."""
+HELD_AFTER_S = 60.0
+"""A step whose time passed this long ago and that still holds is told of, once."""
 
 RENEW_BELOW = 2 / 3
 """A lease is renewed once no more than this is left of it, so at the latest after a third."""
@@ -134,7 +129,11 @@ def _begin(release: Release, policy: Policy, picture: Picture) -> tuple[Write, .
     """The first plan; but whoever paused the release before it wants nothing of it published."""
     if release.plan is not None:
         return None
-    return () if release.paused is not None else changes.begin(release, policy, picture)
+    if release.paused is not None:
+        return ()
+    if gates.held_by(release, policy, picture):
+        return () if picture.frozen else gates.consult(release, picture)
+    return changes.begin(release, policy, picture)
 
 
 def _converge(release: Release, _policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
@@ -166,9 +165,22 @@ def _without_memory(
     return () if is_found else None
 
 
-def _regressed(release: Release, _policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
+def _refused(release: Release, _policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
+    """A gate has found that the version must get no traffic: not a regression, but an end."""
+    why = gates.refusal(picture)
+    if not why or release.phase is not Phase.PROGRESSING:
+        return None
+    return changes.withdraw(release, picture, Phase.ABORTED, AGENT, why)
+
+
+def _regressed(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
     if picture.judgement is None or picture.judgement.verdict is not Verdict.REGRESSED:
         return None
+    if not policy.rolls_back:
+        if release.paused is not None:
+            return None
+        why = f"regressed, and the policy leaves the rollback to a person: {reasons(picture)}"
+        return changes.pause(release, picture, PauseKind.PERSON, why)
     return changes.withdraw(release, picture, Phase.ROLLED_BACK, AGENT, reasons(picture))
 
 
@@ -193,7 +205,7 @@ def _lapsed(release: Release, policy: Policy, picture: Picture) -> tuple[Write, 
     return changes.remember(release, after, change)
 
 
-def _validity(release: Release, _policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
+def _validity(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
     """Keep the time since evidence cannot be trusted; end the release when it is too long.
 
     During bake the new version stays: nothing speaks against it, and the old one must not return.
@@ -212,19 +224,52 @@ def _validity(release: Release, _policy: Policy, picture: Picture) -> tuple[Writ
         return changes.remember(release, replace(release, invalid_since_s=None), change)
     if since_s is None or release.phase is Phase.BAKING:
         return None
-    if picture.now_s - since_s <= INVALID_LIMIT_S:
+    if picture.now_s - since_s <= policy.invalid_limit_s:
         return None
-    minutes = INVALID_LIMIT_S / 60
+    minutes = policy.invalid_limit_s / 60
     why = f"evidence could not be trusted for {minutes:g} minutes: {reasons(picture)}"
     return changes.withdraw(release, picture, Phase.ABORTED, AGENT, why)
 
 
 def _advance(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
-    if release.asked is not None and release.asked.verb is Verb.PROMOTE:
-        return changes.advance(release, policy, picture, release.asked)
-    if not missing(release, policy, picture):
-        return changes.advance(release, policy, picture)
-    return None
+    asked = release.asked if release.asked and release.asked.verb is Verb.PROMOTE else None
+    if asked is None and unproved(release, policy, picture):
+        return None
+    if gates.held_by(release, policy, picture):
+        return None
+    return changes.advance(release, policy, picture, asked)
+
+
+def _held(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
+    """Tell once that a step's time is over and something still holds it."""
+    plan = release.plan
+    assert plan is not None, "_begin comes before"
+    is_told = release.held_generation == plan.generation or release.invalid_since_s is not None
+    if is_told or release.paused is not None:
+        return None
+    if release.phase is Phase.BAKING:
+        over_s, waits = observed_s(release, picture) - policy.bake_s, False
+    else:
+        stage = stage_of(release, policy)
+        over_s, waits = observed_s(release, picture) - stage.duration_s, stage.waits
+    if over_s < (0 if waits else HELD_AFTER_S):
+        return None
+    why = missing(release, policy, picture)
+    is_asking = not unproved(release, policy, picture) and gates.consult(release, picture)
+    if not why or is_asking:
+        return None
+    change = Change(kind="release.held", actor=AGENT, reason=why)
+    after = replace(release, held_generation=plan.generation)
+    return changes.remember(release, after, change)
+
+
+def _consult(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
+    """Ask the gates once nothing else holds, and renew meanwhile."""
+    is_asked = release.asked is not None and release.asked.verb is Verb.PROMOTE
+    if not is_asked and unproved(release, policy, picture):
+        return None
+    asked = gates.consult(release, picture)
+    return (*asked, *(_renew(release, policy, picture) or ())) if asked else None
 
 
 def _renew(release: Release, _policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
@@ -246,6 +291,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _decided_elsewhere,
     _asked,
     _give_way,
+    _refused,
     _begin,
     _converge,
     _arrive,
@@ -254,88 +300,10 @@ RULES: Final[tuple[Rule, ...]] = (
     _lapsed,
     _validity,
     _advance,
+    _held,
+    _consult,
     _renew,
 )
-
-
-# ---- what is missing ---------------------------------------------------------------------------
-
-
-def missing(release: Release, policy: Policy, picture: Picture) -> str:
-    """What still keeps the release from advancing, as a phrase; empty if nothing does."""
-    if release.paused is not None:
-        return f"paused by {release.paused.by}: {release.paused.why}"
-    if not is_fresh(picture):
-        return age(picture)
-    silent = blocking(release, picture)
-    if silent:
-        return f"no answer from {', '.join(silent)}, whose lease may still run"
-    if release.phase is Phase.BAKING:
-        return _missing_in_bake(release, policy, picture)
-    return _missing_at_weight(release, policy, picture)
-
-
-def _missing_in_bake(release: Release, policy: Policy, picture: Picture) -> str:
-    """UNDECIDED may settle, the new version is stable already; INVALID may not, nobody saw."""
-    left_s = policy.bake_s - observed_s(release, picture)
-    judgement = picture.judgement
-    if left_s > 0:
-        return f"{left_s:.0f} s of bake left"
-    if judgement is None or judgement.verdict is Verdict.INVALID:
-        return reasons(picture)
-    return ""
-
-
-def _missing_at_weight(release: Release, policy: Policy, picture: Picture) -> str:
-    stage = stages(policy)[release.stage]
-    left_s = stage.duration_s - observed_s(release, picture)
-    judgement = picture.judgement
-    if stage.waits:
-        return "waits for a person's promote"
-    if left_s > 0:
-        return f"{left_s:.0f} s of this weight left"
-    if judgement is None or judgement.verdict is not Verdict.HEALTHY:
-        return reasons(picture)
-    return ""
-
-
-def is_fresh(picture: Picture) -> bool:
-    """Is there evidence, up to a few seconds ago?"""
-    age_s = picture.now_s - picture.closed_through_s
-    return picture.judgement is not None and -AHEAD_S <= age_s <= FRESH_S
-
-
-def age(picture: Picture) -> str:
-    """How old the evidence is, as a phrase."""
-    if picture.judgement is None or not picture.closed_through_s:
-        return "there is no evidence"
-    age_s = picture.now_s - picture.closed_through_s
-    if age_s < -AHEAD_S:
-        return f"clocks apart: the log is {-age_s:.0f} s ahead of this agent's clock"
-    return f"no evidence for {age_s:.0f} s"
-
-
-def observed_s(release: Release, picture: Picture) -> float:
-    """How long the plan has been in force and watched. Time without evidence does not count.
-
-    A lapse starts this again, also in bake: the return to the weight is another plan.
-    """
-    since_s = release.in_force_since_s
-    if since_s is None:
-        return 0.0
-    return max(0.0, min(picture.now_s, picture.closed_through_s) - since_s)
-
-
-def blocking(release: Release, picture: Picture) -> tuple[str, ...]:
-    """Gateways that are silent, but whose lease may still send traffic to the canary."""
-    lease_s = release.plan.lease_s if release.plan is not None else None
-    if lease_s is None:
-        return ()
-    return tuple(
-        sight.gateway
-        for sight in picture.sights
-        if sight.plan is None and sight.silent_for_s <= lease_s
-    )
 
 
 def _said(reason: str) -> str:

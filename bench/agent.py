@@ -20,15 +20,18 @@ import clickhouse_connect
 from msgspec.structs import replace
 
 from agent.discovery import Discovery
+from agent.gatekeeper import Gatekeeper
 from agent.journal import Journal
-from agent.loop import Clocks, Loop
+from agent.loop import Loop, Runtime
 from agent.memory import Memory
 from agent.metrics import Metrics
 from agent.observer import Observer
 from agent.policy import Policy
 from agent.policy_file import to_document
+from agent.providers import Providers
 from agent.publisher import Gateways
 from agent.release import Change, Release
+from agent.rules import Rules
 from agent.settings import GatewaySettings
 from bench.report import Measured, write
 from mlops.contracts.api import AGENT_ACTOR
@@ -112,14 +115,20 @@ class Bench:
     def loop(self) -> tuple[Loop, Journal]:
         """As after a restart: nothing is known but what the database holds."""
         journal = Journal(self._memory, 0)
+
+        def unix_s() -> float:
+            return float(self.now)
+
         loop = Loop(
             self._memory,
             self.gateways,
             Observer(self._log, int),
             journal,
+            Gatekeeper(
+                Rules(guards_embedding_space=False), Providers(self._stack.clickhouse), unix_s
+            ),
             metrics=Metrics(),
-            holder="bench",
-            clocks=Clocks(time.monotonic, lambda: float(self.now)),
+            runtime=Runtime("bench", "bench", time.monotonic, unix_s),
         )
         return loop, journal
 

@@ -74,6 +74,9 @@ class RoutePlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stable: Slot
     canary: Slot | None = None
     canary_share_bp: int = 0
+    mirror_share_bp: int | None = None
+    """How much of stable's traffic is copied to the canary, which no user sees. None: what the
+    gateway's file says, as gateways do that do not know this field."""
     previous: Slot | None = None
     holdback_share_bp: int = 0
     lease_s: float | None = None
@@ -100,6 +103,10 @@ class RoutePlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise ValueError(
                 f"canary_share_bp {self.canary_share_bp} + holdback_share_bp "
                 f"{self.holdback_share_bp} is outside 0..{MAX_CANARY_SHARE_BP}"
+            )
+        if self.mirror_share_bp is not None and not 0 <= self.mirror_share_bp <= FULL_SHARE_BP:
+            raise ValueError(
+                f"mirror_share_bp {self.mirror_share_bp} is outside 0..{FULL_SHARE_BP}"
             )
         if self.canary_share_bp and self.canary is None:
             raise ValueError(
@@ -159,6 +166,7 @@ def with_weight(
         plan,
         generation=generation,
         canary_share_bp=canary_share_bp,
+        mirror_share_bp=None,
         lease_s=None,
         hold=hold,
         set_by=set_by,
@@ -188,6 +196,7 @@ def promoted(
         stable=plan.canary,
         canary=None,
         canary_share_bp=0,
+        mirror_share_bp=None,
         previous=plan.stable,
         holdback_share_bp=holdback_share_bp,
         lease_s=lease_s if holdback_share_bp else None,
@@ -221,6 +230,7 @@ def rolled_back(
         stable=stable,
         canary=None,
         canary_share_bp=0,
+        mirror_share_bp=None,
         previous=None if to_previous else plan.previous,
         holdback_share_bp=0,
         lease_s=None,

@@ -22,6 +22,8 @@ class ReleaseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Added to every request to the new version's endpoints."""
     policy: dict[str, Any] | None = None
     """The policy file's content; absent: the default policy."""
+    strategy: str = ""
+    """Instead of a policy, the shipped one of that name: `canary`, `shadow`, `blue_green`."""
 
 
 class VerbRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

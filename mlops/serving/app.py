@@ -30,6 +30,7 @@ from mlops.serving.openai import (
     embeddings_response,
     error_body,
     models_response,
+    space_response,
 )
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -49,6 +50,7 @@ class ModelServer:
         app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_refusals_as_json])
         app.router.add_get("/healthz", self.healthz)
         app.router.add_get("/v1/models", self.models)
+        app.router.add_get("/v1/embedding-space", self.embedding_space)
         app.router.add_post("/query", self.query)
         app.router.add_post("/v1/embeddings", self.embeddings)
         app.router.add_post("/v1/chat/completions", self.chat)
@@ -60,6 +62,9 @@ class ModelServer:
 
     async def models(self, request: web.Request) -> web.Response:
         return _json(models_response(self._loaded().manifest))
+
+    async def embedding_space(self, request: web.Request) -> web.Response:
+        return _json(space_response(self._loaded()))
 
     async def query(self, request: web.Request) -> web.Response:
         started_s = perf_counter()

@@ -16,6 +16,10 @@ class Index:
     def __len__(self) -> int:
         return len(self._vectors)
 
+    def row(self, number: int) -> Vectors:
+        """One vector, as it lies here."""
+        return np.asarray(self._vectors[number])
+
     def nearest(self, vector: Vectors, count: int) -> list[tuple[int, float]]:
         """The `count` nearest rows with their similarity, best first; equals by position."""
         similarities = self._vectors @ vector

@@ -17,6 +17,9 @@ from mlops.serving.index import Index
 MANIFEST = "manifest.json"
 ADAPTER = "adapter.npz"
 
+CANARIES = 3
+"""Texts that are embedded again to see that encoder and index belong together."""
+
 
 class BadModel(ValueError):
     """A model directory that cannot be served; says what was expected and what came."""
@@ -72,6 +75,13 @@ class Model:
         return [
             Hit(self._documents[row], score) for row, score in self._index.nearest(vector, count)
         ]
+
+    def canaries(self) -> list[tuple[str, Vectors]]:
+        """Some documents' texts and their vectors in the index: embedded again they are the same
+        where the encoder matches the index."""
+        step = max(1, len(self._documents) // CANARIES)
+        rows = range(0, len(self._documents), step)[:CANARIES]
+        return [(self._documents[row].passage, self._index.row(row)) for row in rows]
 
     def count_tokens(self, text: str) -> int:
         return len(self._embedder.token_ids(text))

@@ -112,6 +112,18 @@ def models_response(manifest: Manifest) -> Json:
     return {"object": "list", "data": data}
 
 
+def space_response(model: Model) -> Json:
+    """The body of `/v1/embedding-space`: what the encoder is, and what the index was made with."""
+    manifest = model.manifest
+    encoder = manifest.embedding_model
+    if manifest.adapter is not None:
+        encoder = f"{encoder}+{model.snapshot}"
+    canaries = [{"text": text, "vector": vector.tolist()} for text, vector in model.canaries()]
+    space: Json = {"model": encoder, "dimension": manifest.dimension}
+    index = {"name": manifest.corpus_digest, **space, "canaries": canaries}
+    return {"id": model.snapshot, **space, "index": index}
+
+
 def error_body(message: str, *, code: str, status: int) -> Json:
     kind = "server_error" if status >= 500 else "invalid_request_error"
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from agent.app import Agent
 from agent.memory import Memory
+from agent.rules import Rules
 from agent.settings import AgentSettings, GatewaySettings
 from gateway.plans import PlanBook, StaleGeneration, StoredPlan
 from mlops.contracts.api import AGENT_ACTOR, LeaseRenewal, Problem, RouteStatus
@@ -280,8 +281,14 @@ def database(tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def rules() -> Rules:
+    """What the agent's file says of gates, notices, freezes and caps; a test overrides it."""
+    return Rules()
+
+
+@pytest.fixture
 async def start(
-    database: str, gateways: list[FakeGateway], log: FakeLog
+    database: str, gateways: list[FakeGateway], log: FakeLog, rules: Rules
 ) -> AsyncIterator[Callable[[], Awaitable[Running]]]:
     """Start an agent on the test's one database; each call one more."""
     running: list[Running] = []
@@ -295,9 +302,11 @@ async def start(
             operator_token="operator",
             viewer_token="viewer",
             interval_s=0.1,
+            rules=rules,
             clickhouse=ClickHouseSettings(),
         )
-        agent = Agent(settings, Memory.open(url), log)  # type: ignore[arg-type]
+        memory = Memory.open(url, [target.name for target in rules.notices])
+        agent = Agent(settings, memory, log)  # type: ignore[arg-type]
         address = await agent.start()
         found = Running(agent, address, aiohttp.ClientSession())
         running.append(found)
@@ -306,6 +315,40 @@ async def start(
     yield one
     for each in running:
         await each.stop()
+
+
+class Receiver:
+    """A real HTTP server that keeps what it was sent and answers as a test says."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.received: list[tuple[str, dict[str, str], bytes]] = []
+        self.answers: dict[str, Callable[[bytes], Any]] = {}
+
+    async def answer(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.received.append((request.path, headers, body))
+        answer = self.answers.get(request.path)
+        given = answer(body) if answer else web.Response(status=404)
+        return given if isinstance(given, web.Response) else await given
+
+    def bodies(self, path: str) -> list[Any]:
+        return [msgspec.json.decode(body) for at, _, body in self.received if at == path]
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    found = Receiver()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", found.answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    found.url = f"http://{host}:{port}"
+    yield found
+    await runner.cleanup()
 
 
 @pytest.fixture

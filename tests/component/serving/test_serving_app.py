@@ -43,6 +43,20 @@ async def test_a_query_returns_its_unit_embedding_when_asked(client: TestClient)
     assert first["query_id"] != second["query_id"]
 
 
+async def test_the_embedding_space_is_declared_and_its_canaries_come_out_the_same(
+    client: TestClient,
+) -> None:
+    declared = await (await client.get("/v1/embedding-space")).json()
+    assert declared["dimension"] == declared["index"]["dimension"] == 256
+    assert declared["model"] == declared["index"]["model"]
+    canaries = declared["index"]["canaries"]
+    assert len(canaries) == 3
+    body = {"model": declared["id"], "input": [canary["text"] for canary in canaries]}
+    embedded = await (await client.post("/v1/embeddings", json=body)).json()
+    for canary, found in zip(canaries, embedded["data"], strict=True):
+        assert np.dot(canary["vector"], found["embedding"]) > 0.999
+
+
 async def test_text_without_meaning_is_answered_within_bounds(client: TestClient) -> None:
     for text in ("\u200b\u200b", "🦜" * 4_000, "\x00"):
         response = await client.post("/query", json={"query_text": text})

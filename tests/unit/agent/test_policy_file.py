@@ -78,8 +78,11 @@ def test_only_the_checks_that_are_listed_are_judged() -> None:
         ({"stps": []}, "stps: expected one of"),
         ({"stps": []}, "did you mean 'steps'?"),
         ({"steps": []}, "steps: expected a list of 1 to 100 steps, got []"),
-        ({"steps": [{"pause": {}}]}, "steps[0]: expected a setWeight first"),
-        ({"steps": [{"setWeight": 100}]}, "steps[0].setWeight: expected a percentage above 0"),
+        ({"steps": [{"pause": {}}]}, "steps[0]: expected a setWeight or setMirror first"),
+        (
+            {"steps": [{"setWeight": 100}]},
+            "steps[0].setWeight: expected a percentage of at most 95",
+        ),
         ({"steps": [{"setWeight": 0}]}, "steps[0].setWeight"),
         ({"steps": [{"setWeight": True}]}, "steps[0].setWeight"),
         ({"steps": [{"setWeight": 5.001}]}, "in steps of 0.01"),

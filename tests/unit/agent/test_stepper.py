@@ -17,7 +17,8 @@ from agent.release import (
     Sight,
     Verb,
 )
-from agent.stepper import INVALID_LIMIT_S, missing, reconcile
+from agent.standing import missing
+from agent.stepper import reconcile
 from agent.verbs import ask
 from mlops.contracts.plan import RoutePlan, rolled_back, with_weight
 
@@ -120,9 +121,9 @@ def test_evidence_that_stays_invalid_ends_the_release_without_blame(world):
     release, plan = world.begun()
     (noted,) = reconcile(release, world.POLICY, world.picture(plan, verdict=Verdict.INVALID))
     assert noted.release.invalid_since_s == 1000.0
-    at_limit = world.picture(plan, now_s=1000 + INVALID_LIMIT_S, verdict=Verdict.INVALID)
+    at_limit = world.picture(plan, now_s=1000 + 1800.0, verdict=Verdict.INVALID)
     assert reconcile(noted.release, world.POLICY, at_limit) == ()
-    past = world.picture(plan, now_s=1001 + INVALID_LIMIT_S, verdict=Verdict.INVALID)
+    past = world.picture(plan, now_s=1001 + 1800.0, verdict=Verdict.INVALID)
     remember, publish = reconcile(noted.release, world.POLICY, past)
     assert remember.release.phase is Phase.ABORTED
     assert publish.plan.canary is None

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from agent.judge import Verdict
 from agent.release import Phase, Publish, Release, Verb
-from agent.stepper import INVALID_LIMIT_S, missing, reconcile
+from agent.standing import missing
+from agent.stepper import reconcile
 from agent.verbs import Conflict, ask
 from mlops.contracts.plan import RoutePlan, rolled_back
 
@@ -89,10 +90,10 @@ def test_a_regression_in_bake_brings_the_previous_version_back(world):
 def test_evidence_that_stays_invalid_in_bake_keeps_the_new_version_and_waits(world):
     release, plan = world.baking()
     release = replace(release, invalid_since_s=1100.0)
-    past = world.picture(plan, now_s=1101 + INVALID_LIMIT_S, verdict=Verdict.INVALID)
+    past = world.picture(plan, now_s=1101 + 1800.0, verdict=Verdict.INVALID)
     assert reconcile(release, world.POLICY, past) == ()
     assert missing(release, world.POLICY, past) == "drawn invalid"
-    valid = world.picture(plan, now_s=1102 + INVALID_LIMIT_S, verdict=Verdict.UNDECIDED)
+    valid = world.picture(plan, now_s=1102 + 1800.0, verdict=Verdict.UNDECIDED)
     (noted,) = reconcile(release, world.POLICY, valid)
     remember, publish = reconcile(noted.release, world.POLICY, valid)
     assert remember.release.phase is Phase.SETTLED
