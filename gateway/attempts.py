@@ -10,6 +10,7 @@ from gateway import outcome
 from gateway.exchange import UNSET, Event, Exchange, State
 from gateway.lanes import Lane
 from gateway.outcome import Failure
+from gateway.outliers import note_failure
 from gateway.pool import RESERVED, pick
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Attempts:
             bits = self._random.getrandbits(32)
             endpoint = pick(endpoints, bits, now_ns, even_if_down=lane.is_stable, avoid=avoid)
             if endpoint is None:
-                self.failed(exchange, Failure.CONNECT)
+                self.failed(exchange, Failure.UNHEALTHY)
                 return
         connection = None if fresh else endpoint.take()
         while connection is not None:
@@ -125,6 +126,8 @@ class Attempts:
 
         `endpoint` is to blame, if anybody's server is.
         """
+        if endpoint is not None and endpoint.history is not None:
+            note_failure(endpoint, exchange.lane.endpoints, time.monotonic_ns())
         if exchange.state == _STREAMING:
             self.truncated(exchange)
             return
@@ -142,6 +145,8 @@ class Attempts:
             return False
         if exchange.first_attempt_outcome == UNSET:
             exchange.first_attempt_outcome = outcome.OUTCOME_OF_STATUS[status]
+        if endpoint.history is not None and status >= 500:
+            note_failure(endpoint, exchange.lane.endpoints, time.monotonic_ns())
         self._again(exchange, endpoint)
         return True
 

@@ -30,6 +30,7 @@ MODULES: Final = (
     "framing",
     "keys",
     "lanes",
+    "outliers",
     "plain",
     "pool",
     "record",

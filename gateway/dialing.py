@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from time import monotonic_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway.outcome import Failure
 from gateway.upstream import Upstream
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from gateway.flow import Flow
     from gateway.lanes import Upstreams
 
+P = TypeVar("P", bound=asyncio.Protocol)
+
 
 def dial(flow: Flow, endpoint: Upstreams, connect_s: float) -> None:
     """Open one connection; `endpoint.dial_begun()` has been called."""
@@ -25,12 +28,12 @@ def dial(flow: Flow, endpoint: Upstreams, connect_s: float) -> None:
 async def _dial(flow: Flow, endpoint: Upstreams, connect_s: float) -> None:
     try:
         async with asyncio.timeout(connect_s):
-            upstream = await _connect(flow, endpoint)
+            upstream = await connect(endpoint, partial(Upstream, flow, endpoint))
     except TimeoutError:
         reason = f"no connection within {connect_s:g} s"
         flow.dial_failed(endpoint, Failure.CONNECT_TIMEOUT, reason, connect_s)
     except OSError as error:
-        flow.dial_failed(endpoint, Failure.CONNECT, error.strerror or str(error), connect_s)
+        flow.dial_failed(endpoint, Failure.CONNECT, why_not(error), connect_s)
     else:
         if endpoint.dialled(upstream):
             upstream.serve_first(monotonic_ns())
@@ -38,13 +41,22 @@ async def _dial(flow: Flow, endpoint: Upstreams, connect_s: float) -> None:
             flow.dial_failed(endpoint, Failure.CONNECT, "closed as soon as it was open", connect_s)
 
 
-async def _connect(flow: Flow, endpoint: Upstreams) -> Upstream:
+async def connect(endpoint: Upstreams, factory: Callable[[], P]) -> P:
+    """A protocol on a new connection to the endpoint.
+
+    Raises:
+        OSError: nothing is there, or it does not let us in.
+    """
     loop = asyncio.get_running_loop()
     address = parse_endpoint(endpoint.url)
-    factory = partial(Upstream, flow, endpoint)
     if address.path is not None:
-        _, upstream = await loop.create_unix_connection(factory, address.path)
+        _, protocol = await loop.create_unix_connection(factory, address.path)
     else:
         assert address.host is not None
-        _, upstream = await loop.create_connection(factory, address.host, address.port)
-    return upstream
+        _, protocol = await loop.create_connection(factory, address.host, address.port)
+    return protocol
+
+
+def why_not(error: OSError) -> str:
+    """In a few words, without a number."""
+    return error.strerror or str(error)

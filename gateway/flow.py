@@ -19,6 +19,7 @@ from gateway.framing import is_request_id
 from gateway.keys import key_of, wish_of
 from gateway.lanes import Lane, RouteState
 from gateway.outcome import Failure
+from gateway.outliers import note_failure
 from gateway.record import ExchangeRecord
 from gateway.routing import assign
 from mlops.contracts.plan import FULL_SHARE_BP
@@ -35,6 +36,7 @@ _RECEIVED: Final = int(State.RECEIVED)
 _ROUTED: Final = int(State.ROUTED)
 _STREAMING: Final = int(State.STREAMING)
 _ASSIGNED: Final = int(Event.ASSIGNED)
+_DONE: Final = int(Event.DONE)
 _OVERRIDE_KIND: Final = 2
 
 
@@ -156,15 +158,9 @@ class Flow(Attempts):
         series.add(exchange.latency_us, exchange.first_byte_us, exchange.own_ns // 1000)
         series.request_bytes += exchange.request_bytes
         series.response_bytes += exchange.response_bytes
-        count = lane.arm_count
-        count.requests += 1
-        if outcome_index or exchange.attempts > 1:
-            if exchange.attempts > 1:
-                lane.route.retrying -= 1
-            if exchange.first_attempt_outcome in outcome.ERRORS:
-                count.errors += 1
-            elif outcome_index == outcome.CANCELLED:
-                count.cancelled += 1
+        lane.arm_count.requests += 1
+        if outcome_index or exchange.attempts > 1 or lane.is_watched:
+            self._count_unusual(exchange, event, now_ns)
         if self.spool is not None:
             self._record(exchange, lane, second, self.spool)
         if self.observing is not None:
@@ -181,6 +177,25 @@ class Flow(Attempts):
             exchange.set_bodies(lane.route.bodies_bytes)
         if not spool.offer(exchange):
             lane.cell.drop(second, spool.last_drop_reason)
+
+    @staticmethod
+    def _count_unusual(exchange: Exchange, event: int, now_ns: int) -> None:
+        """Errors, retries that are over, and what tells an endpoint that is failing."""
+        lane = exchange.lane
+        if exchange.attempts > 1:
+            lane.route.retrying -= 1
+        if exchange.first_attempt_outcome in outcome.ERRORS:
+            lane.arm_count.errors += 1
+        elif exchange.outcome == outcome.CANCELLED:
+            lane.arm_count.cancelled += 1
+        upstream = exchange.upstream
+        if lane.is_watched and event == _DONE and upstream is not None:
+            endpoint = upstream.endpoint
+            history = endpoint.history
+            if exchange.status >= 500:
+                note_failure(endpoint, lane.endpoints, now_ns)
+            elif history is not None:
+                history.succeeded(now_ns)
 
     def truncated(self, exchange: Exchange) -> None:
         """The upstream failed after bytes went out: never passed off as complete."""
@@ -216,7 +231,7 @@ class Flow(Attempts):
                 self.client_lost(exchange, exchange.status)
                 client.abort()
             else:
-                self.truncated(exchange)
+                self.failed(exchange, Failure.FIRST_BYTE, upstream.endpoint if upstream else None)
         elif exchange.complete or (upstream is not None and upstream.is_full):
             endpoint = upstream.endpoint if upstream is not None else None
             self._abandon(exchange)

@@ -57,6 +57,7 @@ class Lane:
         "failover",
         "headers",
         "is_stable",
+        "is_watched",
         "only_endpoint",
         "replaced",
         "route",
@@ -79,7 +80,10 @@ class Lane:
         self.endpoints = endpoints
         breaker = settings.circuit_breaker
         self.breaker = breaker if breaker != BreakerSettings() else None
-        self.only_endpoint = endpoints[0] if len(endpoints) == 1 and self.breaker is None else None
+        upstream = settings.upstream
+        self.is_watched = upstream.outlier_detection is not None
+        weighs = self.is_watched or upstream.health_check is not None or self.breaker is not None
+        self.only_endpoint = endpoints[0] if len(endpoints) == 1 and not weighs else None
         """Where nothing has to be weighed, idle connections are taken without looking further."""
         self.is_stable = served is Arm.STABLE
         self.failover: Lane | None = None

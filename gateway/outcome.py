@@ -30,6 +30,7 @@ class Failure(Enum):
 
     CONNECT = (Outcome.UPSTREAM_ERROR, 502, "connect", "no connection to the upstream")
     CONNECT_TIMEOUT = (Outcome.UPSTREAM_ERROR, 504, "connect", "no connection in time")
+    UNHEALTHY = (Outcome.UPSTREAM_ERROR, 503, "connect", "no endpoint of the arm is healthy")
     BUSY = (Outcome.UPSTREAM_ERROR, 503, "connect", "too many requests wait for the upstream")
     OVERLOADED = (
         Outcome.UPSTREAM_ERROR, 503, "connect", "the circuit breaker is open: too many requests",

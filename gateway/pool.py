@@ -6,6 +6,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
+from gateway.deadlines import NEVER
+from gateway.health import Health
+from gateway.outliers import History
 from gateway.upstream_settings import UpstreamSettings
 
 DOWN_AFTER_FAILURES: Final = 3
@@ -46,7 +49,11 @@ class Endpoint(Generic[C, W]):
     __slots__ = (
         "dialing",
         "down_until_ns",
+        "ejected_until_ns",
+        "ejections",
         "failures",
+        "health",
+        "history",
         "idle",
         "idle_ns",
         "max_connections",
@@ -54,6 +61,7 @@ class Endpoint(Generic[C, W]):
         "max_pending",
         "open",
         "reason",
+        "refused_until_ns",
         "retired",
         "settings",
         "url",
@@ -73,9 +81,22 @@ class Endpoint(Generic[C, W]):
         """Reserved, in use or idle."""
         self.dialing = 0
         self.failures = 0
+        self.refused_until_ns = 0
+        self.ejected_until_ns = 0
+        self.ejections = 0
+        """Since the start."""
         self.down_until_ns = 0
+        """The latest of these, or `NEVER` while health checks fail: passed over until then."""
         self.reason = ""
         self.retired = False
+        check, outliers = settings.health_check, settings.outlier_detection
+        self.health: Final = Health(check) if check is not None else None
+        self.history: Final = History(outliers) if outliers is not None else None
+
+    @property
+    def host(self) -> str:
+        """For a Host header: the address without its scheme."""
+        return self.url.partition("://")[2] or "localhost"
 
     @property
     def outstanding(self) -> int:
@@ -125,9 +146,10 @@ class Endpoint(Generic[C, W]):
         connection.pool_state = RESERVED
         self.dialing -= 1
         self.open += 1
-        self.failures = 0
-        self.down_until_ns = 0
-        self.reason = ""
+        if self.failures:
+            self.failures = self.refused_until_ns = 0
+            self.reason = ""
+            self._weigh()
         return True
 
     def dial_failed(self, reason: str, now_ns: int) -> None:
@@ -135,7 +157,38 @@ class Endpoint(Generic[C, W]):
         self.failures += 1
         self.reason = reason
         if self.failures >= DOWN_AFTER_FAILURES:
-            self.down_until_ns = now_ns + DOWN_NS
+            self.refused_until_ns = now_ns + DOWN_NS
+            self._weigh()
+
+    def eject(self, until_ns: int, reason: str) -> None:
+        """Pass it over until then, because of how its requests ended."""
+        self.ejected_until_ns = until_ns
+        self.ejections += 1
+        self.reason = reason
+        self._weigh()
+
+    def checked(self, problem: str) -> bool:
+        """Take in one active check; empty: it passed. Whether that changed the verdict."""
+        assert self.health is not None
+        changed = self.health.checked(problem)
+        if changed:
+            self._weigh()
+        return changed
+
+    def _weigh(self) -> None:
+        if self.health is not None and not self.health.healthy:
+            self.down_until_ns = NEVER
+        else:
+            self.down_until_ns = max(self.refused_until_ns, self.ejected_until_ns)
+
+    def problem(self, now_ns: int) -> str:
+        """Why it is passed over, or was refused last; empty where all is well."""
+        if self.health is not None and not self.health.healthy:
+            return f"health check: {self.health.problem}"
+        if self.ejected_until_ns > now_ns:
+            out_s = (self.ejected_until_ns - now_ns) / SECOND_NS
+            return f"ejected for {out_s:.1f} s more: {self.reason}"
+        return self.reason if self.failures else ""
 
     def put_back(self, connection: C, now_ns: int) -> bool:
         """Keep a connection for later; False where it should be closed instead."""

@@ -19,6 +19,7 @@ from gateway.downstream import Downstream
 from gateway.exchange import State
 from gateway.flow import Flow, Spool
 from gateway.framing import REQUEST_SPECIAL
+from gateway.health_checks import HealthChecks
 from gateway.lanes import SECOND_NS, RouteState
 from gateway.pool import Endpoint
 from gateway.routing import LivePlan
@@ -58,6 +59,7 @@ class Proxy:
         """Of every name that was ever served: what was counted of a removed route stays."""
         self._endpoints: dict[PoolKey, Upstreams] = {}
         self._servers: dict[socket.socket, asyncio.Server] = {}
+        self._checks = HealthChecks()
         randomness = Random(secrets.randbits(128))  # noqa: S311 - splits load, guards nothing
         self._flow = Flow(states, spool, self._dial, _later, _special(routes), randomness)
         self._flow.observing = observing
@@ -122,6 +124,8 @@ class Proxy:
         endpoint = self._endpoints.get(key)
         if endpoint is None:
             endpoint = self._endpoints[key] = Endpoint(url, settings)
+            if self._sweeping is not None:
+                self._checks.start(endpoint)
         return endpoint
 
     def _retire_unused(self) -> None:
@@ -135,6 +139,7 @@ class Proxy:
         for key in self._endpoints.keys() - used:
             endpoint = self._endpoints.pop(key)
             endpoint.retired = True
+            self._checks.stop(endpoint)
             _close_idle(endpoint)
 
     def _dial(self, endpoint: Upstreams, connect_s: float) -> None:
@@ -156,6 +161,8 @@ class Proxy:
                 self._servers[each] = await self._accept_from(each.dup())
         if self._sweeping is None:
             self._sweep()
+            for endpoint in self._endpoints.values():
+                self._checks.start(endpoint)
 
     async def _accept_from(self, listening: socket.socket) -> asyncio.Server:
         loop = asyncio.get_running_loop()
@@ -185,6 +192,7 @@ class Proxy:
                 cut = flow.in_flight
         for connection in flow.connections:
             connection.cut()
+        self._checks.stop_all()
         for endpoint in self._endpoints.values():
             endpoint.retired = True
             _close_idle(endpoint)
@@ -280,7 +288,7 @@ class Proxy:
         }
 
     def upstreams(self, route: str) -> dict[str, list[UpstreamHealth]]:
-        """By slot. An endpoint counts as healthy until it refuses connections."""
+        """By slot. Healthy until it refuses connections, is ejected, or its checks fail."""
         now_ns = monotonic_ns()
         state = self._routes[route]
         settings = state.settings.upstream
@@ -295,7 +303,10 @@ class Proxy:
             endpoint=endpoint.url,
             healthy=endpoint.down_until_ns <= now_ns and not endpoint.failures,
             open_connections=endpoint.open,
-            reason=endpoint.reason,
+            reason=endpoint.problem(now_ns),
+            outstanding=endpoint.outstanding,
+            pending=len(endpoint.waiters),
+            ejections=endpoint.ejections,
         )
 
 

@@ -101,7 +101,7 @@ class Upstream(ResponseReader):
             remove(parts, replaced)
         head = [exchange.method, b" ", exchange.target, b" HTTP/1.1\r\n", *parts]
         if exchange.http10 and b"host" not in exchange.headers and b"host" not in replaced:
-            head.append(b"host: %b\r\n" % self.endpoint.url.partition("://")[2].encode())
+            head.append(b"host: %b\r\n" % self.endpoint.host.encode())
         if exchange.chunked:
             head.append(b"transfer-encoding: chunked\r\n")
         return head

@@ -41,7 +41,44 @@ class BreakerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheckSettings:
+    """A request to each endpoint from time to time, by each worker."""
+
+    path: str
+    interval_s: float = 5.0
+    """From the start of one check to the start of the next."""
+    timeout_s: float = 1.0
+    """Longest wait for the head of the answer, connecting included."""
+    healthy: int = 2
+    """Checks passed in a row until an endpoint that was out is back."""
+    unhealthy: int = 3
+    """Checks failed in a row until an endpoint is out."""
+    expect: tuple[tuple[int, int], ...] = ((200, 299),)
+    """Ranges of statuses that pass, both ends included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutlierSettings:
+    """When an endpoint that fails requests gets none for a while. Names as in Envoy."""
+
+    consecutive_failures: int = 5
+    """Failures in a row that eject; 0: that alone never does."""
+    failure_percentage: float | None = None
+    """Of the requests of one interval, that ejects; None: that alone never does."""
+    minimum_requests: int = 50
+    """In an interval, below which a percentage says nothing."""
+    interval_s: float = 10.0
+    base_ejection_s: float = 30.0
+    """Of the first ejection; doubled for each one that follows, until good intervals undo that."""
+    max_ejection_s: float = 300.0
+    max_ejection_percent: float = 50.0
+    """Of an arm's endpoints that may be out at a time; one always may."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamSettings:
     """Everything that makes two endpoints of the same address two pools."""
 
     pool: PoolSettings = field(default_factory=PoolSettings)
+    health_check: HealthCheckSettings | None = None
+    outlier_detection: OutlierSettings | None = None

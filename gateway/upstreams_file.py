@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
-from gateway.file_values import Duration, FileKeys
+from gateway.file_values import Duration, FileKeys, Percent
 from gateway.upstream_settings import (
     IDLE_TIMEOUT_S,
     MAX_CONNECTIONS,
     MAX_IDLE,
     MAX_PENDING,
     BreakerSettings,
+    HealthCheckSettings,
+    OutlierSettings,
     PoolSettings,
     UpstreamSettings,
 )
@@ -19,6 +23,11 @@ MOST_CONNECTIONS = 65_536
 """More ports than this one address has."""
 MOST_PENDING = 1_000_000
 """A request that waits holds a few KB."""
+
+
+_PATH = re.compile(r"/[!-~]*")
+"""A request's target; no space or control character may end it early."""
+_STATUSES = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
 
 
 class PoolFile(FileKeys):
@@ -34,8 +43,30 @@ class BreakerFile(FileKeys):
     retries: int | None = None
 
 
+class HealthCheckFile(FileKeys):
+    path: str
+    interval: Duration = msgspec.field(default_factory=lambda: Duration("5s"))
+    timeout: Duration = msgspec.field(default_factory=lambda: Duration("1s"))
+    healthy: int = 2
+    unhealthy: int = 3
+    expect: list[int | str] = msgspec.field(default_factory=lambda: ["200-299"])
+
+
+class OutlierFile(FileKeys):
+    consecutive_failures: int = 5
+    failure_percentage: Percent | None = None
+    minimum_requests: int = 50
+    interval: Duration = msgspec.field(default_factory=lambda: Duration("10s"))
+    base_ejection_time: Duration = msgspec.field(default_factory=lambda: Duration("30s"))
+    max_ejection_time: Duration = msgspec.field(default_factory=lambda: Duration("5m"))
+    max_ejection_percent: Percent = msgspec.field(default_factory=lambda: Percent(50))
+
+
 class UpstreamKeys(FileKeys):
     """Part of a route."""
+
+    health_check: HealthCheckFile | None = None
+    outlier_detection: OutlierFile | None = None
 
     pool: PoolFile = msgspec.field(default_factory=PoolFile)
     circuit_breaker: BreakerFile = msgspec.field(default_factory=BreakerFile)
@@ -43,7 +74,14 @@ class UpstreamKeys(FileKeys):
 
 def upstream_settings(file: UpstreamKeys, path: str) -> UpstreamSettings:
     """Raises ValueError starting with the key's path."""
-    return UpstreamSettings(pool=_pool(file.pool, f"{path}.pool"))
+    check, outliers = file.health_check, file.outlier_detection
+    return UpstreamSettings(
+        pool=_pool(file.pool, f"{path}.pool"),
+        health_check=_health_check(check, f"{path}.health_check") if check is not None else None,
+        outlier_detection=(
+            _outliers(outliers, f"{path}.outlier_detection") if outliers is not None else None
+        ),
+    )
 
 
 def breaker_settings(file: BreakerFile, path: str) -> BreakerSettings:
@@ -64,6 +102,54 @@ def _pool(file: PoolFile, path: str) -> PoolSettings:
         pending=file.pending,
         idle=file.idle,
         idle_timeout_s=file.idle_timeout.seconds,
+    )
+
+
+def _health_check(file: HealthCheckFile, path: str) -> HealthCheckSettings:
+    if not _PATH.fullmatch(file.path):
+        raise ValueError(f"{path}.path: expected a path such as /healthz, got {file.path!r}")
+    if file.timeout.seconds > file.interval.seconds:
+        raise ValueError(f"{path}.timeout: expected at most the interval")
+    _check(f"{path}.healthy", file.healthy, 1, 100)
+    _check(f"{path}.unhealthy", file.unhealthy, 1, 100)
+    if not file.expect:
+        raise ValueError(f"{path}.expect: expected at least one status, got none")
+    return HealthCheckSettings(
+        path=file.path,
+        interval_s=file.interval.seconds,
+        timeout_s=file.timeout.seconds,
+        healthy=file.healthy,
+        unhealthy=file.unhealthy,
+        expect=tuple(_statuses(value, f"{path}.expect") for value in file.expect),
+    )
+
+
+def _statuses(value: int | str, path: str) -> tuple[int, int]:
+    found = _STATUSES.fullmatch(str(value))
+    if found is None or not 100 <= int(found[1]) <= int(found[2] or found[1]):
+        raise ValueError(f"{path}: expected statuses such as 200 or 200-299, got {value!r}")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def _outliers(file: OutlierFile, path: str) -> OutlierSettings:
+    _check(f"{path}.consecutive_failures", file.consecutive_failures, 0, 10_000)
+    _check(f"{path}.minimum_requests", file.minimum_requests, 1, 1_000_000)
+    percentage = file.failure_percentage.percent if file.failure_percentage is not None else None
+    if percentage == 0:
+        raise ValueError(f"{path}.failure_percentage: expected above 0, got 0")
+    if percentage is None and not file.consecutive_failures:
+        raise ValueError(f"{path}: expected consecutive_failures above 0 or a failure_percentage")
+    base_s, max_s = file.base_ejection_time.seconds, file.max_ejection_time.seconds
+    if base_s > max_s:
+        raise ValueError(f"{path}.base_ejection_time: expected at most max_ejection_time")
+    return OutlierSettings(
+        consecutive_failures=file.consecutive_failures,
+        failure_percentage=percentage,
+        minimum_requests=file.minimum_requests,
+        interval_s=file.interval.seconds,
+        base_ejection_s=base_s,
+        max_ejection_s=max_s,
+        max_ejection_percent=file.max_ejection_percent.percent,
     )
 
 

@@ -62,8 +62,16 @@ class ArmCounters(msgspec.Struct, frozen=True, kw_only=True):
 class UpstreamHealth(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str
     healthy: bool
+    """It accepts connections, its checks pass, and it is not ejected."""
     open_connections: int
     reason: str = ""
+    """Why it is not healthy."""
+    outstanding: int = 0
+    """Requests that it works on, or that wait for it."""
+    pending: int = 0
+    """Of these, the ones that wait for a connection."""
+    ejections: int = 0
+    """Since the gateway started: how often its failures took it out for a while."""
 
 
 class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):
