@@ -199,7 +199,7 @@ def line_of(noted: tuple[Any, ...]) -> Line:
         events,
     ) = noted
     stamp = _stamp(stamp_bytes)
-    parent = trace_context.parse(traceparent[:55])
+    parent = trace_context.parse(traceparent[: trace_context.HEADER_BYTES])
     return Line(
         time=_EPOCH + timedelta(microseconds=started_at_us),
         request_id=request_id.decode("utf-8", "replace"),

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 HEADER: Final = b"traceparent"
+HEADER_BYTES: Final = 55
+"""Of the version in use; a later one may go on after a `-`."""
 HEADERS: Final = frozenset({b"traceparent", b"tracestate"})
 
 _TRACEPARENT: Final = re.compile(
@@ -57,9 +59,8 @@ def parse_recorded(recorded: bytes) -> tuple[Parent, bytes] | None:
     `recorded` is a `Joined.recorded`; a plain `traceparent` that was only passed on is no span of
     ours, and gives None.
     """
-    header, found, caller = recorded[:55], recorded[55:56], recorded[56:]
-    span = parse(header)
-    return (span, caller) if span is not None and found == b"-" else None
+    span, rest = parse(recorded[:HEADER_BYTES]), recorded[HEADER_BYTES:]
+    return (span, rest[1:]) if span is not None and rest.startswith(b"-") else None
 
 
 def join(header: bytes, bits: Callable[[int], int], *, samples_new: bool) -> Joined:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 from prometheus_client import start_http_server
@@ -22,6 +23,14 @@ from gateway.recorder.connecting import ConnectingLog
 from gateway.recorder.rules_file import RulesFile
 from gateway.recorder.settings import RecorderSettings
 from mlops.feature_store.settings import ClickHouseSettings
+
+if TYPE_CHECKING:
+    from gateway.recorder.spans import Spans
+
+log = logging.getLogger(__name__)
+
+COLLECTORS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+"""OpenTelemetry's own variables; either one asks for spans."""
 
 
 def main() -> int:
@@ -39,7 +48,7 @@ def main() -> int:
         settings = _settings(arguments.config, environ)
         rules = RulesFile(arguments.config, environ)
         clickhouse = ClickHouseSettings.parse(environ)
-        return uvloop.run(_serve(settings, rules, clickhouse, arguments.metrics_port))
+        return uvloop.run(_serve(settings, rules, clickhouse, environ, arguments.metrics_port))
     except (ValueError, OSError, SpoolTaken) as exc:
         sys.stderr.write(f"recorder: {exc}\n")
         return 2
@@ -56,6 +65,7 @@ async def _serve(
     settings: RecorderSettings,
     rules: RulesFile,
     clickhouse: ClickHouseSettings,
+    environ: Mapping[str, str],
     metrics_port: int | None,
 ) -> int:
     sink = ConnectingLog(clickhouse)
@@ -67,6 +77,7 @@ async def _serve(
         rules=rules.rules,
     )
     rules.on_bad_file = recorder.metrics.bad_files.inc
+    spans = open_spans(environ, recorder)
     recorder.open()
     _on_signals(recorder.stop)
     what = f"reading {settings.spool_dir}"
@@ -80,7 +91,36 @@ async def _serve(
         await recorder.run()
     finally:
         await sink.close()
+        if spans is not None:
+            await asyncio.to_thread(spans.close)
     return 0
+
+
+def open_spans(environ: Mapping[str, str], recorder: Recorder) -> Spans | None:
+    """Where the environment names a collector: its spans. OpenTelemetry is imported only then."""
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or not any(
+        environ.get(name) for name in COLLECTORS
+    ):
+        return None
+    try:
+        from gateway.recorder.spans import Spans  # noqa: PLC0415
+    except ImportError as exc:
+        # Rows matter more: a variable that the platform sets everywhere must not stop them.
+        log.warning(
+            "no spans: %s names a collector, but the extra `otel` is missing: %s",
+            " or ".join(COLLECTORS),
+            exc,
+        )
+        return None
+    spans = Spans(environ, recorder.metrics)
+    recorder.tell(
+        lambda entries: spans.made(
+            (entry.row, entry.call)
+            for entry in entries
+            if entry.row is not None and entry.call is not None
+        )
+    )
+    return spans
 
 
 def _on_signals(stop: Callable[[], None]) -> None:

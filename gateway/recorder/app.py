@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from math import inf
 
 from gateway.features.rules import AS_THEY_COME, Rules
 from gateway.recorder.cursor import BadCursor
 from gateway.recorder.delivery import Delivery, Sink
+from gateway.recorder.entries import Entry
 from gateway.recorder.metrics import RecorderMetrics
 from gateway.recorder.settings import RecorderSettings
 from gateway.recorder.tailer import Surroundings, WorkerTailer
@@ -55,8 +56,9 @@ class Recorder:
         self._clock_s = clock_s
         self._stopping = asyncio.Event()
         self._changed = asyncio.Event()
+        self._delivery = Delivery(sink, self.metrics, self._stopping, jitter)
         self._surroundings = Surroundings(
-            delivery=Delivery(sink, self.metrics, self._stopping, jitter),
+            delivery=self._delivery,
             metrics=self.metrics,
             stopping=self._stopping,
             clock_s=clock_s,
@@ -67,6 +69,10 @@ class Recorder:
         self._not_before_s: dict[str, float] = {}
         """Workers that failed, and when to try again; bounded by the directories there are."""
         self._lock: int | None = None
+
+    def tell(self, of_stored: Callable[[Sequence[Entry]], None]) -> None:
+        """Call `of_stored` with entries whose rows were just stored; it must not wait or raise."""
+        self._delivery.on_stored = of_stored
 
     def open(self) -> None:
         """Take the spool.

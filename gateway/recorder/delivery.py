@@ -56,6 +56,8 @@ class Delivery:
         self._metrics = metrics
         self._stopping = stopping
         self._jitter = jitter
+        self.on_stored: Callable[[Sequence[Entry]], None] | None = None
+        """Told of entries whose rows the feature store has just taken; must not wait or raise."""
 
     async def deliver(self, entries: Sequence[Entry], token: str) -> None:
         """Store everything in `entries`: rows, then tallies, then dead letters.
@@ -73,6 +75,8 @@ class Delivery:
             try:
                 await self._patiently(lambda: self._sink.insert_rows(rows, token=token))
                 self._metrics.rows.inc(len(rows))
+                if self.on_stored is not None:
+                    self.on_stored(entries)
             except Refused as exc:
                 if len(rows) > 1:
                     raise TooManyRows(str(exc)) from exc

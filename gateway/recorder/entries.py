@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import traceback
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -13,6 +12,7 @@ import msgspec
 from gateway.features.model import Body, Features
 from gateway.features.rules import Rules
 from gateway.record import KINDS, OUTCOMES, WITHHELD, Stamp
+from gateway.recorder.calls import Call, call_of
 from gateway.spool.format import (
     BadRecord,
     Frame,
@@ -22,6 +22,7 @@ from gateway.spool.format import (
     tally_of,
 )
 from gateway.spool.reader import Position, SpooledRecord
+from gateway.trace_context import HEADER_BYTES, parse
 from mlops.contracts.record import Outcome, Row, problems
 from mlops.contracts.tally import Tally
 from mlops.feature_store.entries import MAX_EXCERPT_CHARS, DeadLetter
@@ -29,8 +30,6 @@ from mlops.feature_store.entries import MAX_EXCERPT_CHARS, DeadLetter
 log = logging.getLogger(__name__)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-_NO_TRACE = b"0" * 32
 _TRUNCATED = OUTCOMES.index(Outcome.TRUNCATED)
 ROW_BYTES = 1_024
 """What a row without features weighs, about."""
@@ -58,6 +57,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """Of its exchange; 0 of a tally, or where it cannot be read."""
     missing: int = 0
     """Records that the spool has lost just before this one."""
+    call: Call | None = None
+    """Of an exchange in a sampled trace."""
 
     @property
     def second(self) -> int:
@@ -95,6 +96,7 @@ def entry_of(worker: str, start: Position, record: SpooledRecord, rules: Rules) 
         key=(row.route, row.arm, row.generation),
         ended_at_us=exchange.ended_at_us,
         missing=missing,
+        call=call_of(exchange),
     )
 
 
@@ -192,9 +194,9 @@ def _assembled(record_id: str, record: SpooledExchange, stamp: Stamp, features: 
 
 
 def _trace_id(traceparent: bytes) -> str:
-    """The second part of `00-TRACE-PARENT-FLAGS`; empty where it is not one (W3C Trace Context)."""
-    found = _TRACEPARENT.match(traceparent)
-    return "" if found is None or found[1] == _NO_TRACE else found[1].decode("ascii")
+    """Of what the upstream got (W3C Trace Context); empty where there was no valid one."""
+    parent = parse(traceparent[:HEADER_BYTES])
+    return parent.trace_id.decode("ascii") if parent is not None else ""
 
 
 @lru_cache(maxsize=256)  # few plans and arms are in force at a time; each worker's are equal

@@ -24,6 +24,9 @@ class RecorderMetrics:
         self.retries = self._counter("retries", "Inserts repeated as the feature store was away")
         self.splits = self._counter("splits", "Refused batches that were split in two")
         self.cuts = self._counter("cuts", "Places where a spool held bytes that were no record")
+        self.spans = self._counter("spans", "Spans of stored rows handed to the exporter")
+        self.spans_exported = self._counter("spans_exported", "Spans that the collector took")
+        self.spans_failed = self._counter("spans_failed", "Spans that the collector did not take")
         self.missing = Counter(
             "recorder_missing_records",
             "Sequence numbers that a spool skipped, by index of the worker",
