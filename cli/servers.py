@@ -28,9 +28,12 @@ config_option = click.option(
 
 @click.command()
 @config_option
-def gateway(config: Path) -> None:
+@click.option(
+    "--upgrade", is_flag=True, help="Take over from the gateway that runs, without a lost request."
+)
+def gateway(config: Path, upgrade: bool) -> None:
     """Serve the routes of CONFIG."""
-    _become("gateway", ["--config", str(config)])
+    _become("gateway", ["--config", str(config), *(["--upgrade"] if upgrade else [])])
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`python -m gateway --config FILE`: one gateway, until SIGTERM."""
+"""`python -m gateway --config FILE`: one gateway, until SIGTERM or an upgrade."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ from pathlib import Path
 import uvloop
 
 from gateway.app import serve
+from gateway.handover import UpgradeFailed
 from gateway.worker_link import CannotStart
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m gateway", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="the gateway's file (YAML)")
+    parser.add_argument(
+        "--upgrade",
+        action="store_true",
+        help="take over from the gateway that runs on the same state directory",
+    )
     arguments = parser.parse_args()
     logging.basicConfig(
         stream=sys.stderr,
@@ -24,8 +30,8 @@ def main() -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     try:
-        uvloop.run(serve(arguments.config, os.environ))  # noqa: TID251 - the one place
-    except (ValueError, OSError, CannotStart) as exc:
+        uvloop.run(serve(arguments.config, os.environ, upgrade=arguments.upgrade))  # noqa: TID251 - the one place
+    except (ValueError, OSError, CannotStart, UpgradeFailed) as exc:
         sys.stderr.write(f"gateway: {exc}\n")
         return 2
     return 0

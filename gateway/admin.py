@@ -16,6 +16,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from gateway.control import Control, Unhealthy
+from gateway.crew import HandedOver
 from gateway.metrics import Metrics
 from gateway.openapi import openapi_document
 from gateway.plan_store import NotStored
@@ -204,6 +205,7 @@ _PROBLEM_OF: dict[type[Exception], tuple[int, str]] = {
     NothingToRestore: (409, "conflict"),
     Unhealthy: (409, "unhealthy"),
     NotTaken: (503, "not_taken"),
+    HandedOver: (503, "handed_over"),
     BadConfig: (422, "bad_config"),
     NotStored: (507, "not_stored"),
 }

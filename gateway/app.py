@@ -3,32 +3,67 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from gateway import config
+from gateway.handover import Predecessor
 from gateway.supervisor import Supervisor
 from mlops.service.aio import spawn
 
+log = logging.getLogger(__name__)
 
-async def serve(path: Path, environ: Mapping[str, str]) -> None:
-    """Run one gateway until SIGTERM or SIGINT.
+
+async def serve(path: Path, environ: Mapping[str, str], *, upgrade: bool = False) -> None:
+    """Run one gateway until SIGTERM or SIGINT, or until another one has taken over.
+
+    `upgrade`: take over from the one that runs on the same state directory.
 
     Raises:
-        ConfigError, BadPlanFile, StateTaken, CannotStart, OSError: it cannot start, and says why.
+        ConfigError, BadPlanFile, StateTaken, CannotStart, UpgradeFailed, OSError: it cannot start,
+            and says why.
     """
-    stop = asyncio.Event()
+    settings = config.load(path, environ)
+    predecessor = await Predecessor.find(settings.state_dir) if upgrade else None
+    over = asyncio.Event()
+    supervisor = Supervisor(settings, lambda: config.load(path, environ), over, predecessor)
+
+    def end() -> None:
+        over.set()
+        supervisor.hurry()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    settings = config.load(path, environ)
-    supervisor = Supervisor(settings, lambda: config.load(path, environ))
+        loop.add_signal_handler(number, end)
     loop.add_signal_handler(
         signal.SIGHUP, lambda: spawn(supervisor.reload_and_log(), name="reload")
     )
+    loop.add_signal_handler(signal.SIGUSR2, start_successor, path, environ)
     try:
         await supervisor.start()
-        await stop.wait()
+        await over.wait()
     finally:
         await supervisor.stop()
+
+
+def start_successor(path: Path, environ: Mapping[str, str]) -> None:
+    """SIGUSR2: start the program on disk, with the file as it is now, to take over from us."""
+    command = [sys.executable, *(f"-W{option}" for option in sys.warnoptions)]
+    command += ["-m", "gateway", "--config", str(path), "--upgrade"]
+    pid = os.posix_spawn(sys.executable, command, environ)
+    log.info("upgrade: process %d is to take over", pid)
+    process = os.pidfd_open(pid)
+
+    def has_ended() -> None:
+        asyncio.get_running_loop().remove_reader(process)
+        os.close(process)
+        _, status = os.waitpid(pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        log.error("the upgrade failed: process %d ended with code %d", pid, code)
+
+    # Once it has taken over, we end long before it does.
+    asyncio.get_running_loop().add_reader(process, has_ended)

@@ -37,9 +37,8 @@ Commits = Callable[[], Awaitable[None]]
 class DataPlane(Protocol):
     """Whoever serves clients with the plans: the workers."""
 
-    @property
-    def changing(self) -> asyncio.Lock:
-        """Held for every change, from check to commit."""
+    def changing(self) -> AbstractAsyncContextManager[None]:
+        """Around every change, from check to commit: nobody else makes one. Raises HandedOver."""
         ...
 
     def prepared(self, plans: Sequence[LivePlan]) -> AbstractAsyncContextManager[Commits]:
@@ -111,7 +110,7 @@ class Control:
             NotTaken: a worker cannot put it in force; nothing changed.
             NotStored: the disk did not take it; nothing changed.
         """
-        async with self._plane.changing:
+        async with self._plane.changing():
             await self._put_in_force(self.book.published(plan))
         return await self.status(plan.route)
 
@@ -121,7 +120,7 @@ class Control:
         Raises:
             StaleGeneration, NoLease, UnknownRoute, NotTaken, ValueError: nothing changed.
         """
-        async with self._plane.changing:
+        async with self._plane.changing():
             asked = (route, renewal.generation, renewal.lease_s, self._clock())
             async with self._plane.prepared([self.book.renewed(*asked)]) as commit:
                 self.book.renew_lease(*asked)
@@ -136,7 +135,7 @@ class Control:
         """
         if abs(weights.canary * 100 - weights.canary_share_bp) > 1e-6:
             raise ValueError(f"canary {weights.canary!r} has more than two decimals")
-        async with self._plane.changing:
+        async with self._plane.changing():
             plan = self.book.weighted(
                 route, weights.canary_share_bp, set_by=set_by, reason=weights.reason
             )
@@ -156,7 +155,7 @@ class Control:
         """
         if request.to not in ("", "previous"):
             raise ValueError(f"to: expected previous or nothing, got {request.to!r}")
-        async with self._plane.changing:
+        async with self._plane.changing():
             stored = self.book.rolled_back(
                 route,
                 to_previous=request.to == "previous",

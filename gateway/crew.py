@@ -63,8 +63,12 @@ def restart_delay_s(failures: int) -> float:
     return min(MAX_RESTART_DELAY_S, 0.25 * 2.0 ** (failures - 2)) if failures > 1 else 0.0
 
 
+class HandedOver(RuntimeError):
+    """Another process is the gateway now: changes are its business."""
+
+
 class Crew:
-    """The supervisor's workers. `changing` is held for every change, from check to commit."""
+    """The supervisor's workers. Every change is made within `changing`, from check to commit."""
 
     def __init__(
         self,
@@ -75,18 +79,21 @@ class Crew:
         socket_names: Sequence[object],
     ) -> None:
         """`socket_names` are those of the inherited listening sockets, as for `shares`."""
-        self.changing = asyncio.Lock()
         self.size = size
         self.members: dict[int, WorkerLink] = {}
         """Those that have every plan, by index."""
         self.restarts = [0] * size
         self.before: Counts = NOTHING
-        """What those who are no longer here have counted; an upgrade hands it on."""
+        """What those who are no longer here have counted."""
+        self.predecessor: Counts = NOTHING
+        """What was counted before an upgrade, and by those who still end."""
         self._settings = settings
         self._hire = hire
         self._current = current
         self._socket_names = socket_names
         self._keeping: dict[int, asyncio.Task[None]] = {}
+        self._changing = asyncio.Lock()
+        self._is_handed_over = False
         self._accepts = False
         self._ends = False
         self._kill: asyncio.TimerHandle | None = None
@@ -160,7 +167,7 @@ class Crew:
 
     async def _admit(self, link: WorkerLink) -> None:
         """Give a worker everything that is live, then its share of the sockets."""
-        async with self.changing:
+        async with self._changing:
             routes, plans = self._current()
             await link.done(_prepare(plans, tuple(routes)), ANSWER_S)
             await link.done(_commit, ANSWER_S)
@@ -223,18 +230,30 @@ class Crew:
     # ---- changes -------------------------------------------------------------------------------
 
     @asynccontextmanager
+    async def changing(self) -> AsyncIterator[None]:
+        """Nobody else makes a change meanwhile. Raises HandedOver."""
+        async with self._changing:
+            if self._is_handed_over:
+                raise HandedOver("an upgrade has just replaced this process; ask again")
+            yield
+
+    def hand_over(self) -> None:
+        """No change is made here any more. Within `changing`."""
+        self._is_handed_over = True
+
+    @asynccontextmanager
     async def prepared(
         self, plans: Sequence[LivePlan], routes: Sequence[RouteSettings] | None = None
     ) -> AsyncIterator[Commits]:
         """Every worker can put these in force; calling what is given does. Else it is forgotten.
 
         With `routes`: those are all routes from now on, and `plans` are of every one of them.
-        `changing` must be held.
+        Only within `changing`.
 
         Raises:
             NotTaken: a worker cannot; it is in force in none.
         """
-        assert self.changing.locked(), "changes are made one after another"
+        assert self._changing.locked(), "changes are made one after another"
         is_open = True
         everybody = list(self.members.values())
         change = _prepare(plans, None if routes is None else tuple(routes))
@@ -275,7 +294,8 @@ class Crew:
     async def count(self) -> Counts:
         """Of all workers together, those that have ended included."""
         await asyncio.gather(*(_count(link, COUNT_S) for link in self.members.values()))
-        return total([self.before, *(link.counts for link in self.members.values())])
+        links = self.members.values()
+        return total([self.predecessor, self.before, *(link.counts for link in links)])
 
     async def _watch(self) -> None:
         missed: dict[int, int] = {}

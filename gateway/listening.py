@@ -69,10 +69,16 @@ def _listen(address: Address, count: int) -> list[socket.socket]:
     return made
 
 
-def more(sockets: Sequence[socket.socket], count: int) -> list[socket.socket]:
-    """Further sockets at the address of `sockets`, all of one TCP address, up to `count`."""
-    host, port = sockets[0].getsockname()[:2]
-    return [_tcp(sockets[0].family, host, port) for _ in range(count - len(sockets))]
+def topped_up(sockets: Sequence[socket.socket], count: int) -> list[socket.socket]:
+    """TCP sockets that listen, with further ones until there are `count` at each address."""
+    found = list(sockets)
+    at_address: dict[object, list[socket.socket]] = {}
+    for each in sockets:
+        at_address.setdefault(each.getsockname(), []).append(each)
+    for same in at_address.values():
+        host, port = same[0].getsockname()[:2]
+        found += [_tcp(same[0].family, host, port) for _ in range(count - len(same))]
+    return found
 
 
 def _resolved(address: Address) -> list[tuple[int, str]]:

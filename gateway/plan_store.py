@@ -47,6 +47,8 @@ class StateLock:
     The lock belongs to the open file, so that an upgrade can hand it on without letting go.
     """
 
+    descriptor: int
+
     def __init__(self, directory: Path, descriptor: int | None = None) -> None:
         """Take the lock, or take it over as `descriptor`.
 
@@ -57,9 +59,12 @@ class StateLock:
         if descriptor is None:
             directory.mkdir(parents=True, exist_ok=True)
             descriptor = _locked(directory)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self.descriptor = descriptor
+
+    def claim(self) -> None:
+        """Write down whose it is, for the error that another one gets."""
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def close(self) -> None:
         os.close(self.descriptor)

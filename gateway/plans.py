@@ -44,6 +44,15 @@ class StoredPlan(msgspec.Struct, frozen=True, kw_only=True):
     origin: Origin = Origin.PUBLISHED
 
 
+class CarriedPlan(StoredPlan, frozen=True, kw_only=True):
+    """What an upgrade hands on: a plan with its lease, which goes on as if nothing had happened."""
+
+    lease_ends_at_s: float
+    """On the machine's monotonic clock."""
+    seeded_at_s: float
+    """When a managed route began to wait for its first plan."""
+
+
 class UnknownRoute(LookupError):
     """No route of that name is in the gateway's file."""
 
@@ -118,6 +127,30 @@ class PlanBook:
         waits = settings.managed
         entry = _Entry(live, Origin.FILE, settings.max_canary_share_bp, now_s if waits else -inf)
         self._entries[settings.name] = entry
+        return live
+
+    def carried(self) -> tuple[CarriedPlan, ...]:
+        """Everything that is live, for a successor in another process."""
+        return tuple(
+            CarriedPlan(
+                plan=entry.live.plan,
+                origin=entry.origin,
+                lease_ends_at_s=entry.live.lease_ends_at_s,
+                seeded_at_s=entry.seeded_at_s,
+            )
+            for entry in self._entries.values()
+        )
+
+    def carry_on(self, carried: CarriedPlan, max_share_bp: int) -> LivePlan:
+        """Take up a plan as a predecessor had it in force.
+
+        Raises:
+            ShareTooLarge: the file no longer allows the canary what it has.
+        """
+        plan = carried.plan
+        live = LivePlan(plan, carried.lease_ends_at_s)
+        self._entries[plan.route] = _Entry(live, carried.origin, max_share_bp, carried.seeded_at_s)
+        self._check_share(plan)
         return live
 
     def successor(self, routes: Iterable[RouteSettings]) -> PlanBook:

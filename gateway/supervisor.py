@@ -1,7 +1,7 @@
 """The supervisor: owns the ports, the plans and the admin API, and has workers serve clients.
 
-Built in order: state, plans, sockets, workers, admin port; ended in reverse. It never serves a
-client itself, and it never starts a recorder.
+Built in order: state, plans, sockets, workers, admin port; ended in reverse. Each is new, or taken
+over from a predecessor. It never serves a client itself, and it never starts a recorder.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
-from gateway import compiled, hiring, listening, reload
+from gateway import compiled, handover, hiring, listening, reload
 from gateway.admin import Admin, BadConfig, Readiness
 from gateway.channel import Drain
 from gateway.control import Control
-from gateway.crew import Crew
+from gateway.counts import ended
+from gateway.crew import Crew, HandedOver
+from gateway.handover import Handover, Predecessor, Successor, UpgradeFailed
 from gateway.metrics import Metrics
 from gateway.plan_store import NotStored, PlanStore, StateLock
 from gateway.plans import MANAGED_WAIT_S, PlanBook, StoredPlan
+from gateway.ports import Ports
 from gateway.routing import LivePlan
-from gateway.settings import Address, AdminSettings, GatewaySettings, RouteSettings
+from gateway.settings import AdminSettings, GatewaySettings, RouteSettings
 from gateway.worker_link import NotTaken
 from mlops.service.aio import spawn
 from mlops.service.tokens import Tokens
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 
 DRAIN: Final = Drain(timeout_s=25.0, idle_s=1.0)
 """For exchanges under way at the end; Kubernetes kills 30 s after SIGTERM by default."""
+UPGRADE_DRAIN: Final = Drain(timeout_s=600.0, idle_s=75.0)
+"""After an upgrade there is no hurry: streams end, and idle connections have their usual time."""
 ADMIN_SHUTDOWN_S: Final = 2.0
 """Longest wait for the admin port's open requests at the end."""
 LEASES_S: Final = 1.0
@@ -46,19 +50,31 @@ LEASES_S: Final = 1.0
 class Supervisor:
     """One gateway."""
 
-    def __init__(self, settings: GatewaySettings, read_file: reload.ReadFile) -> None:
-        """`read_file` loads the settings again for a reload.
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        read_file: reload.ReadFile,
+        over: asyncio.Event,
+        predecessor: Predecessor | None = None,
+    ) -> None:
+        """`read_file` loads the settings again for a reload; `over` is set when another has taken
+        over, and this process is to stop.
 
         Raises:
             StateTaken, OSError: the state directory cannot be used.
         """
         self._settings = settings
         self._read_file = read_file
-        self._lock = StateLock(settings.state_dir)
+        self._over = over
+        self._predecessor = predecessor
+        self._successor: Successor | None = None
+        self._lock = StateLock(settings.state_dir, predecessor.lock if predecessor else None)
         self._store = PlanStore(settings.state_dir)
         self._book = PlanBook()
-        self._sockets: dict[Address, list[socket.socket]] = {}
-        self._admin_sockets: list[socket.socket] = []
+        self._ports = Ports(settings)
+        self._is_gateway = False
+        """Serves, and is the only one that does."""
+        self._drains = False
         self._crew: Crew
         self._readiness: Readiness
         self._metrics: Metrics
@@ -69,38 +85,92 @@ class Supervisor:
         """Seed or restore every route, start the workers, open both ports, say so on stdout.
 
         Raises:
-            BadPlanFile, NotStored, CannotStart, OSError: it cannot, and says why.
+            BadPlanFile, NotStored, ShareTooLarge, CannotStart, UpgradeFailed, OSError: it cannot,
+                and says why.
         """
         for route in self._settings.routes:
             seeded = self._take_up(self._book, route)
             if seeded is not None:
                 self._store.save_now(seeded)
-        await self._bind()
+        await self._ports.open(self._predecessor.sockets if self._predecessor is not None else {})
         self._build()
         await self._crew.start()
+        if self._predecessor is not None:
+            self._crew.predecessor = self._predecessor.counts
+            self._crew.accept()
+            await self._predecessor.release()
+            self._tasks.append(spawn(self._count_predecessor(), name="predecessor"))
+        self._is_gateway = True
+        self._lock.claim()
         await self._serve_admin()
         self._crew.accept()
         self._tasks.append(spawn(self._notice_leases(), name="leases"))
+        self._tasks.append(spawn(self._await_successor(), name="upgrade"))
         self._alarm_when_unpublished()
         log.info("the request path is %s", "compiled" if compiled.active() else "plain Python")
-        self._say_ready()
+        sys.stdout.write(self._ports.ready_line())
+        sys.stdout.flush()
 
     async def stop(self) -> None:
         """Refuse readiness, let exchanges finish, then close the ports."""
         if self._runner is not None:
             self._readiness.draining = True
-            self._crew.drain(DRAIN)
+            if self._successor is not None:
+                await self._runner.cleanup()  # the port is the successor's
+            self._drains = True
+            self._crew.drain(DRAIN if self._successor is None else UPGRADE_DRAIN)
             await self._crew.wait()
         for task in self._tasks:
             task.cancel()
-        if self._runner is not None:
+        if self._successor is not None:
+            await self._successor.tell(await self._crew.count())
+        elif self._runner is not None:
             await self._runner.cleanup()
-        for address, sockets in self._sockets.items():
-            for each in sockets:
-                each.close()
-            if address.path is not None:
-                Path(address.path).unlink(missing_ok=True)
+        self._ports.close(remove_paths=self._is_gateway)
         self._lock.close()
+
+    def hurry(self) -> None:
+        """Asked to end while an upgrade lets it take its time: now there is the usual bound."""
+        if self._drains:
+            self._crew.drain(DRAIN)
+
+    # ---- upgrade -------------------------------------------------------------------------------
+
+    async def _await_successor(self) -> None:
+        """Hand over to whoever asks for it, and serve on where that fails."""
+        listening_at = handover.listen(self._settings.state_dir)
+        try:
+            while self._successor is None:
+                connection = await Successor.accept(listening_at)
+                try:
+                    await self._hand_over(connection)
+                except UpgradeFailed as exc:
+                    log.error("the upgrade failed, this process serves on: %s", exc)  # noqa: TRY400
+        finally:
+            listening_at.close()
+
+    async def _hand_over(self, connection: socket.socket) -> None:
+        async with self._crew.changing():
+            given = Handover(
+                plans=self._book.carried(),
+                sockets=self._ports.handed(),
+                counts=ended(await self._crew.count()),
+            )
+            descriptors = [self._lock.descriptor, *(each.fileno() for each in self._ports.all)]
+            successor = await Successor.give(connection, given, descriptors)
+            await successor.serves()
+            self._crew.hand_over()
+            await successor.take_over()
+        log.info("a new process is the gateway now; this one finishes what is under way")
+        self._successor = successor
+        self._is_gateway = False
+        self._over.set()
+
+    async def _count_predecessor(self) -> None:
+        assert self._predecessor is not None
+        counts = await self._predecessor.last_counts()
+        if counts is not None:
+            self._crew.predecessor = ended(counts)
 
     # ---- reload --------------------------------------------------------------------------------
 
@@ -112,11 +182,11 @@ class Supervisor:
         """
         try:
             fresh = await asyncio.to_thread(self._read_file)
-            async with self._crew.changing:
+            async with self._crew.changing():
                 said = reload.changes(self._settings, fresh)
                 await self._serve_routes(fresh.routes)
                 self._settings = fresh
-        except (ValueError, NotTaken, NotStored) as exc:
+        except (ValueError, NotTaken, NotStored, HandedOver) as exc:
             self._metrics.reloads_refused += 1
             raise BadConfig(str(exc)) from exc
         self._alarm_when_unpublished()
@@ -146,25 +216,22 @@ class Supervisor:
 
     def _take_up(self, book: PlanBook, route: RouteSettings) -> StoredPlan | None:
         """Put a route's plan into `book`: the stored one, or the file's weights, to be stored."""
-        stored = self._store.load(route.name)
-        if stored is None:
+        carried = self._predecessor.plans.get(route.name) if self._predecessor is not None else None
+        stored = self._store.load(route.name) if carried is None else carried
+        if carried is not None:
+            book.carry_on(carried, route.max_canary_share_bp)
+        elif stored is None:
             book.seed(route, time.monotonic())
         else:
             book.restore(stored, route.max_canary_share_bp)
+        if stored is not None:
             for difference in reload.overruled(route, stored.plan):
                 log.warning("%s", difference)
         log.info("route %s: %r", route.name, book.explain(route.name, time.monotonic()))
         return None if stored is not None or route.managed else book.stored(route.name)
 
-    async def _bind(self) -> None:
-        for address in self._settings.listen:
-            self._sockets[address] = await listening.listen(address, self._settings.workers)
-        admin = self._settings.admin
-        address = Address(host=admin.host, port=admin.port)
-        self._admin_sockets = await listening.listen(address, 1)
-
     def _build(self) -> None:
-        sockets = [each for address in self._sockets.values() for each in address]
+        sockets = self._ports.data_sockets
         self._crew = Crew(
             # Workers get their routes with the plans, and need no token of the admin port.
             replace(self._settings, routes=(), admin=AdminSettings()),
@@ -194,16 +261,8 @@ class Supervisor:
     async def _serve_admin(self) -> None:
         assert self._runner is not None
         await self._runner.setup()
-        for each in self._admin_sockets:
+        for each in self._ports.admin:
             await web.SockSite(self._runner, each).start()
-
-    def _say_ready(self) -> None:
-        data = [listening.bound(address, sockets) for address, sockets in self._sockets.items()]
-        admin = self._settings.admin
-        at = listening.bound(Address(host=admin.host, port=admin.port), self._admin_sockets)
-        urls = ",".join(map(listening.url, data))
-        sys.stdout.write(f"ready {urls} admin {listening.url(at)}\n")
-        sys.stdout.flush()
 
     # ---- what the log says ---------------------------------------------------------------------
 

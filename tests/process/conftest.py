@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -161,8 +160,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 async def gateway(tmp_path: Path, session: aiohttp.ClientSession) -> AsyncIterator[Gateway]:
     made = Gateway(tmp_path, session)
     yield made
-    if made.runs:
-        await made.end(signal.SIGKILL)
+    await made.end_whatever_runs()
 
 
 @pytest.fixture

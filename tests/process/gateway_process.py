@@ -8,12 +8,14 @@ import os
 import re
 import signal
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
+import pytest
 from aiohttp import web
 
 from mlops.contracts.api import RouteStatus
@@ -36,7 +38,7 @@ class Gateway:
         self.log = directory / "gateway.log"
         self.url = ""
         self.admin = ""
-        self._directory = directory
+        self._out = directory / f"out-{uuid.uuid4().hex}"
         self._session = session
         self._process: asyncio.subprocess.Process | None = None
 
@@ -51,19 +53,21 @@ class Gateway:
         }
         self.file.write_bytes(msgspec.json.encode(content))
 
-    async def start(self) -> None:
+    async def start(self, *options: str) -> None:
         """Start and wait for the line on stdout; fails with the log if it ends instead."""
-        with self.log.open("ab") as log:
+        command = ("-W", "ignore::SyntaxWarning", "-m", "gateway", "--config", str(self.file))
+        # A file, not a pipe: a worker or a successor that lives on would keep that open.
+        with self.log.open("ab") as log, self._out.open("wb") as out:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-W", "ignore::SyntaxWarning", "-m", "gateway", "--config", str(self.file)),
-                stdout=asyncio.subprocess.PIPE,
+                *(*command, *options),
+                stdout=out,
                 stderr=log,
                 env={**os.environ, "OPERATOR": OPERATOR},
             )
-        assert self._process.stdout is not None
         async with asyncio.timeout(START_S):
-            line = (await self._process.stdout.readline()).decode()
+            while not (line := self._out.read_text()).endswith("\n") and self.runs:
+                await asyncio.sleep(0.01)
         ready = READY.fullmatch(line)
         assert ready, f"{line!r}; its log: {self.log.read_text()}"
         self.url, self.admin = ready[1], ready[2]
@@ -83,6 +87,43 @@ class Gateway:
         assert self._process is not None
         async with asyncio.timeout(DEADLINE_S):
             return await self._process.wait()
+
+    async def end_whatever_runs(self) -> None:
+        """This process, and one that took over from it."""
+        if self.runs:
+            await self.end(signal.SIGKILL)
+        lock = self.state / "lock"
+        pid = int(lock.read_text() or 0) if lock.exists() else 0
+        command = Path(f"/proc/{pid}/cmdline")
+        if pid and command.exists() and str(self.file).encode() in command.read_bytes():
+            os.kill(pid, signal.SIGKILL)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def workers(self) -> list[int]:
+        """Processes that serve, by pid."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
+        return [int(pid) for pid in children.split()]
+
+    async def until_refused(self) -> None:
+        """Wait until nobody listens on the data port."""
+        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection(host, int(port))
+                except OSError:
+                    return
+                writer.close()
+                await asyncio.sleep(0.02)
+
+    async def until_log(self, text: str) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while text not in self.log.read_text(encoding="utf-8"):
+                await asyncio.sleep(0.02)
 
     @property
     def runs(self) -> bool:
@@ -123,6 +164,77 @@ class Gateway:
             while not holds(status := await self.status()):
                 await asyncio.sleep(0.02)
         return status
+
+
+class Hammer:
+    """Clients that ask again at once, each on its kept connection, until stopped.
+
+    They do what HTTP asks of them and no more: a connection is given up where the answer says so.
+    Anything but a whole answer of status 200 counts as failed.
+    """
+
+    def __init__(self, url: str, connections: int = 16) -> None:
+        self.answered: dict[str, int] = {}
+        """By what the body says."""
+        self.failed: list[str] = []
+        self._url = url
+        self._stopping = False
+        self._clients = connections
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Hammer:
+        self._tasks = [asyncio.create_task(self._client(i)) for i in range(self._clients)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stopping = True
+        await asyncio.gather(*self._tasks)
+
+    @property
+    def count(self) -> int:
+        return sum(self.answered.values())
+
+    async def until_answered(self, more: int) -> None:
+        """Wait for so many further answers."""
+        due = self.count + more
+        async with asyncio.timeout(DEADLINE_S):
+            while self.count < due:
+                await asyncio.sleep(0.005)
+
+    async def _client(self, number: int) -> None:
+        request = f"GET /query HTTP/1.1\r\nhost: x\r\nx-user-id: user-{number}\r\n\r\n".encode()
+        streams = None
+        while not self._stopping:
+            try:
+                async with asyncio.timeout(DEADLINE_S):
+                    streams = streams or await self._connect()
+                    keep = await self._ask(*streams, request)
+            except (OSError, asyncio.IncompleteReadError, ValueError) as exc:
+                self.failed.append(repr(exc))
+                keep = False
+            if not keep and streams is not None:
+                streams[1].close()
+                streams = None
+        if streams is not None:
+            streams[1].close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._url.startswith("unix:"):
+            return await asyncio.open_unix_connection(self._url.removeprefix("unix:"))
+        host, _, port = self._url.removeprefix("http://").rpartition(":")
+        return await asyncio.open_connection(host, int(port))
+
+    async def _ask(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+    ) -> bool:
+        writer.write(request)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        length = re.search(r"content-length: (\d+)", head)
+        if not head.startswith("http/1.1 200") or length is None:
+            raise ValueError(head)
+        body = (await reader.readexactly(int(length[1]))).decode()
+        self.answered[body] = self.answered.get(body, 0) + 1
+        return "connection: close" not in head
 
 
 class Servers:
@@ -171,3 +283,10 @@ def plan(servers: Servers, generation: int, *, lease_s: float | None = None) -> 
         canary_share_bp=5000,
         lease_s=lease_s,
     )
+
+
+async def failed_start(gateway: Gateway, *options: str) -> int:
+    """Start what cannot; its exit code."""
+    with pytest.raises(AssertionError):
+        await gateway.start(*options)
+    return await gateway.wait()

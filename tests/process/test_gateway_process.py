@@ -14,7 +14,15 @@ from gateway.spool.reader import WorkerReader
 from gateway.spool.segments import workers_of
 from mlops.contracts.plan import promoted
 from mlops.contracts.tally import Tally
-from tests.process.gateway_process import DEADLINE_S, OPERATOR, Gateway, Servers, plan, route
+from tests.process.gateway_process import (
+    DEADLINE_S,
+    OPERATOR,
+    Gateway,
+    Servers,
+    failed_start,
+    plan,
+    route,
+)
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(90)]
 
@@ -192,12 +200,6 @@ async def test_what_cannot_start_says_why_and_ends_with_2(
     said = gateway.log.read_text()
     assert "plan-rag.json: not a stored plan" in said
     assert "Traceback" not in said
-
-
-async def failed_start(gateway: Gateway) -> int:
-    with pytest.raises(AssertionError):
-        await gateway.start()
-    return await gateway.wait()
 
 
 async def test_no_secret_reaches_the_log(gateway: Gateway, servers: Servers) -> None:
