@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
-import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from gateway import config
 from gateway.handover import Predecessor
+from gateway.hiring import ChildProcess
 from gateway.supervisor import Supervisor
 from mlops.service.aio import spawn
 
@@ -27,10 +27,13 @@ async def serve(path: Path, environ: Mapping[str, str], *, upgrade: bool = False
         ConfigError, BadPlanFile, StateTaken, CannotStart, UpgradeFailed, OSError: it cannot start,
             and says why.
     """
-    settings = config.load(path, environ)
+    read_file = partial(config.load, path, environ)
+    settings = read_file()
     predecessor = await Predecessor.find(settings.state_dir) if upgrade else None
     over = asyncio.Event()
-    supervisor = Supervisor(settings, lambda: config.load(path, environ), over, predecessor)
+    supervisor = Supervisor(
+        settings, lambda: config.load(path, environ), environ, over, predecessor
+    )
 
     def end() -> None:
         over.set()
@@ -42,7 +45,9 @@ async def serve(path: Path, environ: Mapping[str, str], *, upgrade: bool = False
     loop.add_signal_handler(
         signal.SIGHUP, lambda: spawn(supervisor.reload_and_log(), name="reload")
     )
-    loop.add_signal_handler(signal.SIGUSR2, start_successor, path, environ)
+    loop.add_signal_handler(
+        signal.SIGUSR2, lambda: spawn(start_successor(path, environ), name="successor")
+    )
     try:
         await supervisor.start()
         await over.wait()
@@ -50,20 +55,9 @@ async def serve(path: Path, environ: Mapping[str, str], *, upgrade: bool = False
         await supervisor.stop()
 
 
-def start_successor(path: Path, environ: Mapping[str, str]) -> None:
+async def start_successor(path: Path, environ: Mapping[str, str]) -> None:
     """SIGUSR2: start the program on disk, with the file as it is now, to take over from us."""
-    command = [sys.executable, *(f"-W{option}" for option in sys.warnoptions)]
-    command += ["-m", "gateway", "--config", str(path), "--upgrade"]
-    pid = os.posix_spawn(sys.executable, command, environ)
-    log.info("upgrade: process %d is to take over", pid)
-    process = os.pidfd_open(pid)
-
-    def has_ended() -> None:
-        asyncio.get_running_loop().remove_reader(process)
-        os.close(process)
-        _, status = os.waitpid(pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        log.error("the upgrade failed: process %d ended with code %d", pid, code)
-
-    # Once it has taken over, we end long before it does.
-    asyncio.get_running_loop().add_reader(process, has_ended)
+    process = ChildProcess.start("gateway", ["--config", str(path), "--upgrade"], environ)
+    log.info("upgrade: process %d is to take over", process.pid)
+    code = await process.wait()  # once it has taken over, we end long before it does
+    log.error("the upgrade failed: process %d ended with code %d", process.pid, code)

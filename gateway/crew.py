@@ -158,11 +158,7 @@ class Crew:
         hired = await self._hire(index)
         link = WorkerLink(index, hired, asyncio.get_running_loop().time())
         start = Start(protocol=PROTOCOL, index=index, settings=self._settings)
-        try:
-            await link.start(start, START_S)
-        except BaseException:
-            link.kill()
-            raise
+        await link.start(start, START_S)
         return link
 
     async def _admit(self, link: WorkerLink) -> None:

@@ -1,61 +1,89 @@
-"""Starting a worker's process."""
+"""Starting processes of this program that inherit exactly what they are meant to."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gateway.channel import Channel
 
 
-class WorkerProcess:
-    """`python -m gateway.worker`, with its end of the channel and every listening socket."""
+class ChildProcess:
+    """A process that we started, watched by its descriptor rather than by its number."""
 
-    def __init__(self, process: asyncio.subprocess.Process, channel: Channel) -> None:
-        self.channel = channel
-        self._process = process
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._descriptor = os.pidfd_open(pid)
+        self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().add_reader(self._descriptor, self._has_ended)
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+    @classmethod
+    def start(
+        cls, module: str, arguments: Sequence[str], environ: Mapping[str, str]
+    ) -> ChildProcess:
+        """`python -m MODULE`, with our output and log. Inherits nothing else."""
+        return cls(_spawn(module, arguments, environ, {}))
 
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        with contextlib.suppress(OSError):  # it has ended
+            signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
 
     async def wait(self) -> int:
-        return await self._process.wait()
+        """Until it has ended; its exit code, negative for a signal."""
+        return await asyncio.shield(self._code)
+
+    def _has_ended(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._descriptor)
+        os.close(self._descriptor)
+        _, status = os.waitpid(self.pid, 0)
+        self._code.set_result(os.waitstatus_to_exitcode(status))
 
 
-async def hire(sockets: Sequence[socket.socket]) -> WorkerProcess:
-    """Start a worker from the files on disk. Of ours it inherits the log and these sockets.
+class WorkerProcess(ChildProcess):
+    """`python -m gateway.worker`, with its end of the channel and every listening socket."""
+
+    channel: Channel
+
+
+async def hire(sockets: Sequence[socket.socket], environ: Mapping[str, str]) -> WorkerProcess:
+    """Start a worker from the files on disk. It inherits the log and these sockets.
 
     Raises:
         OSError: the process cannot be started.
     """
     ours, theirs = socket.socketpair()
-    # A copy, because the same socket is inherited by several workers.
-    copies = [each.dup() for each in sockets]
-    try:
-        descriptors = [each.fileno() for each in (theirs, *copies)]
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, True)  # noqa: FBT003 - its signature
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *(f"-W{option}" for option in sys.warnoptions),
-            *("-m", "gateway.worker", *map(str, descriptors)),
-            stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=descriptors,
-        )
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        for each in (theirs, *copies):
-            each.close()
+    with theirs:
+        sources = [each.fileno() for each in (theirs, *sockets)]
+        first = max(sources) + 1  # none of the numbers over there is one that is still to be copied
+        inherited = {source: first + place for place, source in enumerate(sources)}
+        words = [str(number) for number in inherited.values()]
+        process = WorkerProcess(_spawn("gateway.worker", words, environ, inherited))
     ours.settimeout(0)
-    return WorkerProcess(process, await Channel.over(ours))
+    process.channel = await Channel.over(ours)
+    return process
+
+
+def _spawn(
+    module: str,
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    inherited: Mapping[int, int],
+) -> int:
+    """The pid. `inherited`: descriptors of ours, and their numbers over there.
+
+    Copied in the child itself: no descriptor is ever inheritable here, where another process that
+    is started at the same time would get it too, and a dead worker's channel would stay open.
+    """
+    copies = [(os.POSIX_SPAWN_DUP2, ours, theirs) for ours, theirs in inherited.items()]
+    options = [f"-W{option}" for option in sys.warnoptions]
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, *options, "-m", module, *arguments],
+        environ,
+        file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), *copies],
+    )

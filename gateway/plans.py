@@ -14,6 +14,7 @@ from math import inf
 import msgspec
 from msgspec.structs import replace
 
+from gateway.plan_sentence import where_and_why
 from gateway.routing import LivePlan
 from gateway.settings import RouteSettings
 from mlops.contracts.api import LeaseStatus
@@ -326,29 +327,7 @@ class PlanBook:
     def explain(self, route: str, now_s: float) -> str:
         """One sentence: where traffic goes and why."""
         live = self._entry(route).live
-        plan = live.plan
-        to_stable = f"everything to stable {plan.stable.version}"
-        if self.is_unpublished(route):
-            return f"{to_stable} of the file: the route is managed and no plan was published yet"
-        if live.is_lapsed(now_s):
-            return f"{to_stable}: {_why_lapsed(live, now_s)}"
-        parts = [
-            f"{share_bp / 100:g} % to {name} {slot.version}"
-            for name, share_bp, slot in (
-                ("canary", plan.canary_share_bp, plan.canary),
-                ("holdback", plan.holdback_share_bp, plan.previous),
-            )
-            if slot is not None and share_bp
-        ]
-        where = to_stable
-        if parts:
-            where = f"{', '.join(parts)}, the rest to stable {plan.stable.version}"
-        by = f", set by {plan.set_by}" if plan.set_by else ""
-        reason = f" ({plan.reason})" if plan.reason else ""
-        until = ""
-        if live.lease_ends_at_s < inf:
-            until = f"; the lease ends in {live.lease_ends_at_s - now_s:.1f} s unless renewed"
-        return f"{where}: generation {plan.generation}{by}{reason}{until}"
+        return where_and_why(live, now_s, is_unpublished=self.is_unpublished(route))
 
     def _entry(self, route: str) -> _Entry:
         try:
@@ -394,14 +373,3 @@ def _origin_of(plan: RoutePlan, entry: _Entry) -> Origin:
     ):
         return Origin.RESTORED
     return Origin.PUBLISHED
-
-
-def _why_lapsed(live: LivePlan, now_s: float) -> str:
-    generation = live.plan.generation
-    if live.lease_ends_at_s == -inf:
-        return (
-            f"generation {generation} was restored from disk and its lease has not been renewed "
-            "since the gateway started"
-        )
-    ago_s = now_s - live.lease_ends_at_s
-    return f"the lease of generation {generation} ended {ago_s:.1f} s ago and was not renewed"

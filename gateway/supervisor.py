@@ -11,7 +11,7 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -54,17 +54,19 @@ class Supervisor:
         self,
         settings: GatewaySettings,
         read_file: reload.ReadFile,
+        environ: Mapping[str, str],
         over: asyncio.Event,
         predecessor: Predecessor | None = None,
     ) -> None:
-        """`read_file` loads the settings again for a reload; `over` is set when another has taken
-        over, and this process is to stop.
+        """`read_file` loads the settings again for a reload; workers start with `environ`; `over`
+        is set when another gateway has taken over, and this process is to stop.
 
         Raises:
             StateTaken, OSError: the state directory cannot be used.
         """
         self._settings = settings
         self._read_file = read_file
+        self._environ = environ
         self._over = over
         self._predecessor = predecessor
         self._successor: Successor | None = None
@@ -236,7 +238,7 @@ class Supervisor:
             # Workers get their routes with the plans, and need no token of the admin port.
             replace(self._settings, routes=(), admin=AdminSettings()),
             self._settings.workers,
-            lambda _: hiring.hire(sockets),
+            lambda _: hiring.hire(sockets, self._environ),
             self._live,
             listening.names(sockets),
         )

@@ -79,17 +79,25 @@ class WorkerLink:
         Raises:
             CannotStart: it says why, or says nothing in time.
         """
+        try:
+            self.name = await self._made_ready(start, timeout_s)
+        except BaseException:
+            self._hired.kill()
+            self._hired.channel.close()
+            raise
+        spawn(self._hear(), name=f"worker {self.index}")
+
+    async def _made_ready(self, start: Start, timeout_s: float) -> str:
         self.send(start)
         try:
             async with asyncio.timeout(timeout_s):
                 answer = await self._hired.channel.receive(STARTED)
         except (TimeoutError, BadMessage) as exc:
-            self._hired.kill()
-            raise CannotStart(f"worker {self.index} did not start: {_why(exc, timeout_s)}") from exc
+            said = str(exc) or f"it said nothing within {timeout_s:g} s"
+            raise CannotStart(f"worker {self.index} did not start: {said}") from exc
         match answer:
             case Ready():
-                self.name = answer.name
-                spawn(self._hear(), name=f"worker {self.index}")
+                return answer.name
             case Failed():
                 raise CannotStart(answer.reason)
             case None:
@@ -180,7 +188,3 @@ class WorkerLink:
             waiting.set_exception(answer)
         else:
             waiting.set_result(answer)
-
-
-def _why(exc: Exception, timeout_s: float) -> str:
-    return f"it said nothing within {timeout_s:g} s" if isinstance(exc, TimeoutError) else str(exc)

@@ -117,8 +117,8 @@ class Stack:
             name, module, ["--model", str(model), "--port", str(self._port(name, port)), *faults]
         )
 
-    def start_gateway(self, routes: Sequence[Mapping[str, object]]) -> str:
-        """Serve `routes` (as in the gateway's file)."""
+    def start_gateway(self, routes: Sequence[Mapping[str, object]], workers: int = 1) -> str:
+        """Serve `routes` (as in the gateway's file) from so many processes."""
         config = {
             "listen": f"127.0.0.1:{self._port('gateway', self.ports.gateway)}",
             "admin": {
@@ -128,6 +128,7 @@ class Stack:
                     "viewer": {"env": "GATEWAY_VIEWER_TOKEN"},
                 },
             },
+            "workers": workers,
             "state": str(self.directory / "gateway"),
             "spool": {"dir": str(self.directory / "spool"), "limit": "1GiB"},
             "routes": list(routes),

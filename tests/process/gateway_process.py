@@ -39,7 +39,7 @@ class Gateway:
         self.url = ""
         self.admin = ""
         self._out = directory / f"out-{uuid.uuid4().hex}"
-        self._session = session
+        self.session = session
         self._process: asyncio.subprocess.Process | None = None
 
     def write_file(self, *routes: dict[str, Any], **more: Any) -> None:
@@ -136,7 +136,7 @@ class Gateway:
     async def ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
         data = b"" if body is None else msgspec.json.encode(body)
         headers = {"Authorization": f"Bearer {OPERATOR}"}
-        async with self._session.request(
+        async with self.session.request(
             method, f"{self.admin}{path}", data=data, headers=headers
         ) as answer:
             return answer.status, await answer.read()
@@ -152,7 +152,7 @@ class Gateway:
         return set(answers)
 
     async def _version(self, user: str) -> str:
-        async with self._session.get(f"{self.url}/query", headers={"x-user-id": user}) as answer:
+        async with self.session.get(f"{self.url}/query", headers={"x-user-id": user}) as answer:
             assert answer.status == 200
             version = await answer.text()
             assert answer.headers["x-served-by"].endswith(f";{version}")
@@ -178,6 +178,7 @@ class Hammer:
         """By what the body says."""
         self.failed: list[str] = []
         self._url = url
+        self._expected: str | None = None
         self._stopping = False
         self._clients = connections
         self._tasks: list[asyncio.Task[None]] = []
@@ -193,6 +194,11 @@ class Hammer:
     @property
     def count(self) -> int:
         return sum(self.answered.values())
+
+    def expect(self, body: str | None) -> None:
+        """Whatever is asked from now on, and answered before this is called again, fails unless it
+        is answered with this."""
+        self._expected = body
 
     async def until_answered(self, more: int) -> None:
         """Wait for so many further answers."""
@@ -227,12 +233,15 @@ class Hammer:
     async def _ask(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
     ) -> bool:
+        expected = self._expected
         writer.write(request)
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         length = re.search(r"content-length: (\d+)", head)
         if not head.startswith("http/1.1 200") or length is None:
             raise ValueError(head)
         body = (await reader.readexactly(int(length[1]))).decode()
+        if expected is not None and expected == self._expected != body:
+            raise ValueError(f"expected {expected}, got {body}")
         self.answered[body] = self.answered.get(body, 0) + 1
         return "connection: close" not in head
 

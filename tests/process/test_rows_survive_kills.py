@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cli.demo.report import LogCheck, check_log
+from gateway.spool.segments import workers_of
 from mlops.local.stack import Stack
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
@@ -53,6 +57,30 @@ async def test_a_killed_gateway_loses_nothing_that_was_answered(
         await traffic.until_answered(ROUND_REQUESTS)
     assert len(traffic.answered) >= 4 * ROUND_REQUESTS
     _assert_once(await check_log(stack.clickhouse, traffic.answered.keys()))
+
+
+async def test_killed_workers_lose_nothing_that_was_answered(
+    stack: Stack, upstreams: tuple[Any, Any], load: Any
+) -> None:
+    """One of two at a time; the other serves on, and both leave their rows to the recorder."""
+    await asyncio.to_thread(stack.start_clickhouse)
+    await asyncio.to_thread(stack.start_gateway, _routes(upstreams[0].url), 2)
+    await asyncio.to_thread(stack.start_recorder)
+    supervisor = stack.process("gateway").pid
+    spooled = set()
+    async with load(stack.addresses["gateway"]) as traffic:
+        for kill in range(4):
+            await traffic.until_answered(ROUND_REQUESTS)
+            spooled |= set(workers_of(stack.directory / "spool"))
+            os.kill(_workers(supervisor)[kill % 2], signal.SIGKILL)
+        await traffic.until_answered(ROUND_REQUESTS)
+    assert len(spooled) >= 4
+    _assert_once(await check_log(stack.clickhouse, traffic.answered.keys()))
+
+
+def _workers(supervisor: int) -> list[int]:
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text(encoding="ascii")
+    return [int(pid) for pid in children.split()]
 
 
 async def test_a_killed_recorder_inserts_nothing_twice(
