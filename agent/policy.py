@@ -6,6 +6,7 @@ The file's words are Argo's. Parsing refuses unknown keys and misspelt values, n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from math import inf
 
 from agent.freeze import Window
@@ -36,35 +37,68 @@ class SetMirror:
 Step = SetWeight | SetMirror | Pause
 
 
+class Direction(StrEnum):
+    """Which way a quantile must move to matter."""
+
+    UP = "up"
+    DOWN = "down"
+    BOTH = "both"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorsCheck:
+class RateCheck:
+    """A part of the requests that went wrong."""
+
     margin: float = 0.005
-    """Absolute rise of the error rate that matters."""
+    """Absolute rise of the rate that matters. 0: every rise that is proved does."""
+    tolerance: float = 1.2
+    """Odds ratio that no two pods are nearer than: within it nothing is a regression."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LatencyCheck:
+class QuantileCheck:
+    """Quantiles of something that has no upper bound."""
+
     quantiles: tuple[float, ...] = (0.5, 0.95, 0.99)
     margin: float = 0.10
-    """Relative rise that matters: 0.10 is ten percent slower."""
+    """Relative change that matters: 0.10 is ten percent more."""
+    direction: Direction = Direction.UP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreCheck:
     field: str = "relevance_score"
-    """Name of the late score. Judged only where it means the same in both versions."""
+    """`relevance_score` of the rows, or the name of a late score."""
     margin: float = 0.02
     """Absolute fall of the mean that matters."""
+    comparable: bool = True
+    """Does it mean the same in both versions? A similarity from another embedding space does not; a
+    click, a label or an evaluator's grade does. False: not judged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checks:
     """What is judged. None: not judged. Sample ratio and completeness always are."""
 
-    errors: ErrorsCheck | None = field(default_factory=ErrorsCheck)
-    latency: LatencyCheck | None = field(default_factory=LatencyCheck)
-    ttft: LatencyCheck | None = None
+    errors: RateCheck | None = field(default_factory=RateCheck)
+    """5xx, 429, timeouts, resets, truncated answers; of the first attempt."""
+    client_errors: RateCheck | None = None
+    """Other 4xx."""
+    refusals: RateCheck | None = None
+    """Answers in which the model declines, where that is known."""
+    empty_retrievals: RateCheck | None = None
+    """Answers that nothing was retrieved for, where that is known."""
+    latency: QuantileCheck | None = field(default_factory=QuantileCheck)
+    ttft: QuantileCheck | None = None
     """Time to the first byte of the answer."""
+    first_event: QuantileCheck | None = None
+    """Time to the first event of a stream."""
+    gaps: QuantileCheck | None = None
+    """Longest silence between two events of a stream."""
+    answer_length: QuantileCheck | None = None
+    """Characters of the answer."""
+    tokens: QuantileCheck | None = None
+    """Completion tokens."""
     score: ScoreCheck | None = None
 
 
@@ -107,11 +141,10 @@ class Policy:
 
     Rows are dated by when they ended, so at first the arm that grew shows its fastest answers only.
     """
-    sample_ratio_tolerance: float = 2.0
+    sample_ratio_tolerance: float = 1.05
     """Odds of the split seen over those asked, either way, before the evidence is INVALID.
 
-    Sticky users are few and unequal: 200 of them at 5 % are 10 give or take 3, for good. 1.0 is for
-    keys that are new with each request.
+    That sticky users are few and unequal is measured from the log and allowed for on top.
     """
     checks: Checks = field(default_factory=Checks)
     pairs: PairsCheck = field(default_factory=PairsCheck)

@@ -1,26 +1,88 @@
-"""The policy's `checks`: what is judged, as the file says it."""
+"""The `checks` of a policy file: what is judged, with which margins."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from typing import Any
 
-from agent.policy import Checks, ErrorsCheck, LatencyCheck, ScoreCheck
-from agent.policy_values import Parser, Place, chance, mapping, margin, text
+from agent.policy import Checks, Direction, QuantileCheck, RateCheck, ScoreCheck
+from agent.policy_values import (
+    Parser,
+    Place,
+    chance,
+    listed,
+    mapping,
+    margin,
+    margin_or_none,
+    odds_tolerance,
+    text,
+)
+
+LISTED = Checks(
+    errors=RateCheck(),
+    client_errors=RateCheck(margin=0.01),
+    refusals=RateCheck(margin=0.02),
+    empty_retrievals=RateCheck(margin=0.02),
+    latency=QuantileCheck(),
+    ttft=QuantileCheck(),
+    first_event=QuantileCheck(),
+    gaps=QuantileCheck(quantiles=(0.5, 0.95), margin=0.2),
+    answer_length=QuantileCheck(quantiles=(0.5,), margin=0.2, direction=Direction.BOTH),
+    tokens=QuantileCheck(quantiles=(0.5, 0.95), margin=0.2),
+    score=ScoreCheck(),
+)
+"""What each check means where the file names it and says no more."""
+
+NAMES = tuple(one.name for one in fields(Checks))
 
 
-def checks_document(checks: Checks) -> dict[str, Any]:
-    """The checks as `parse_checks` reads them."""
+def parse_checks(value: object, place: Place) -> Checks:
+    """What the file lists is judged, and nothing else."""
+    given = mapping(value, place, {name: _check(name) for name in NAMES})
+    if not given:
+        raise place.error(f"at least one of {listed(NAMES)}", value)
+    return Checks(**({"errors": None, "latency": None} | given))
+
+
+def checks_document(found: Checks) -> dict[str, Any]:
+    """The same as it is written."""
     document: dict[str, Any] = {}
-    if checks.errors is not None:
-        document["errors"] = {"margin": checks.errors.margin}
-    for name, check in (("latency", checks.latency), ("ttft", checks.ttft)):
-        if check is not None:
-            document[name] = {"quantiles": list(check.quantiles), "margin": check.margin}
-    if checks.score is not None:
-        score = checks.score
-        document["score"] = {"field": score.field, "margin": score.margin}
+    for name in NAMES:
+        match getattr(found, name):
+            case RateCheck() as rate:
+                document[name] = {"margin": rate.margin, "tolerance": rate.tolerance}
+            case QuantileCheck() as one:
+                document[name] = {
+                    "quantiles": list(one.quantiles),
+                    "margin": one.margin,
+                    "direction": one.direction.value,
+                }
+            case ScoreCheck() as score:
+                document[name] = {
+                    "field": score.field,
+                    "margin": score.margin,
+                    "comparable": score.comparable,
+                }
+            case _:  # not listed
+                pass
     return document
+
+
+def _check(name: str) -> Parser:
+    default = getattr(LISTED, name)
+    keys: Mapping[str, Parser]
+    if isinstance(default, RateCheck):
+        keys = {"margin": margin_or_none, "tolerance": odds_tolerance}
+    elif isinstance(default, QuantileCheck):
+        keys = {"quantiles": _quantiles, "margin": margin, "direction": _direction}
+    else:
+        keys = {"field": text, "margin": margin, "comparable": _truth}
+
+    def parse(value: object, place: Place) -> object:
+        return replace(default, **mapping({} if value is None else value, place, keys))
+
+    return parse
 
 
 def _quantiles(value: object, place: Place) -> tuple[float, ...]:
@@ -32,26 +94,14 @@ def _quantiles(value: object, place: Place) -> tuple[float, ...]:
     return found
 
 
-def _check(kind: Callable[..., Any], known: Mapping[str, Parser]) -> Parser:
-    def parse(value: object, place: Place) -> object:
-        return kind(**mapping({} if value is None else value, place, known))
+def _direction(value: object, place: Place) -> Direction:
+    try:
+        return Direction(str(value))
+    except ValueError:
+        raise place.error(f"one of {listed(Direction)}", value) from None
 
-    return parse
 
-
-def parse_checks(value: object, place: Place) -> Checks:
-    """What the file lists is judged, and nothing else."""
-    latency = {"quantiles": _quantiles, "margin": margin}
-    given = mapping(
-        value,
-        place,
-        {
-            "errors": _check(ErrorsCheck, {"margin": margin}),
-            "latency": _check(LatencyCheck, latency),
-            "ttft": _check(LatencyCheck, latency),
-            "score": _check(ScoreCheck, {"field": text, "margin": margin}),
-        },
-    )
-    if not given:
-        raise place.error("at least one of 'errors', 'latency', 'ttft', 'score'", value)
-    return Checks(**({"errors": None, "latency": None} | given))
+def _truth(value: object, place: Place) -> bool:
+    if not isinstance(value, bool):
+        raise place.error("true or false", value)
+    return value

@@ -1,8 +1,4 @@
-"""Read a policy from YAML or from the API's JSON, and refuse what it does not say clearly.
-
-Every error names the source, the key's path, what was expected and what came; an unknown key also
-names the nearest known one.
-"""
+"""Read a policy from YAML or from the API's JSON, and refuse what it does not say clearly."""
 
 from __future__ import annotations
 
@@ -29,7 +25,7 @@ from agent.policy_values import (
     chance,
     duration_s,
     mapping,
-    number,
+    odds_tolerance,
     percent_bp,
     text,
 )
@@ -154,14 +150,6 @@ def _block(value: object, place: Place) -> int:
     return int(seconds)
 
 
-def _tolerance(value: object, place: Place) -> float:
-    expected = "a ratio of odds from 1 to 10"
-    ratio = number(value, place, expected)
-    if not 1 <= ratio <= 10:
-        raise place.error(expected, value)
-    return ratio
-
-
 def _set_weight(value: object, place: Place) -> SetWeight:
     expected = (
         f"a percentage of at most {MAX_CANARY_SHARE_BP / 100:g} (stable keeps the rest as "
@@ -254,7 +242,7 @@ _KEYS: dict[str, Parser] = {
     "holdback": _holdback,
     "block": _block,
     "settle": _block,
-    "sampleRatioTolerance": _tolerance,
+    "sampleRatioTolerance": odds_tolerance,
     "checks": parse_checks,
     "pairs": parse_pairs,
     "maxWeight": _max_weight,

@@ -1,4 +1,4 @@
-"""The values a policy is made of, and how an error says where one stands.
+"""Values of a policy file: each parser refuses what it does not understand, naming where it stands.
 
 Every error names the source, the key's path, what was expected and what came; an unknown key also
 names the nearest known one.
@@ -7,7 +7,7 @@ names the nearest known one.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from math import isfinite
 from typing import Any
@@ -35,13 +35,14 @@ class Place:
 
     def error(self, expected: str, got: object) -> PolicyError:
         where = f"{self.source}: {self.path}" if self.path else self.source
-        return PolicyError(f"{where}: expected {expected}, got {shown(got)}")
+        return PolicyError(f"{where}: expected {expected}, got {_shown(got)}")
 
 
 Parser = Callable[[object, Place], Any]
 
 
 def mapping(value: object, place: Place, known: Mapping[str, Parser]) -> dict[str, Any]:
+    """Parse each key by its parser; an unknown one is an error."""
     if not isinstance(value, dict):
         raise place.error(f"a mapping with {listed(known)}", value)
     parsed = {}
@@ -56,12 +57,14 @@ def mapping(value: object, place: Place, known: Mapping[str, Parser]) -> dict[st
 
 
 def text(value: object, place: Place) -> str:
+    """Not empty."""
     if not isinstance(value, str) or not value:
         raise place.error("a text that is not empty", value)
     return value
 
 
 def number(value: object, place: Place, expected: str) -> float:
+    """Finite, and no boolean."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         raise place.error(expected, value)
     return float(value)
@@ -75,38 +78,61 @@ def duration_s(value: object, place: Place) -> float:
         if seconds < 0:
             raise place.error(expected, value)
         return seconds
-    text = value.strip()
-    if not text or _DURATION.sub("", text):
+    written = value.strip()
+    if not written or _DURATION.sub("", written):
         raise place.error(expected, value)
-    return sum(float(number) * _UNITS_S[unit] for number, unit in _DURATION.findall(text))
+    return sum(float(count) * _UNITS_S[unit] for count, unit in _DURATION.findall(written))
 
 
 def chance(value: object, place: Place) -> float:
-    chance = number(value, place, "a chance between 0 and 1, such as 0.05")
-    if not 0 < chance < 1:
-        raise place.error("a chance between 0 and 1, such as 0.05", value)
-    return chance
+    """Strictly between 0 and 1."""
+    expected = "a chance between 0 and 1, such as 0.05"
+    given = number(value, place, expected)
+    if not 0 < given < 1:
+        raise place.error(expected, value)
+    return given
+
+
+def odds_tolerance(value: object, place: Place) -> float:
+    """1 is none."""
+    expected = "a ratio of odds from 1 to 10"
+    ratio = number(value, place, expected)
+    if not 1 <= ratio <= 10:
+        raise place.error(expected, value)
+    return ratio
 
 
 def margin(value: object, place: Place) -> float:
     """`10%` or `0.005`."""
-    expected = "a share above 0 and at most 100%, such as 10% or 0.005"
+    found = _share(value, place, "a share above 0 and at most 100%, such as 10% or 0.005")
+    if found == 0:
+        raise place.error("a share above 0 and at most 100%, such as 10% or 0.005", value)
+    return found
+
+
+def margin_or_none(value: object, place: Place) -> float:
+    """The same, or 0: no margin at all."""
+    return _share(value, place, "a share from 0 to 100%, such as 0.5% or 0.005")
+
+
+def _share(value: object, place: Place, expected: str) -> float:
     if isinstance(value, str) and value.strip().endswith("%"):
         try:
-            margin = float(value.strip()[:-1]) / 100
+            found = float(value.strip()[:-1]) / 100
         except ValueError:
             raise place.error(expected, value) from None
     else:
-        margin = number(value, place, expected)
-    if not 0 < margin <= 1:
+        found = number(value, place, expected)
+    if not 0 <= found <= 1:
         raise place.error(expected, value)
-    return margin
+    return found
 
 
 def percent_bp(value: object, place: Place, expected: str) -> int:
-    text = value.strip().removesuffix("%") if isinstance(value, str) else value
+    """`5%` or `5`, in basis points."""
+    bare = value.strip().removesuffix("%") if isinstance(value, str) else value
     try:
-        percent = float(text) if isinstance(text, str) else number(text, place, expected)
+        percent = float(bare) if isinstance(bare, str) else number(bare, place, expected)
     except ValueError:
         raise place.error(expected, value) from None
     share_bp = percent * 100
@@ -115,10 +141,11 @@ def percent_bp(value: object, place: Place, expected: str) -> int:
     return round(share_bp)
 
 
-def listed(known: Mapping[str, Parser]) -> str:
+def listed(known: Iterable[str]) -> str:
+    """For people."""
     return ", ".join(repr(key) for key in sorted(known))
 
 
-def shown(value: object) -> str:
+def _shown(value: object) -> str:
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= 120 else f"{text[:117]}..."

@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from agent.policy import Policy
-from mlops.contracts.evidence import AnsweredCounts, Evidence, ScoreCounts, SecondCounts
+from mlops.contracts.evidence import (
+    LONG_OPEN_S,
+    AnsweredCounts,
+    Evidence,
+    ScoreCounts,
+    SecondCounts,
+    latency_bin,
+)
 from mlops.contracts.plan import FULL_SHARE_BP, Arm
 
 MIN_BLOCK_REQUESTS = 20
@@ -43,17 +50,45 @@ class Roles(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class ScoreSums:
-    """Late scores of one name, in 0..1: how many, their sum and the sum of their squares."""
+    """Late scores of one name, in 0..1: how many, their sums, and where they lie."""
 
     count: int = 0
     total: float = 0.0
     total_squares: float = 0.0
+    bins: dict[int, int] = field(default_factory=dict)
+    """By `score_bin`."""
 
     def add(self, counts: ScoreCounts) -> None:
         """Merge one second."""
         self.count += counts.count
         self.total += counts.total
         self.total_squares += counts.total_squares
+        merge_bins(self.bins, counts.bins)
+
+
+COUNT_FIELDS = (
+    "rows",
+    "requests",
+    "errors",
+    "client_errors",
+    "cancelled",
+    "refusals",
+    "refusal_known",
+    "empty_retrievals",
+    "retrieval_known",
+)
+BIN_FIELDS = (
+    "latency_bins",
+    "first_byte_bins",
+    "cancelled_bins",
+    "first_event_bins",
+    "gap_bins",
+    "answer_chars_bins",
+    "completion_token_bins",
+    "score_bins",
+    "request_groups",
+    "error_groups",
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,11 +100,26 @@ class ArmBlock:
     errors: int = 0
     client_errors: int = 0
     cancelled: int = 0
+    refusals: int = 0
+    refusal_known: int = 0
+    empty_retrievals: int = 0
+    retrieval_known: int = 0
     answered: int = 0
     dropped: int = 0
+    hanging: int = 0
+    """Requests that became older than `LONG_OPEN_S`, each counted once."""
+    ended_long: int = 0
+    """Of those that ended, older than that: the others never hung."""
     latency_bins: dict[int, int] = field(default_factory=dict)
     first_byte_bins: dict[int, int] = field(default_factory=dict)
     cancelled_bins: dict[int, int] = field(default_factory=dict)
+    first_event_bins: dict[int, int] = field(default_factory=dict)
+    gap_bins: dict[int, int] = field(default_factory=dict)
+    answer_chars_bins: dict[int, int] = field(default_factory=dict)
+    completion_token_bins: dict[int, int] = field(default_factory=dict)
+    score_bins: dict[int, int] = field(default_factory=dict)
+    request_groups: dict[int, int] = field(default_factory=dict)
+    error_groups: dict[int, int] = field(default_factory=dict)
     scores: dict[str, ScoreSums] = field(default_factory=dict)
 
     @property
@@ -77,21 +127,24 @@ class ArmBlock:
         """Requests that ended, however they did."""
         return self.requests + self.cancelled
 
-    def add_second(self, counts: SecondCounts) -> None:
-        """Merge one second of rows."""
-        self.rows += counts.rows
-        self.requests += counts.requests
-        self.errors += counts.errors
-        self.client_errors += counts.client_errors
-        self.cancelled += counts.cancelled
-        merge_bins(self.latency_bins, counts.latency_bins)
-        merge_bins(self.first_byte_bins, counts.first_byte_bins)
-        merge_bins(self.cancelled_bins, counts.cancelled_bins)
+    def add_second(self, counts: SecondCounts, *, histograms: bool = True) -> None:
+        """Merge one second of rows; the guard needs no histograms."""
+        for name in COUNT_FIELDS:
+            setattr(self, name, getattr(self, name) + getattr(counts, name))
+        if not histograms:
+            return
+        for name in BIN_FIELDS:
+            merge_bins(getattr(self, name), getattr(counts, name))
 
     def add_answered(self, counts: AnsweredCounts) -> None:
         """Merge one second of the workers' own count."""
         self.answered += counts.answered
         self.dropped += counts.dropped
+
+    def add_hanging(self, passed: int, ended: int) -> None:
+        """Requests that passed `LONG_OPEN_S` in one second, and that ended after it."""
+        self.hanging += passed
+        self.ended_long += ended
 
     def add_score(self, counts: ScoreCounts) -> None:
         """Merge one second of late scores."""
@@ -127,6 +180,32 @@ class Block:
 
 Counts = SecondCounts | AnsweredCounts | ScoreCounts
 
+_LONG_BIN = latency_bin(LONG_OPEN_S * 1e6)
+
+
+class _Open:
+    """How many requests become older than a minute, of one arm and generation.
+
+    Each second tells how many such are open and how many ended: what is more than before, plus what
+    has left, came. Answers that never end are seen by nothing else until someone gives up.
+    """
+
+    def __init__(self) -> None:
+        self._open = 0
+
+    def passed(self, counts: Iterable[Counts]) -> tuple[int, int]:
+        """Of one second: requests that passed the age, and that ended beyond it."""
+        still_open = ended = 0
+        for one in counts:
+            if isinstance(one, AnsweredCounts):
+                still_open += one.long_open
+            elif isinstance(one, SecondCounts):
+                for bins in (one.latency_bins, one.cancelled_bins):
+                    ended += sum(count for index, count in bins.items() if index > _LONG_BIN)
+        passed = max(0, still_open - self._open + ended)
+        self._open = still_open
+        return passed, ended
+
 
 @dataclass(slots=True)
 class _Stratum:
@@ -134,6 +213,8 @@ class _Stratum:
 
     first_second: int
     block: Block | None = None
+    open: dict[str, _Open] = field(default_factory=dict)
+    """By arm."""
 
 
 class Cutter:
@@ -230,7 +311,8 @@ class Cutter:
                 ),
             )
             self._put(stratum.block, one)
-            self._put(look, one)
+            self._put(look, one, histograms=False)
+        self._put_hanging(counts)
         closed += (looks[generation] for generation in sorted(looks))
         closed += self._close(second)
         return closed
@@ -249,15 +331,29 @@ class Cutter:
         begun = second - self._strata[generation].first_second
         return generation == max(self._strata) and begun >= self._settle_s
 
-    def _put(self, block: Block, counts: Counts) -> None:
-        arm = block.candidate if counts.arm == self._roles.candidate else block.control
+    def _put(self, block: Block, counts: Counts, *, histograms: bool = True) -> None:
+        arm = self._arm(block, counts.arm)
         match counts:
             case SecondCounts():
-                arm.add_second(counts)
+                arm.add_second(counts, histograms=histograms)
             case AnsweredCounts():
                 arm.add_answered(counts)
             case ScoreCounts():
                 arm.add_score(counts)
+
+    def _put_hanging(self, counts: Iterable[Counts]) -> None:
+        """Into the open blocks: what passed the age in this second."""
+        by_arm: dict[tuple[int, str], list[Counts]] = {}
+        for one in counts:
+            by_arm.setdefault((one.generation, one.arm), []).append(one)
+        for (generation, arm), some in by_arm.items():
+            stratum = self._strata[generation]
+            if stratum.block is not None:
+                passed, ended = stratum.open.setdefault(arm, _Open()).passed(some)
+                self._arm(stratum.block, arm).add_hanging(passed, ended)
+
+    def _arm(self, block: Block, arm: str) -> ArmBlock:
+        return block.candidate if arm == self._roles.candidate else block.control
 
     def _close(self, second: int) -> Iterable[Block]:
         """End this second in every open block; hand out those that are complete."""

@@ -16,16 +16,16 @@ from time import process_time
 import numpy as np
 
 from agent.judge import Judge, Verdict
-from agent.policy import Checks, ErrorsCheck, Policy
+from agent.policy import Checks, Policy, RateCheck
 from agent.windows import ArmBlock, Block
 from bench.report import Measured, write
-from mlops.contracts.evidence import LATENCY_BIN_RATIO, LATENCY_FIRST_EDGE_US
+from mlops.contracts.evidence import BIN_RATIO, LATENCY_FIRST_EDGE_US
 
 ALPHA = 0.05
 BLOCK_S = 5
 HOUR = 720
 BOTH = Policy(grace_s=0)
-ERRORS = replace(BOTH, checks=Checks(errors=ErrorsCheck(), latency=None))
+ERRORS = replace(BOTH, checks=Checks(errors=RateCheck(), latency=None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ def arm(rng: np.random.Generator, mean: float, errors: float, median_us: float |
     bins: dict[int, int] = {}
     if median_us is not None:
         took = median_us * np.exp(0.6 * rng.standard_normal(count))
-        found = np.log(took / LATENCY_FIRST_EDGE_US) / np.log(LATENCY_BIN_RATIO)
+        found = np.log(took / LATENCY_FIRST_EDGE_US) / np.log(BIN_RATIO)
         values, counts = np.unique(found.astype(int), return_counts=True)
         bins = dict(zip(values.tolist(), counts.tolist(), strict=True))
     bad = int(rng.binomial(count, errors))

@@ -2,18 +2,23 @@
 
 An e-value has a mean of at most 1 under its null hypothesis; a product of them over blocks exceeds
 1/alpha with chance alpha at most, at any number of looks (Ville's inequality).
+
+Everything works on arrays whose first axes are independent cases (runs, quantiles, margins), so
+that one release and thousands of simulated ones go through the same lines.
 """
 
 from __future__ import annotations
 
-from math import exp, inf, log, sqrt
+from collections.abc import Sequence
+from math import exp, log, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 PLANNED_BLOCKS = 720
 """An hour of 5 s blocks; one expected change of bet in that time."""
@@ -23,77 +28,32 @@ FULL_SUPPORT = 2048
 """Up to this many terms the partition function is summed whole."""
 WINDOW_DEVIATIONS = 12
 """Beyond this many standard deviations from the mode lies less than double precision can see."""
-
-
-_LOG_FACTORIAL: Floats = gammaln(np.arange(1 << 16) + 1.0)
-"""Half a megabyte that covers every block up to 65,000 requests per arm."""
+_DIRECT_LIMIT = 650.0
+"""exp of more than 709 overflows: below this, sums need no logarithm per term."""
+_ROWS_AT_ONCE = 256
+"""Tables at a time: at most a few megabytes of terms."""
 
 
 class Table(NamedTuple):
-    """Requests and bad ones of both arms in one block."""
+    """Requests and bad ones of both arms in one block, as arrays (or numbers) of one shape."""
 
-    candidate: int
-    candidate_bad: int
-    control: int
-    control_bad: int
-
-    @property
-    def bad(self) -> int:
-        """Bad ones of both."""
-        return self.candidate_bad + self.control_bad
+    candidate: ArrayLike
+    candidate_bad: ArrayLike
+    control: ArrayLike
+    control_bad: ArrayLike
 
 
-def log_partition(table: Table, log_odds: Floats) -> Floats | None:
-    """log of sum_u C(candidate, u) C(control, bad-u) odds^u, for each odds ratio.
+class _Margins(NamedTuple):
+    """A table as flat arrays, with what its margins leave possible."""
 
-    The normaliser of Fisher's noncentral hypergeometric law. None where the margins leave a single
-    possible table, which therefore says nothing.
-    """
-    low = max(0, table.bad - table.control)
-    high = min(table.bad, table.candidate)
-    if high <= low:
-        return None
-    if high - low < FULL_SUPPORT:
-        support = np.arange(low, high + 1, dtype=np.float64)
-        terms = _log_weights(table, low, high)[:, None] + support[:, None] * log_odds[None, :]
-        return _log_sum(terms)
-    return np.array([_windowed(table, low, high, one) for one in log_odds])
+    candidate: Floats
+    control: Floats
+    bad: Floats
+    low: Floats
+    high: Floats
 
-
-def _log_weights(table: Table, low: int, high: int) -> Floats:
-    """log of the terms for u in low..high, without the odds."""
-    # Constants that cancel in every ratio keep the numbers small.
-    constant = gammaln(table.candidate + 1.0) + gammaln(table.control + 1.0)
-    rest = table.control - table.bad
-    weights = _log_factorials(low, high) + _log_factorials(rest + low, rest + high)
-    weights += _log_factorials(table.candidate - high, table.candidate - low)[::-1]
-    weights += _log_factorials(table.bad - high, table.bad - low)[::-1]
-    return np.asarray(constant - weights)
-
-
-def _log_factorials(first: int, last: int) -> Floats:
-    if last < len(_LOG_FACTORIAL):
-        return _LOG_FACTORIAL[first : last + 1]
-    return np.asarray(gammaln(np.arange(first, last + 1) + 1.0))
-
-
-def _log_sum(terms: Floats) -> Floats:
-    highest = terms.max(axis=0)
-    return np.asarray(highest + np.log(np.exp(terms - highest).sum(axis=0)))
-
-
-def _windowed(table: Table, low: int, high: int, log_odds: float) -> float:
-    """The same sum around its mode: the law is a sum of independent indicators, hence narrow."""
-    odds = exp(log_odds)
-    total = table.candidate + table.control
-    a = odds - 1
-    b = table.candidate + table.bad - total - (table.candidate + table.bad + 2) * odds
-    c = (table.candidate + 1) * (table.bad + 1) * odds
-    mode = -2 * c / (b - sqrt(b * b - 4 * a * c))
-    width = WINDOW_DEVIATIONS * sqrt(high - low) / 2 + 64
-    low, high = max(low, int(mode - width)), min(high, int(mode + width))
-    support = np.arange(low, high + 1, dtype=np.float64)
-    return float(_log_sum((_log_weights(table, low, high) + support * log_odds)[:, None])[0])
+    def take(self, which: NDArray[np.bool_] | Ints | slice) -> _Margins:
+        return _Margins(*(column[which] for column in self))
 
 
 def log_odds_ratios(table: Table, log_bets: Floats, log_null: float) -> Floats:
@@ -101,42 +61,118 @@ def log_odds_ratios(table: Table, log_bets: Floats, log_null: float) -> Floats:
 
     Each has mean 1 at the null odds ratio, whatever the base rate of the block is, and at most 1
     beyond it on the side away from the bet (monotone likelihood ratio). So bets above the null test
-    "odds ratio <= null" and bets below it test "odds ratio >= null".
+    "odds ratio <= null" and bets below it test "odds ratio >= null". Bets are the last axis.
     """
     return log_odds_ratios_many(table, ((log_bets, log_null),))[0]
 
 
-def log_odds_ratios_many(
-    table: Table, tests: tuple[tuple[Floats, float], ...]
-) -> tuple[Floats, ...]:
+def log_odds_ratios_many(table: Table, tests: Sequence[tuple[Floats, float]]) -> tuple[Floats, ...]:
     """The same for several nulls at the price of one."""
     joined = np.concatenate([np.append(bets, null) for bets, null in tests])
-    partition = log_partition(table, joined)
+    partition, above_lowest = log_partition(table, joined)
     results = []
     start = 0
     for bets, null in tests:
         end = start + len(bets)
-        if partition is None:
-            results.append(np.zeros(len(bets)))
-        else:
-            ratio = table.candidate_bad * (bets - null)
-            results.append(ratio - (partition[start:end] - partition[end]))
+        gain = above_lowest[..., None] * (bets - null)
+        results.append(gain - (partition[..., start:end] - partition[..., end : end + 1]))
         start = end + 1
     return tuple(results)
 
 
-def log_below_rate(count: int, bad: int, rates: Floats, null_rate: float) -> Floats:
+def log_partition(table: Table, log_odds: Floats) -> tuple[Floats, Floats]:
+    """Normaliser of Fisher's noncentral hypergeometric law, for each odds ratio.
+
+    log of sum_u w(u) odds^(u - low) over the possible tables, with w(low) = 1, and how far above
+    `low` the candidate's bad ones are. Margins that leave one possible table give 0 and 0.
+    """
+    columns = np.broadcast_arrays(*(np.asarray(one, np.float64) for one in table))
+    shape = columns[0].shape
+    candidate, candidate_bad, control, control_bad = (np.ravel(one) for one in columns)
+    bad = candidate_bad + control_bad
+    low, high = np.maximum(0.0, bad - control), np.minimum(bad, candidate)
+    margins = _Margins(candidate, control, bad, low, high)
+    partition = np.zeros((len(bad), len(log_odds)))
+    width = high - low
+    summed = (width > 0) & (width < FULL_SUPPORT)
+    if summed.any():
+        every = margins if summed.all() else margins.take(summed)
+        partition[summed] = _summed(every, log_odds)
+    for index in np.flatnonzero(width >= FULL_SUPPORT):
+        one = margins.take(slice(index, index + 1))
+        partition[index] = [_windowed(one, value) for value in log_odds]
+    return partition.reshape((*shape, len(log_odds))), (candidate_bad - low).reshape(shape)
+
+
+def _summed(margins: _Margins, log_odds: Floats) -> Floats:
+    width = margins.high - margins.low
+    count = len(width)
+    if count <= _ROWS_AT_ONCE:
+        return _sum_all(margins, int(width.max()), log_odds)
+    # Narrow ones together, so that none is padded to the width of a far wider one.
+    order = np.argsort(width)
+    result = np.empty((count, len(log_odds)))
+    for start in range(0, count, _ROWS_AT_ONCE):
+        part = order[start : start + _ROWS_AT_ONCE]
+        result[part] = _sum_all(margins.take(part), int(width[part[-1]]), log_odds)
+    return result
+
+
+def _sum_all(margins: _Margins, width: int, log_odds: Floats) -> Floats:
+    candidate, control, bad, low, high = (column[:, None] for column in margins)
+    at = low + np.arange(width)
+    # w(u+1) / w(u); nothing lies beyond `high`.
+    growth = (candidate - at) * (bad - at) / ((at + 1) * (control - bad + at + 1))
+    with np.errstate(divide="ignore"):
+        steps = np.log(np.where(at < high, growth, 0.0))
+    log_weights = np.zeros((len(steps), width + 1))
+    np.cumsum(steps, axis=1, out=log_weights[:, 1:])
+    top = log_weights.max(axis=1, keepdims=True)
+    bottom = np.where(np.isfinite(log_weights), log_weights, 0.0).min()
+    positions = np.arange(width + 1)
+    steepest = width * float(np.abs(log_odds).max())
+    if steepest < _DIRECT_LIMIT and float(top.max()) - bottom < _DIRECT_LIMIT:
+        weights = np.exp(log_weights - top)
+        return np.asarray(np.log(weights @ np.exp(positions[:, None] * log_odds)) + top)
+    return np.stack([_log_sum(log_weights + positions * one) for one in log_odds], axis=-1)
+
+
+def _log_sum(terms: Floats) -> Floats:
+    highest = terms.max(axis=-1, keepdims=True)
+    return np.asarray(highest[..., 0] + np.log(np.exp(terms - highest).sum(axis=-1)))
+
+
+def _windowed(margins: _Margins, log_odds: float) -> float:
+    """The same sum around its mode: the law is a sum of independent indicators, hence narrow."""
+    candidate, control, bad, low, high = (float(column[0]) for column in margins)
+    odds = exp(log_odds)
+    total = candidate + control
+    a = odds - 1
+    b = candidate + bad - total - (candidate + bad + 2) * odds
+    c = (candidate + 1) * (bad + 1) * odds
+    mode = -2 * c / (b - sqrt(b * b - 4 * a * c))
+    width = WINDOW_DEVIATIONS * sqrt(high - low) / 2 + 64
+    first, last = max(low, float(int(mode - width))), min(high, float(int(mode + width)))
+    at = np.append(np.arange(first, last + 1), low)
+    log_weights = -(gammaln(at + 1) + gammaln(candidate - at + 1) + gammaln(bad - at + 1))
+    log_weights -= gammaln(control - bad + at + 1)
+    terms = log_weights[:-1] - log_weights[-1] + (at[:-1] - low) * log_odds
+    return float(_log_sum(terms))
+
+
+def log_below_rate(count: ArrayLike, bad: ArrayLike, rates: Floats, null_rate: Floats) -> Floats:
     """log e-values against "the rate is at least `null_rate`" for bets on lower rates.
 
     Likelihood ratio of Binomial(count, rate) to Binomial(count, null_rate). It falls with `bad`,
     and a higher true rate makes `bad` stochastically larger, so the mean is 1 at `null_rate` and
-    less above it.
+    less above it. `rates` has the bets as its last axis, `null_rate` has length 1 there.
     """
-    misses = (count - bad) * (np.log1p(-rates) - np.log1p(-null_rate))
-    if not bad:
-        return np.asarray(misses)
-    with np.errstate(divide="ignore"):
-        return np.asarray(bad * (np.log(rates) - log(null_rate)) + misses)
+    bad = np.asarray(bad, np.float64)[..., None]
+    good = np.asarray(count, np.float64)[..., None] - bad
+    misses = good * (np.log1p(-rates) - np.log1p(-null_rate))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        hits = np.where(bad > 0, bad * (np.log(rates) - np.log(null_rate)), 0.0)
+    return np.asarray(misses + hits)
 
 
 class FixedShare:
@@ -146,29 +182,36 @@ class FixedShare:
     (Herbster and Warmuth 1998). The value is cut off at a ceiling, which only lowers it.
     """
 
-    def __init__(self, bets: int, *, log_ceiling: float = LOG_CEILING) -> None:
-        self._log_prior = -log(bets)
-        self._log_wealth: Floats = np.full(bets, self._log_prior)
-        self._log_ceiling = log_ceiling
-        self.log_value = 0.0
+    def __init__(self, shape: tuple[int, ...], bets: int) -> None:
+        self._bets = bets
+        self._parts: Floats = np.full((*shape, bets), 1 / bets)
+        """Of the wealth, by bet."""
+        self.log_value: Floats = np.zeros(shape)
 
-    def absorb(self, log_ratios: Floats) -> None:
-        """One more block."""
-        wealth = self._log_wealth + log_ratios
-        highest = float(wealth.max())
-        value = highest + log(float(np.exp(wealth - highest).sum()))
-        if value > self._log_ceiling:
-            wealth -= value - self._log_ceiling
-            value = self._log_ceiling
-        self.log_value = value
+    def absorb(self, log_ratios: Floats, ceiling: float | Floats = LOG_CEILING) -> None:
+        """One more block; bets are the last axis."""
+        highest = log_ratios.max(axis=-1, keepdims=True)
+        wealth = self._parts * np.exp(log_ratios - highest)
+        total = wealth.sum(axis=-1, keepdims=True)
+        self.log_value = np.minimum(ceiling, self.log_value + (highest + np.log(total))[..., 0])
         switch = 1 / PLANNED_BLOCKS
-        shared = log(switch) + value + self._log_prior
-        self._log_wealth = np.logaddexp(log(1 - switch) + wealth, shared)
+        self._parts = (1 - switch) / total * wealth + switch / self._bets
 
 
-def log_mean(*log_values: float) -> float:
-    """log of the mean of e-values given by their logs: an e-value where each is one."""
-    highest = max(log_values)
-    if highest == -inf:
-        return -inf
-    return highest + log(sum(exp(value - highest) for value in log_values) / len(log_values))
+def log_mean(log_values: Floats, weights: Floats | None = None, axis: int = -1) -> Floats:
+    """log of the (weighted) mean of e-values along an axis: an e-value where each is one."""
+    highest = np.maximum(log_values.max(axis=axis, keepdims=True), -700.0)
+    parts = np.exp(log_values - highest)
+    total = parts.mean(axis=axis) if weights is None else (parts * weights).sum(axis=axis)
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.squeeze(highest, axis) + np.log(total))
+
+
+def e_value(log_value: float) -> float:
+    """Out of the log domain; `FixedShare` has a ceiling, so this cannot overflow."""
+    return exp(log_value)
+
+
+def log_goal(chance: float) -> float:
+    """log(1/chance): where an e-process has proved its point."""
+    return -log(chance)

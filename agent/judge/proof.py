@@ -7,9 +7,12 @@ may still be hidden.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, inf, log
+from math import inf
 
 from agent.policy import Policy, SetWeight
+
+TAIL_QUANTILE = 0.95
+"""Quantiles beyond need several times the requests for the same margin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,21 +20,31 @@ class Proof:
     """What a step must rule out."""
 
     up_to_share_bp: float
-    error_odds_ratio: float
-    error_margin_factor: float
-    """Times the policy's margin of errors."""
+    odds_ratio: float
+    """Of rates: errors, refusals and their like."""
+    rate_margin_factor: float
+    """Times the policy's absolute margin of a rate."""
     margin_factor: float
-    """Times the policy's margins of latency and score."""
+    """Times the policy's margins of quantiles and scores."""
+    tail_margin_factor: float
+    """The same for quantiles beyond `TAIL_QUANTILE`."""
 
 
 PROOFS = (
-    Proof(500, 5.0, 4.0, 2.0),
-    Proof(1000, 3.0, 2.0, 2.0),
-    Proof(inf, 2.0, 1.0, 1.0),
+    Proof(500, 5.0, 4.0, 2.0, 4.0),
+    Proof(2500, 3.0, 2.0, 2.0, 4.0),
+    Proof(inf, 2.0, 1.0, 1.0, 1.0),
 )
 FINAL = len(PROOFS) - 1
-MARGIN_FACTORS = (2.0, 1.0)
-"""Every `margin_factor` that occurs, widest first."""
+MARGIN_FACTORS = (4.0, 2.0, 1.0)
+"""Every margin factor that occurs, widest first."""
+
+
+def margin_index(level: int, quantile: float = 0.5) -> int:
+    """Index in `MARGIN_FACTORS` of what this level proves at a quantile."""
+    proof = PROOFS[level]
+    factor = proof.tail_margin_factor if quantile > TAIL_QUANTILE else proof.margin_factor
+    return MARGIN_FACTORS.index(factor)
 
 
 def level_for(share_bp: int, policy: Policy) -> int:
@@ -62,13 +75,3 @@ class Pace:
         if grown <= 0 or seen <= 0:
             return None
         return round((log_goal - log_value) * seen / grown) or 1
-
-
-def e_value(log_value: float) -> float:
-    """Out of the log domain; `FixedShare` has a ceiling, so this cannot overflow."""
-    return exp(log_value)
-
-
-def log_goal(chance: float) -> float:
-    """log(1/chance): where an e-process has proved its point."""
-    return -log(chance)

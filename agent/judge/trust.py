@@ -6,8 +6,10 @@ from collections import deque
 from math import log
 
 import numpy as np
+from numpy.typing import NDArray
 
-from agent.judge.eprocess import FixedShare, log_mean
+from agent.judge.dispersion import clustering
+from agent.judge.eprocess import FixedShare, Floats, Ints, log_mean
 from agent.windows import ArmBlock, Block
 from mlops.contracts.plan import FULL_SHARE_BP
 
@@ -26,40 +28,65 @@ RECENT_BLOCKS = 36
 class SampleRatioTest:
     """Null: the odds of the candidate's part are those asked for, within a tolerance both ways.
 
-    The known share of each block makes it valid through any ramp. The tolerance is for sticky keys:
-    few users of unequal weight do not split as independent draws would.
+    The known share of each block makes it valid through any ramp. Where keys are sticky, users and
+    not requests are split: 200 of them at 5 % are 10 give or take 3, for good. How unequal groups
+    of keys are within each arm tells by how much requests outnumber independent draws; the evidence
+    is divided by that.
     """
 
-    def __init__(self, tolerance: float) -> None:
+    def __init__(self, tolerance: float, runs: int = 1) -> None:
         self._log_tolerance = log(tolerance)
-        self._over = FixedShare(len(_LOG_BETS), log_ceiling=_LOG_CEILING)
-        self._under = FixedShare(len(_LOG_BETS), log_ceiling=_LOG_CEILING)
+        self._over = FixedShare((runs,), len(_LOG_BETS))
+        self._under = FixedShare((runs,), len(_LOG_BETS))
+        self._groups: list[Floats] = []
+        self._clustering: Floats = np.ones(runs)
         self._recent: deque[tuple[int, int, float]] = deque(maxlen=RECENT_BLOCKS)
 
-    def absorb(self, candidate: int, control: int, share_bp: int) -> None:
-        """One block in which the candidate was to get this part."""
+    def absorb(self, ended: tuple[Ints, Ints], share_bp: Ints, compare: NDArray[np.bool_]) -> None:
+        """One block, what ended in the candidate and in the control, and the part asked for."""
+        candidate, control = ended
         total = candidate + control
-        if not total or not 0 < share_bp < FULL_SHARE_BP:
-            return
-        share = share_bp / FULL_SHARE_BP
-        self._over.absorb(self._ratios(candidate, total, share))
-        self._under.absorb(self._ratios(control, total, 1 - share))
-        self._recent.append((candidate, total, total * share))
+        usable = compare & (total > 0) & (share_bp > 0) & (share_bp < FULL_SHARE_BP)
+        share = np.where(usable, share_bp, FULL_SHARE_BP // 2) / FULL_SHARE_BP
+        ceiling = _LOG_CEILING * self._clustering
+        over = self._ratios(candidate * usable, total * usable, share)
+        under = self._ratios(control * usable, total * usable, 1 - share)
+        self._over.absorb(over, ceiling)
+        self._under.absorb(under, ceiling)
+        if usable[0]:
+            expected = float(total[0] * share[0])
+            self._recent.append((int(candidate[0]), int(total[0]), expected))
 
-    def _ratios(self, count: int, total: int, share: float) -> np.typing.NDArray[np.float64]:
+    def learn(self, *groups: Ints | None) -> None:
+        """Requests of each arm by group of keys, in one block."""
+        known = [one for one in groups if one is not None]
+        if not self._groups:
+            self._groups = [np.zeros(one.shape) for one in known]
+        self._groups = [sum_ + one for sum_, one in zip(self._groups, known, strict=True)]
+        if known:
+            self._clustering = np.maximum.reduce([clustering(one) for one in self._groups])
+
+    def _ratios(self, count: Ints, total: Ints, share: Floats) -> Floats:
         null = self._log_tolerance
         bets = null + _LOG_BETS
-        normal = np.log1p(np.expm1(bets) * share) - np.log1p(np.expm1(null) * share)
-        return np.asarray(count * _LOG_BETS - total * normal)
+        part = share[:, None]
+        normal = np.log1p(np.expm1(bets) * part) - np.log1p(np.expm1(null) * part)
+        return np.asarray(count[:, None] * _LOG_BETS - total[:, None] * normal)
 
     @property
-    def log_value(self) -> float:
-        """Evidence that the split is not the one asked for."""
-        return log_mean(self._over.log_value, self._under.log_value)
+    def log_value(self) -> Floats:
+        """Evidence that the split is not the one asked for, by run."""
+        both = np.stack([self._over.log_value, self._under.log_value])
+        return log_mean(both / self._clustering, axis=0)
+
+    @property
+    def is_violated(self) -> NDArray[np.bool_]:
+        """By run."""
+        return self.log_value >= -log(SAMPLE_RATIO_ALPHA)
 
     def complaint(self) -> str | None:
-        """What is wrong, with the numbers; None if nothing is."""
-        if self.log_value < -log(SAMPLE_RATIO_ALPHA):
+        """What is wrong in the first run, with the numbers; None if nothing is."""
+        if not self.is_violated[0] or not self._recent:
             return None
         candidate, total, expected = (sum(column) for column in zip(*self._recent, strict=True))
         return (

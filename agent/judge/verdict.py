@@ -27,10 +27,13 @@ class CheckResult:
     candidate_count: int
     control_count: int
     candidate_value: float | None
-    """Error rate, mean score, or the quantile in microseconds; None without data."""
+    """Rate, mean score, or the quantile in its own unit (microseconds, characters, tokens); None
+    without data."""
     control_value: float | None
     effect: float | None
-    """Candidate against control: a difference, for latency a relative one (0.1: 10 % slower)."""
+    """Candidate against control: a difference, for quantiles a relative one (0.1: 10 % more)."""
+    interval: tuple[float, float] | None = None
+    """Of the effect, at every look with chance 1 - alpha; None while nothing is excluded."""
     e_value: float
     """Evidence that it is worse: 1 means none."""
     noninferiority_e_value: float
@@ -39,6 +42,9 @@ class CheckResult:
     """Candidate requests until that is proved, at the pace so far; None: cannot be said yet."""
     quantile: float | None = None
     """Which quantile the values are of, where they are of one."""
+    candidate_bad: int | None = None
+    control_bad: int | None = None
+    """Of a rate: the counts behind the values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,4 +55,4 @@ class Judgement:
     reasons: tuple[str, ...]
     checks: Mapping[str, CheckResult]
     e_value: float = 1.0
-    """All checks and the guard combined; REGRESSED at 1/alpha."""
+    """All checks and the guards combined; REGRESSED at 1/alpha."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.policy import Checks, ErrorsCheck, LatencyCheck, Pause, Policy, ScoreCheck, SetWeight
+from agent.policy import Checks, Pause, Policy, QuantileCheck, RateCheck, ScoreCheck, SetWeight
 from agent.policy_file import PolicyError, load_policy, parse_policy, to_document
 
 WHOLE = """
@@ -52,9 +52,9 @@ def test_a_whole_policy_is_read(tmp_path: Path) -> None:
         dwell_s=90.0,
         holdback_share_bp=500,
         checks=Checks(
-            errors=ErrorsCheck(margin=0.005),
-            latency=LatencyCheck(quantiles=(0.5, 0.95, 0.99), margin=0.1),
-            ttft=LatencyCheck(quantiles=(0.95,), margin=0.1),
+            errors=RateCheck(margin=0.005),
+            latency=QuantileCheck(quantiles=(0.5, 0.95, 0.99), margin=0.1),
+            ttft=QuantileCheck(quantiles=(0.95,), margin=0.1),
             score=ScoreCheck(field="relevance_score", margin=0.02),
         ),
     )
@@ -158,8 +158,8 @@ policies = st.builds(
     sample_ratio_tolerance=st.floats(1, 10),
     checks=st.builds(
         Checks,
-        errors=st.one_of(st.none(), st.builds(ErrorsCheck, margin=st.floats(1e-6, 1))),
-        latency=st.just(LatencyCheck()),
+        errors=st.one_of(st.none(), st.builds(RateCheck, margin=st.floats(1e-6, 1))),
+        latency=st.just(QuantileCheck()),
         score=st.one_of(st.none(), st.just(ScoreCheck(field="ndcg", margin=0.1))),
     ),
 )

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from agent.judge import Judge, Judgement, Verdict
-from agent.policy import Checks, ErrorsCheck, Policy
+from agent.judge.counts import ArmCounts, BlockCounts
+from agent.judge.panel import Panel
+from agent.judge.proof import level_for
+from agent.policy import Checks, Policy, RateCheck
 from agent.windows import ArmBlock, Block
-from mlops.contracts.evidence import LATENCY_BIN_RATIO, LATENCY_FIRST_EDGE_US
+from mlops.contracts.evidence import BIN_RATIO, LATENCY_FIRST_EDGE_US
 
 BLOCK_S = 5
-ERRORS_ONLY = Policy(grace_s=0, checks=Checks(errors=ErrorsCheck(), latency=None))
+ERRORS_ONLY = Policy(grace_s=0, checks=Checks(errors=RateCheck(), latency=None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,7 @@ class Traffic:
         bins: dict[int, int] = {}
         if self.latencies:
             took_us = 80_000 * arm.slowdown * np.exp(0.6 * rng.standard_normal(count))
-            found = np.log(took_us / LATENCY_FIRST_EDGE_US) / np.log(LATENCY_BIN_RATIO)
+            found = np.log(took_us / LATENCY_FIRST_EDGE_US) / np.log(BIN_RATIO)
             values, counts = np.unique(found.astype(int), return_counts=True)
             bins = dict(zip(values.tolist(), counts.tolist(), strict=True))
         return ArmBlock(
@@ -134,3 +137,54 @@ def feed(judge: Judge, block: Block) -> None:
         )
     )
     judge.absorb(block)
+
+
+@dataclass(frozen=True)
+class Ever:
+    """What was ever said of each run."""
+
+    regressed: np.ndarray
+    healthy: np.ndarray
+    invalid: np.ndarray
+
+
+@pytest.fixture
+def fleet() -> Callable[..., Ever]:
+    """Many releases at once through the judge's own state: errors only, a look at every block."""
+
+    def run(
+        traffic: Traffic | Callable[[int], Traffic],
+        *,
+        runs: int,
+        blocks: int,
+        policy: Policy = ERRORS_ONLY,
+        alpha: float = 0.05,
+    ) -> Ever:
+        rng = np.random.default_rng(1)
+        panel = Panel(policy, runs)
+        ever = Ever(*(np.zeros(runs, bool) for _ in range(3)))
+        for index in range(blocks):
+            now = traffic if isinstance(traffic, Traffic) else traffic(index)
+            share = np.full(runs, now.share_bp)
+            block = BlockCounts(
+                candidate=counted(rng, now.candidate, now.rate * BLOCK_S * share / 10_000),
+                control=counted(rng, now.control, now.rate * BLOCK_S * (1 - share / 10_000)),
+                share_bp=share,
+                settled=np.ones(runs, bool),
+                start_second=index * BLOCK_S,
+            )
+            panel.look(block.candidate, block.control, block.start_second)
+            panel.absorb(block)
+            ever.invalid[:] |= panel.sample_ratio.is_violated
+            ever.regressed[:] |= panel.is_regressed(alpha)
+            proved = panel.is_proved(level_for(now.share_bp, policy))
+            ever.healthy[:] |= proved & ~panel.is_suspicious() & ~ever.regressed
+        return ever
+
+    return run
+
+
+def counted(rng: np.random.Generator, arm: Arm, mean: np.ndarray) -> ArmCounts:
+    requests = rng.poisson(mean)
+    errors = rng.binomial(requests, arm.error_rate)
+    return ArmCounts(ended=requests, counts={"requests": requests, "errors": errors})
