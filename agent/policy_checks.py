@@ -98,7 +98,7 @@ def _direction(value: object, place: Place) -> Direction:
     try:
         return Direction(str(value))
     except ValueError:
-        raise place.error(f"one of {listed(Direction)}", value) from None
+        raise place.error(f"one of {listed(one.value for one in Direction)}", value) from None
 
 
 def _truth(value: object, place: Place) -> bool:

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.policy import Checks, Pause, Policy, QuantileCheck, RateCheck, ScoreCheck, SetWeight
+from agent.policy import (
+    Checks,
+    Direction,
+    Pause,
+    Policy,
+    QuantileCheck,
+    RateCheck,
+    ScoreCheck,
+    SetWeight,
+)
 from agent.policy_file import PolicyError, load_policy, parse_policy, to_document
 
 WHOLE = """
@@ -168,3 +177,39 @@ policies = st.builds(
 @given(policies)
 def test_what_is_remembered_reads_back_as_the_same_policy(policy: Policy) -> None:
     assert parse_policy(to_document(policy)) == policy
+
+
+def test_every_check_has_its_defaults_and_its_own_words() -> None:
+    document = {
+        "checks": {
+            "errors": {"margin": 0, "tolerance": 1},
+            "client_errors": None,
+            "gaps": {"margin": "30%"},
+            "answer_length": {"direction": "down"},
+            "score": {"field": "grade", "comparable": False},
+        }
+    }
+    checks = parse_policy(document).checks
+    assert checks.errors == RateCheck(margin=0, tolerance=1)
+    assert checks.client_errors == RateCheck(margin=0.01)
+    assert checks.gaps == QuantileCheck(quantiles=(0.5, 0.95), margin=0.3)
+    assert checks.answer_length is not None
+    assert checks.answer_length.direction is Direction.DOWN
+    assert checks.score == ScoreCheck(field="grade", comparable=False)
+    assert checks.latency is None
+    assert parse_policy(to_document(Policy(checks=checks))).checks == checks
+
+
+@pytest.mark.parametrize(
+    ("checks", "message"),
+    [
+        ({"refusal": {}}, "did you mean 'refusals'"),
+        ({"gaps": {"margin": 0}}, "checks.gaps.margin: expected a share above 0"),
+        ({"tokens": {"direction": "sideways"}}, "expected one of 'both', 'down', 'up'"),
+        ({"score": {"comparable": "perhaps"}}, "score.comparable: expected true or false"),
+        ({"errors": {"tolerance": 0.5}}, "errors.tolerance: expected a ratio of odds from 1"),
+    ],
+)
+def test_a_check_that_is_not_understood_is_refused(checks: object, message: str) -> None:
+    with pytest.raises(PolicyError, match=message):
+        parse_policy({"checks": checks})

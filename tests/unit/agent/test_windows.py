@@ -8,7 +8,13 @@ import pytest
 
 from agent.policy import Policy
 from agent.windows import MAX_BLOCK_S, Block, Cutter, Roles
-from mlops.contracts.evidence import AnsweredCounts, Evidence, ScoreCounts, SecondCounts
+from mlops.contracts.evidence import (
+    AnsweredCounts,
+    Evidence,
+    ScoreCounts,
+    SecondCounts,
+    latency_bin,
+)
 
 POLICY = Policy(block_s=5, settle_s=5)
 
@@ -178,3 +184,46 @@ def test_a_gap_in_what_was_read_is_refused() -> None:
     cutter.feed(evidence([], through=110), {})
     with pytest.raises(ValueError, match="begins at second 120, expected 111"):
         cutter.feed(evidence([], since=120, through=130), {})
+
+
+def test_answers_that_never_end_are_counted_once_each_when_they_pass_a_minute() -> None:
+    """Ten are open for long, three of them end later on, two more come."""
+    told = {105: 10, 106: 10, 107: 7, 108: 9, 109: 9}
+    answered = tuple(
+        AnsweredCounts(
+            second=at, generation=1, arm="canary", answered=2, dropped=0, long_open=still_open
+        )
+        for at, still_open in told.items()
+    )
+    late = SecondCounts(
+        second=107,
+        generation=1,
+        arm="canary",
+        rows=3,
+        requests=2,
+        errors=0,
+        cancelled=1,
+        latency_bins={latency_bin(70e6): 2},
+        cancelled_bins={latency_bin(90e6): 1},
+    )
+    read = evidence([*busy(100, 109), late], through=109, answered=answered)
+    block = Cutter(POLICY, Roles.STEPS).feed(read, {1: 1000})[-1]
+    assert block.candidate.hanging == 12
+    assert block.candidate.ended_long == 3
+    assert block.control.hanging == 0
+
+
+def test_late_scores_keep_where_they_lie() -> None:
+    score = ScoreCounts(
+        second=106,
+        generation=1,
+        arm="canary",
+        name="grade",
+        count=2,
+        total=1.5,
+        total_squares=1.2,
+        bins={100: 1, 199: 1},
+    )
+    read = evidence(busy(100, 109), through=109, scores=(score, score))
+    block = Cutter(POLICY, Roles.STEPS).feed(read, {1: 1000})[-1]
+    assert block.candidate.scores["grade"].bins == {100: 2, 199: 2}

@@ -11,7 +11,7 @@ import pytest
 
 from agent.judge import Judge, Verdict
 from agent.policy import Checks, Policy, QuantileCheck, RateCheck, ScoreCheck, SetWeight
-from agent.windows import ArmBlock, Block
+from agent.windows import ArmBlock, Block, ScoreSums
 
 ERRORS_ONLY = Policy(grace_s=0, checks=Checks(errors=RateCheck(), latency=None))
 EVERYTHING = replace(ERRORS_ONLY, checks=Checks(ttft=QuantileCheck(), score=ScoreCheck()))
@@ -281,3 +281,46 @@ def test_fifty_thousand_requests_in_a_block_stay_finite() -> None:
 def test_an_impossible_alpha_is_refused(alpha: float) -> None:
     with pytest.raises(ValueError, match="is outside"):
         Judge(ERRORS_ONLY, alpha=alpha)
+
+
+def test_answers_that_never_end_are_a_regression_of_their_own() -> None:
+    judge = Judge(ERRORS_ONLY, alpha=0.05)
+    for index in range(12):
+        one = block(index, (20, 0), (225, 2))
+        one.candidate.hanging = 3
+        judge.absorb(one)
+        assert judge.judgement().verdict is not Verdict.HEALTHY
+    judgement = judge.judgement()
+    assert judgement.verdict is Verdict.REGRESSED
+    assert judgement.reasons[0].startswith(
+        "hanging: 36 requests of the candidate open for a minute"
+    )
+
+
+def test_a_score_that_is_not_comparable_is_not_judged() -> None:
+    policy = replace(ERRORS_ONLY, checks=Checks(latency=None, score=ScoreCheck(comparable=False)))
+    judge = Judge(policy, alpha=0.05)
+    for index in range(30):
+        one = block(index, (25, 0), (225, 2))
+        one.candidate.score_bins, one.control.score_bins = {10: 25}, {190: 225}
+        judge.absorb(one)
+    assert set(judge.judgement().checks) == {"errors"}
+    assert judge.judgement().verdict is not Verdict.REGRESSED
+
+
+@pytest.mark.parametrize("field", ["relevance_score", "grade"])
+def test_a_score_is_judged_from_the_rows_or_late_by_its_name(field: str) -> None:
+    policy = replace(ERRORS_ONLY, checks=Checks(latency=None, score=ScoreCheck(field=field)))
+    judge = Judge(policy, alpha=0.05)
+    for index in range(30):
+        one = block(index, (25, 0), (225, 2))
+        for arm, at, count in ((one.candidate, 120, 25), (one.control, 160, 225)):
+            if field == "grade":
+                arm.scores["grade"] = ScoreSums(count=count, bins={at: count})
+            else:
+                arm.score_bins = {at: count}
+        judge.absorb(one)
+    judgement = judge.judgement()
+    assert judgement.verdict is Verdict.REGRESSED
+    assert judgement.checks["score"].effect == pytest.approx(-0.2, abs=0.01)
+    assert judgement.checks["score"].interval is not None
