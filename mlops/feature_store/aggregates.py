@@ -69,7 +69,6 @@ _REQUEST = f"{_SERVED} AND outcome != '{Outcome.CANCELLED}'"
 _CANCELLED = f"{_SERVED} AND outcome = '{Outcome.CANCELLED}'"
 _ERROR = f"first_attempt_outcome IN ({_quoted_list([str(o) for o in ERROR_OUTCOMES])})"
 _CLIENT_ERROR = f"first_attempt_outcome = '{Outcome.CLIENT_ERROR}'"
-_KEY_GROUP = f"toUInt16(bucket % {KEY_GROUPS})"
 _SCORE_BIN = f"toUInt16(least({SCORE_BINS - 1}, floor(ifNull(relevance_score, 0) * {SCORE_BINS})))"
 _GROUP = f"toUInt16(bucket % {KEY_GROUPS})"
 
@@ -97,8 +96,6 @@ ADDED_BINS: Final[dict[str, str]] = {
     "answer_chars_bins": _count_bins("answer_chars", _REQUEST),
     "completion_token_bins": _count_bins("completion_tokens", _REQUEST),
     "score_bins": _histogram(_SCORE_BIN, f"{_REQUEST} AND isNotNull(relevance_score)"),
-    "request_groups": _histogram(_KEY_GROUP, _REQUEST),
-    "error_groups": _histogram(_KEY_GROUP, f"{_REQUEST} AND {_ERROR}"),
 }
 """Counts and histograms that came with a later step; expression of each column."""
 

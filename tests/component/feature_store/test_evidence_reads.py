@@ -297,22 +297,3 @@ async def test_reading_in_pieces_gives_what_one_read_gives(feature_log: FeatureL
     assert whole.scores == tuple(s for piece in pieces for s in piece.scores)
     assert whole.answered == tuple(s for piece in pieces for s in piece.answered)
     assert sum(s.count for s in whole.scores) == 60
-
-
-async def test_keys_are_counted_by_group_and_what_has_been_open_for_a_minute_is_told(
-    feature_log: FeatureLog,
-) -> None:
-    failed = {"outcome": "timeout", "first_attempt_outcome": "timeout"}
-    rows = [row(1, 0, bucket=17), row(2, 0, bucket=33), row(3, 0, bucket=5, **failed)]
-    await feature_log.insert_rows(rows, token="a")
-    entry = TallyEntry(
-        route="rag", arm="canary", generation=7, answered=3, in_flight={"older": 2, "1s": 5}
-    )
-    tallies = [Tally(worker=worker, second=SECOND, entries=(entry,)) for worker in ("v", "w")]
-    await feature_log.insert_tallies(tallies, token="t")
-
-    evidence = await read(feature_log)
-
-    assert evidence.seconds[0].request_groups == {1: 2, 5: 1}
-    assert evidence.seconds[0].error_groups == {5: 1}
-    assert evidence.answered[0].long_open == 4
