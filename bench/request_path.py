@@ -13,13 +13,13 @@ from time import process_time
 from typing import Any
 
 from bench.report import Measured, write
+from gateway.client_rules import ClientRules
 from gateway.downstream import Downstream
 from gateway.flow import Flow
-from gateway.framing import REQUEST_SPECIAL
 from gateway.lanes import RouteState
 from gateway.pool import Endpoint
 from gateway.routing import LivePlan
-from gateway.settings import MatchSettings, RouteSettings, StickySettings
+from gateway.settings import ClientSettings, MatchSettings, RouteSettings, StickySettings
 from gateway.upstream import Upstream
 from mlops.contracts.plan import RoutePlan, Slot
 
@@ -47,6 +47,10 @@ class Transport:
 
     def set_write_buffer_limits(self, high: int) -> None:
         """There is no buffer."""
+
+    def get_extra_info(self, name: str) -> object:
+        """The client's address; it is told to the upstream."""
+        return ("127.0.0.1", 1234) if name == "peername" else None
 
 
 def request(number: int, path: bytes) -> bytes:
@@ -78,8 +82,8 @@ def connections() -> list[Downstream]:
         upstream.serve_first(0)
 
     transport: Any = Transport()
-    special = {*REQUEST_SPECIAL, b"x-user-id"}
-    flow = Flow([route], None, dial, lambda call: call(), special, Random(1))
+    flow = Flow(None, dial, lambda call: call(), ClientRules(ClientSettings()), Random(1))
+    flow.serve([route], {b"x-user-id"})
     plan = RoutePlan(
         route="bench", generation=1, salt="s", stable=slot, canary=slot, canary_share_bp=1000
     )

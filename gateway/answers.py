@@ -9,10 +9,14 @@ from mlops.contracts.api import Problem
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+RETRY_AFTER = b"retry-after: 1\r\n"
+"""What is full or refuses is tried again after a second."""
+
 CODES = {
     400: "bad_request",
     404: "not_found",
     408: "request_timeout",
+    413: "body_too_large",
     414: "target_too_long",
     417: "expectation_failed",
     431: "head_too_large",

@@ -21,12 +21,14 @@ PACKAGE: Final = Path(__file__).resolve().parent
 
 MODULES: Final = (
     "attempts",
+    "client_rules",
     "counters",
     "deadlines",
     "downstream",
     "event_stream",
     "exchange",
     "flow",
+    "forwarding",
     "framing",
     "keys",
     "lanes",

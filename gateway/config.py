@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 
+from gateway.clients_file import client_settings
 from gateway.config_file import (
     AdminFile,
     GatewayFile,
@@ -106,6 +107,7 @@ def _gateway(file: GatewayFile, environ: Mapping[str, str]) -> GatewaySettings:
         spool=None if file.spool is None else spool_settings(file.spool),
         observe=observe_settings(file.observe),
         workers=_workers(file.workers),
+        clients=client_settings(file.limits, file.forwarded),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from gateway.clients_file import ForwardedFile, LimitsFile
 from gateway.file_values import (
     Duration,
     EnvironmentValue,
@@ -107,6 +108,8 @@ class GatewayFile(_File):
     listen: str | list[str] = "127.0.0.1:8000"
     tls: TlsFile | None = None
     workers: int = 1
+    limits: LimitsFile = msgspec.field(default_factory=LimitsFile)
+    forwarded: ForwardedFile = msgspec.field(default_factory=ForwardedFile)
     admin: AdminFile = msgspec.field(default_factory=AdminFile)
     state: str = "var/gateway"
     spool: SpoolFile | None = None

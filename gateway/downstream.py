@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final, cast
 
 from gateway import answers
+from gateway.answers import RETRY_AFTER
 from gateway.deadlines import NEVER
 from gateway.exchange import Exchange, State
-from gateway.framing import MAX_HEAD_BYTES
 from gateway.plain import RepeatedRequest
 from gateway.request_reader import RequestReader
-from gateway.upstream import MAX_WRITE_BUFFER_BYTES
+from gateway.tunnel import Tunnel
+from gateway.upstream import MAX_WRITE_BUFFER_BYTES, Upstream
 
 if TYPE_CHECKING:
     from gateway.flow import Flow
@@ -34,6 +37,13 @@ LINGER_NS: Final = 1_000_000_000
 """How long bytes of a refused client are read and dropped, so that a reset does not overtake the
 answer on its way."""
 
+TURNED_AWAY_NS: Final = 1_000_000_000
+"""How long a connection above the bound may take to ask, so that it can be told."""
+
+MAX_TURNED_AWAY: Final = 1024
+"""Connections above the bound that are told so; the rest is only closed."""
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _RECEIVED: Final = int(State.RECEIVED)
 _ROUTED: Final = int(State.ROUTED)
 
@@ -42,8 +52,10 @@ class Downstream(RequestReader):
     """One client connection."""
 
     __slots__ = (
+        "_is_turned_away",
         "_refusal",
         "_repeated",
+        "_tunnel",
         "current",
         "deadline_ns",
         "queue",
@@ -62,6 +74,9 @@ class Downstream(RequestReader):
         self.write_paused = False
         self.reading_paused = False
         self._repeated = RepeatedRequest()
+        self._is_turned_away = False
+        """There are too many connections: it is told so when it asks."""
+        self._tunnel: Tunnel | None = None
         self._refusal: tuple[int, str] | None = None
         """Goes out after the answers that are still owed."""
 
@@ -70,11 +85,29 @@ class Downstream(RequestReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         self.transport.set_write_buffer_limits(high=MAX_WRITE_BUFFER_BYTES)
-        self.flow.connections.add(self)
+        peer = transport.get_extra_info("peername")
+        self._forwarding = self._rules.forwarding(
+            peer[0] if isinstance(peer, tuple) else "",
+            is_tls=transport.get_extra_info("sslcontext") is not None,
+        )
+        connections = self.flow.connections
+        connections.add(self)
         self.deadline_ns = monotonic_ns() + IDLE_NS
+        if len(connections) > self._rules.max_connections:
+            self._turn_away(len(connections) - self._rules.max_connections)
+
+    def _turn_away(self, above: int) -> None:
+        if above > MAX_TURNED_AWAY:
+            self.abort()
+            return
+        self._discarding = self._is_turned_away = True
+        self.deadline_ns = monotonic_ns() + TURNED_AWAY_NS
 
     def data_received(self, data: bytes) -> None:
         if self._discarding:
+            if self._is_turned_away:
+                self._is_turned_away = False
+                self._write_refusal(503, "too many connections", RETRY_AFTER)
             return
         self.read_ns = monotonic_ns()
         is_between = not (
@@ -87,22 +120,22 @@ class Downstream(RequestReader):
         )
         if is_between and self._took_repeated(data):
             return
-        if not self._in_body:
+        if not self._in_body and self._held is None:
             self._count_head(data)
         self._feed(data)
         exchange = self.current
         if exchange is not None:
             if is_between and exchange.complete and not self.queue:
-                self._repeated.learn(data, exchange, self.flow.special)
+                self._repeated.learn(data, exchange, self._rules, self._forwarding)
             self._progress(exchange)
-        if self.queue or self.reading_paused:
+        if self.queue or self.reading_paused or self._held is not None:
             self.update_reading()
 
     def _count_head(self, data: bytes) -> None:
         if not self._head_bytes and self.current is None:
             self.deadline_ns = self.read_ns + HEAD_NS
         self._head_bytes += len(data)
-        if self._head_bytes > MAX_HEAD_BYTES:
+        if self._head_bytes > self._rules.max_headers_bytes:
             self._measures_heads = True
 
     def _took_repeated(self, data: bytes) -> bool:
@@ -112,7 +145,8 @@ class Downstream(RequestReader):
             return False
         flow = self.flow
         route = flow.only_route or flow.match(exchange)
-        if route is None or exchange.kept_bytes > route.kept_bytes:
+        size = exchange.kept_bytes
+        if route is None or size > route.kept_bytes or size > self._rules.max_body_bytes:
             return False
         exchange.route = route
         self.current = exchange
@@ -173,8 +207,6 @@ class Downstream(RequestReader):
                 self._send_more(exchange)
         elif state == _ROUTED:
             self.update_reading()
-        if exchange.chunked and exchange is self._receiving and not self._quiet_bytes:
-            self._quiet_bytes = 1  # counts: chunk extensions and trailers give no body
 
     def _start(self, exchange: Exchange) -> None:
         route = exchange.route
@@ -207,11 +239,29 @@ class Downstream(RequestReader):
         self.current = None
         if exchange.close or not exchange.complete:
             self._close(linger=not exchange.complete)
+        elif exchange.upgrade:
+            self.flow.later(self._release_held)
         elif self.queue or self._refusal is not None:
             # In the next turn of the loop: a long pipeline of short answers must not recurse.
             self.flow.later(self._advance)
         else:
             self.deadline_ns = self.read_ns + IDLE_NS
+
+    def switch(self, exchange: Exchange, early: bytes) -> None:
+        """The upstream has switched protocols, and `early` is what it sent of the new one."""
+        held, self._held = self._held, None
+        upstream = exchange.upstream
+        assert isinstance(upstream, Upstream)
+        self._tunnel = Tunnel(exchange, self, upstream)
+        self._tunnel.start(held or b"", early)
+
+    def _release_held(self) -> None:
+        """The protocol stays: what followed the request to switch is HTTP after all."""
+        held, self._held = self._held, None
+        self.deadline_ns = self.read_ns + IDLE_NS
+        if held and not self.transport.is_closing():
+            self.data_received(held)
+        self._advance()
 
     def _advance(self) -> None:
         if self.current is not None or self.write_paused or self.transport.is_closing():
@@ -229,7 +279,7 @@ class Downstream(RequestReader):
     def update_reading(self) -> None:
         """Read the client only while what it sends can go somewhere."""
         current = self.current
-        full = bool(self.queue)
+        full = bool(self.queue) or self._held is not None
         if current is not None and not full:
             upstream = current.upstream
             full = (
@@ -271,9 +321,10 @@ class Downstream(RequestReader):
             self.queue.pop()
         self._refusal = (status, message)
 
-    def _write_refusal(self, status: int, message: str) -> None:
+    def _write_refusal(self, status: int, message: str, headers: bytes = b"") -> None:
         self.flow.refuse(status)
-        self.write(answers.answer(status, answers.problem(status, message), close=True))
+        body = answers.problem(status, message)
+        self.write(answers.answer(status, body, close=True, headers=headers))
         self._close(linger=True)
 
     def _refuse_unrouted(self, exchange: Exchange) -> None:
@@ -300,12 +351,18 @@ class Downstream(RequestReader):
         """Close in a way that no client can take for the end of an answer."""
         self.current = None
         self._discarding = True
+        opened = self.transport.get_extra_info("socket")
+        if opened is not None and opened.family != socket.AF_UNIX:
+            # The close itself is the end of an answer without a length: it must be a reset.
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.transport.abort()
 
     def on_deadline(self) -> None:
         """The deadline has passed; the sweep says so once a tick."""
         self.deadline_ns = NEVER
-        if self.current is not None:
+        if self._tunnel is not None:
+            self._tunnel.idle()
+        elif self.current is not None:
             self._current_is_late(self.current)
         elif (self._head_bytes or self._receiving is not None) and not self._discarding:
             self.refuse(408, f"the head did not come within {HEAD_NS // 10**9} s")

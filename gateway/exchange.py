@@ -93,6 +93,7 @@ class ClientSide(Protocol):
     def refuse(self, status: int, message: str) -> None: ...
     def update_reading(self) -> None: ...
     def exchange_done(self, exchange: Exchange) -> None: ...
+    def switch(self, exchange: Exchange, early: bytes) -> None: ...
     def abort(self) -> None: ...
 
 
@@ -131,6 +132,7 @@ class Exchange(ExchangeRecord):
         "complete",
         "expects_continue",
         "first_ns",
+        "forwarded",
         "head_only",
         "headers",
         "http10",
@@ -149,6 +151,8 @@ class Exchange(ExchangeRecord):
         "started_ns",
         "state",
         "stream",
+        "trailers",
+        "upgrade",
         "upstream",
         "waiting",
         "wants_body",
@@ -172,8 +176,9 @@ class Exchange(ExchangeRecord):
         self.target = target
         self.started_ns = started_ns
         self.state = 0
-        self.raw_head = b""
-        """Of a repeated request, in place of `parts`: request line and field lines as they came."""
+        self.raw_head = self.forwarded = self.upgrade = self.trailers = b""
+        """Of a repeated request, in place of `parts`: request line and field lines as they came.
+        `forwarded` and `trailers` are complete lines, too; `upgrade` is the protocol asked for."""
         self.route: RouteState | None = None
         self.upstream: UpstreamSide | None = None
         self.waiting: Upstreams | None = None

@@ -26,11 +26,9 @@ from mlops.contracts.plan import FULL_SHARE_BP
 from mlops.contracts.record import Kind
 
 if TYPE_CHECKING:
+    from gateway.client_rules import ClientRules
     from gateway.downstream import Downstream
     from gateway.observing import Observing
-
-RETRY_AFTER: Final = b"retry-after: 1\r\n"
-"""An endpoint that refused is tried again after a second."""
 
 _RECEIVED: Final = int(State.RECEIVED)
 _ROUTED: Final = int(State.ROUTED)
@@ -58,15 +56,15 @@ class Flow(Attempts):
 
     def __init__(
         self,
-        routes: Sequence[RouteState],
         spool: Spool | None,
         dial: Dialer,
         later: Later,
-        special: set[bytes],
+        rules: ClientRules,
         randomness: Random,
     ) -> None:
         super().__init__(dial, randomness)
-        self.serve(routes, special)
+        self.rules = rules
+        self.serve((), set())
         self.spool = spool
         self.observing: Observing | None = None
         """Set before the first request, where anything of it is asked for."""
@@ -84,10 +82,10 @@ class Flow(Attempts):
         self._sequence = 0
         self._id_prefix = secrets.token_hex(6).encode()
 
-    def serve(self, routes: Sequence[RouteState], special: set[bytes]) -> None:
-        """Match requests from now on with these. `special`: headers whose values are looked at."""
+    def serve(self, routes: Sequence[RouteState], looked_at: set[bytes]) -> None:
+        """Match requests from now on with these; they need the values of these headers."""
         self.routes = tuple(routes)
-        self.special = frozenset(special)
+        self.rules.look_at(looked_at)
         self.only_route = routes[0] if len(routes) == 1 and routes[0].takes_all else None
         self.has_totals = any(route.total_ns for route in routes)
 
@@ -256,7 +254,7 @@ class Flow(Attempts):
         lane, client = exchange.lane, exchange.client
         headers = b"x-request-id: %b\r\n%b" % (exchange.request_id, lane.served_by)
         if status != 504:
-            headers += RETRY_AFTER
+            headers += answers.RETRY_AFTER
         exchange.close = exchange.close or self.closing or not exchange.complete
         exchange.response_kept = [body]
         exchange.response_bytes = len(body)

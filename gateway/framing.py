@@ -1,7 +1,8 @@
 """What may pass, and how it is framed: the rules that llhttp leaves to its user.
 
 llhttp (RFC 9112) already refuses obs-fold, bare CR or LF, NUL, space before a colon, several or odd
-Content-Lengths, Content-Length beside Transfer-Encoding and bad chunk sizes.
+Content-Lengths, Content-Length beside Transfer-Encoding and bad chunk sizes. What clients may send
+in length is in `gateway.settings.LimitSettings`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,6 @@ from http import HTTPStatus
 from typing import Final
 
 from gateway.exchange import Exchange
-
-MAX_TARGET_BYTES: Final = 8 * 1024
-"""Of a request line; nginx and Apache take 8 KiB too."""
-
-MAX_HEAD_BYTES: Final = 32 * 1024
-"""Of a header block: nginx takes 4 x 8 KiB. Trailers count as well."""
 
 MAX_RESPONSE_HEAD_BYTES: Final = 64 * 1024
 """Of an upstream's header block: cookies and policies make these longer than requests'."""
@@ -32,13 +27,12 @@ HOP_BY_HOP: Final = frozenset(
         b"proxy-authenticate",
         b"proxy-authorization",
         b"te",
-        b"trailer",
         b"transfer-encoding",
         b"upgrade",
         b"http2-settings",
     }
 )
-"""RFC 9110, 7.6.1: they speak of one connection and stay on it."""
+"""RFC 9110, 7.6.1: they speak of one connection and stay on it. `Trailer` speaks of the message."""
 
 REQUEST_DROPPED: Final = HOP_BY_HOP | {b"expect", b"x-request-id"}
 REQUEST_SPECIAL: Final = REQUEST_DROPPED | {
@@ -53,6 +47,23 @@ RESPONSE_SPECIAL: Final = RESPONSE_DROPPED | {
     b"content-type",
     b"content-encoding",
 }
+
+NEVER_TRAILERS: Final = (
+    REQUEST_SPECIAL
+    | RESPONSE_SPECIAL
+    | {
+        # modifiers of the request
+        b"cache-control", b"max-forwards", b"pragma", b"range", b"if-match", b"if-none-match",
+        b"if-modified-since", b"if-unmodified-since", b"if-range",
+        # who asks, and for whom
+        b"authorization", b"cookie", b"set-cookie", b"www-authenticate", b"forwarded", b"via",
+        b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto",
+        # control of the answer, and how to read it
+        b"age", b"expires", b"date", b"location", b"retry-after", b"vary", b"warning",
+        b"content-range", b"trailer",
+    }
+)  # fmt: skip
+"""RFC 9110, 6.5.1: fields that a recipient must know before the body, or that frame or route it."""
 
 PROTECTED: Final = frozenset({b"host", b"content-length", b"content-type", b"content-encoding"})
 """Naming one of these in Connection must not remove it: that would change the framing."""
@@ -97,17 +108,32 @@ def check_request(exchange: Exchange, method: bytes, version: str, *, keep_alive
     else:
         exchange.wants_body = False
     host = headers.get(b"host")
-    if not host or b"," in host or b" " in host or b"/" in host:
-        if host is not None:
-            raise Refused(400, f"Host is {_shown(host)}; expected exactly one host")
+    if host is None:
         if not http10:
             raise Refused(400, "no Host; HTTP/1.1 needs exactly one")
+    elif _HOST.fullmatch(host) is None:
+        raise Refused(400, f"Host is {_shown(host)}; expected exactly one host")
     if exchange.target[0] != _SLASH:
         _to_origin_form(exchange)
+    if b"#" in exchange.target:
+        raise Refused(400, f"request target is {_shown(exchange.target)}; expected no fragment")
 
 
-_NEEDS_CARE: Final = frozenset({b"transfer-encoding", b"expect", b"connection"})
+_NEEDS_CARE: Final = frozenset({b"transfer-encoding", b"expect", b"connection", b"te"})
 _SLASH: Final = 0x2F
+
+_HOST: Final = re.compile(
+    rb"(?:[!$&'()*+;=\-._~0-9A-Za-z]|%[0-9A-Fa-f]{2}){1,255}(?::[0-9]{0,5})?"
+    rb"|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{0,5})?"
+)
+"""RFC 9110, 7.2: a name or an address, and a port. No comma: several Hosts are joined by one."""
+
+_PROTOCOL: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?")
+"""One name of a protocol, perhaps with its version (RFC 9110, 7.8)."""
+
+_NEVER_SWITCHED_TO: Final = frozenset({b"h2c", b"http", b"tls"})
+"""HTTP in a tunnel would pass requests that nobody checked, assigned or recorded; TLS would hide
+them."""
 
 
 def _check_with_care(exchange: Exchange) -> None:
@@ -126,7 +152,26 @@ def _check_with_care(exchange: Exchange) -> None:
             raise Refused(417, f"Expect is {_shown(headers[b'expect'])}; expected 100-continue")
         exchange.expects_continue = not exchange.http10
     if b"connection" in headers:
-        drop_named(exchange.parts, headers[b"connection"])
+        _obey_connection(exchange, headers[b"connection"])
+    if b"te" in headers and b"trailers" in _listed(headers[b"te"]):
+        # Trailers are passed on, so the upstream may know it (RFC 9110, 10.1.4).
+        exchange.parts += (b"te", b": ", b"trailers", b"\r\n", b"connection", b": ", b"te", b"\r\n")
+
+
+def _obey_connection(exchange: Exchange, connection: bytes) -> None:
+    drop_named(exchange.parts, connection)
+    protocol = exchange.headers.get(b"upgrade", b"")
+    if (
+        b"upgrade" in _listed(connection)
+        and not (exchange.close or exchange.wants_body)
+        and _PROTOCOL.fullmatch(protocol) is not None
+        and protocol.lower().partition(b"/")[0] not in _NEVER_SWITCHED_TO
+    ):
+        exchange.upgrade = protocol
+
+
+def _listed(value: bytes) -> frozenset[bytes]:
+    return frozenset(item.strip(b" \t").lower() for item in value.split(b","))
 
 
 def _to_origin_form(exchange: Exchange) -> None:
@@ -139,9 +184,13 @@ def _to_origin_form(exchange: Exchange) -> None:
         raise Refused(400, f"request target is {_shown(target)}; expected a path")
     cut = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
     authority, path = rest[:cut], rest[cut:]
-    if not authority or b"@" in authority:
+    if _HOST.fullmatch(authority) is None:
         raise Refused(400, f"request target is {_shown(target)}; expected a host in it")
-    exchange.target = path if path.startswith(b"/") else b"/" + path
+    if not path and exchange.method == b"OPTIONS":
+        path = b"*"  # RFC 9112, 3.2.4: what was asked is the server itself
+    elif not path.startswith(b"/"):
+        path = b"/" + path
+    exchange.target = path
     exchange.headers[b"host"] = authority
     remove(exchange.parts, frozenset({b"host"}))
     exchange.parts[:0] = (b"Host", b": ", authority, b"\r\n")
@@ -151,7 +200,7 @@ def drop_named(parts: list[bytes], connection: bytes) -> None:
     """Remove the headers that `Connection` names, but for those that frame the message."""
     if connection in _PLAIN:
         return
-    named = frozenset(name.strip().lower() for name in connection.split(b",")) - PROTECTED
+    named = _listed(connection) - PROTECTED
     if not named <= _OPTIONS:
         remove(parts, named)
 
@@ -170,6 +219,18 @@ def remove(parts: list[bytes], names: frozenset[bytes]) -> None:
             del parts[index : index + 4]
 
 
+def without(lines: bytes, names: frozenset[bytes]) -> bytes:
+    """Complete field lines, but for those of these names."""
+    if not lines or not names:
+        return lines
+    kept = [line for line in lines.split(b"\r\n")[:-1] if _name_of(line) not in names]
+    return b"".join(line + b"\r\n" for line in kept)
+
+
+def _name_of(line: bytes) -> bytes:
+    return line.partition(b":")[0].lower()
+
+
 def is_request_id(value: bytes) -> bool:
     return _REQUEST_ID.fullmatch(value) is not None
 
@@ -179,7 +240,13 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-LAST_CHUNK: Final = b"0\r\n\r\n"
+def last_chunk(trailers: bytes) -> bytes:
+    """The end of a chunked body. `trailers` are complete lines."""
+    return b"0\r\n%b\r\n" % trailers
+
+
+CHUNK_FRAMING_BYTES: Final = 20
+"""What a chunk needs besides its data: 16 digits and two line ends. More is extensions."""
 
 _PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 

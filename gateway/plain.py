@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.event_stream import is_event_stream
 from gateway.exchange import Exchange
+from gateway.forwarding import Forwarding
 from gateway.framing import REQUEST_DROPPED, RESPONSE_DROPPED, is_request_id
 
 if TYPE_CHECKING:
+    from gateway.client_rules import ClientRules
     from gateway.exchange import ClientSide
 
 MAX_PLAIN_HEAD_BYTES: Final = 8 * 1024
@@ -29,10 +31,13 @@ MAX_LENGTH_DIGITS: Final = 9
 MAX_MISSES: Final = 16
 """Messages in a row unlike the one before, after which a connection is no longer compared."""
 
-_HEAD: Final = re.compile(
-    rb"[^\r\n]+\r\n(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r\n)*\r\n"
-)
+_FIELDS: Final = rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r\n)*\r\n"
 """RFC 9110, 5.1 and 5.5: no fold, no space before the colon, no control character."""
+
+_REQUEST_HEAD: Final = re.compile(rb"[A-Z]+ /[!-~\x80-\xff]* HTTP/1\.1\r\n" + _FIELDS)
+"""Its first line goes on as it came; llhttp takes more spaces in it than RFC 9112 does."""
+
+_ANSWER_HEAD: Final = re.compile(rb"HTTP/1\.1 [2-5][0-9]{2}(?: [^\r\n]*)?\r\n" + _FIELDS)
 
 _VALUE_BYTES: Final = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
 """What may stand in a field line."""
@@ -105,24 +110,37 @@ class _Lines:
 class RepeatedRequest:
     """The last plain request of one client connection."""
 
-    __slots__ = ("_dropped", "_headers", "_known", "_length", "_method", "_target")
+    __slots__ = (
+        "_dropped",
+        "_forwarded",
+        "_forwarding",
+        "_headers",
+        "_known",
+        "_length",
+        "_method",
+        "_target",
+    )
 
     def __init__(self) -> None:
         self._known = _Lines()
         self._headers: dict[bytes, bytes] = {}
         self._dropped: list[int] = []
         """Lines that are not passed on as they came, last first."""
-        self._method = self._target = b""
+        self._method = self._target = self._forwarded = b""
+        self._forwarding: Forwarding | None = None
+        """Where what is said about the client depends on what this request itself says."""
         self._length = 0
 
-    def learn(self, data: bytes, exchange: Exchange, special: frozenset[bytes]) -> None:
+    def learn(
+        self, data: bytes, exchange: Exchange, rules: ClientRules, forwarding: Forwarding
+    ) -> None:
         """`data` was read whole as the request of `exchange`, and nothing else."""
         known = self._known
         head, found, _ = data.partition(b"\r\n\r\n")
         if known.misses > MAX_MISSES or not found or not _is_plain(head, exchange):
             known.forget()
             return
-        headers = known.keep(head, special - _FIXED | _OFTEN_CHANGING)
+        headers = known.keep(head, rules.special - _FIXED | _OFTEN_CHANGING)
         if (
             headers is None
             or not _REQUEST_CARE.isdisjoint(headers)
@@ -132,9 +150,10 @@ class RepeatedRequest:
             return
         self._headers, self._method, self._target = headers, exchange.method, exchange.target
         self._length = exchange.request_bytes
-        self._dropped = [index for index, name in enumerate(known.names) if name in _ADDED_BY_US][
-            ::-1
-        ]
+        self._forwarded = exchange.forwarded
+        self._forwarding = forwarding if forwarding.depends_on(headers) else None
+        dropped = [index for index, name in enumerate(known.names) if name in rules.dropped]
+        self._dropped = dropped[::-1]
 
     def read(self, client: ClientSide, data: bytes, read_ns: int) -> Exchange | None:
         """The exchange that `data` begins, if it is one whole request like the last."""
@@ -153,6 +172,10 @@ class RepeatedRequest:
         exchange.raw_head = raw_head
         exchange.method = self._method
         exchange.headers = self._headers | values if values else self._headers
+        forwarding = self._forwarding
+        exchange.forwarded = (
+            self._forwarded if forwarding is None else forwarding.lines(exchange.headers)
+        )
         exchange.parts = _NO_PARTS
         exchange.head_only = exchange.http10 = exchange.close = False
         exchange.expects_continue = exchange.chunked = exchange.wants_body = False
@@ -196,7 +219,7 @@ def _is_plain(head: bytes, exchange: Exchange) -> bool:
         and exchange.complete
         and not (exchange.close or exchange.http10 or exchange.chunked or exchange.head_only)
         and head.startswith(_METHODS)
-        and _HEAD.fullmatch(head + b"\r\n\r\n") is not None
+        and _REQUEST_HEAD.fullmatch(head + b"\r\n\r\n") is not None
     )
 
 
@@ -233,7 +256,7 @@ class RepeatedAnswer:
         if known.misses > MAX_MISSES or not found or len(head) > MAX_PLAIN_HEAD_BYTES:
             known.forget()
             return
-        if not head.startswith(b"HTTP/1.1 ") or _HEAD.fullmatch(head + b"\r\n\r\n") is None:
+        if _ANSWER_HEAD.fullmatch(head + b"\r\n\r\n") is None:
             known.forget()
             return
         headers = known.keep(head, _ANSWER_CHANGING)

@@ -12,19 +12,19 @@ from random import Random
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.client_rules import ClientRules
 from gateway.counters import SeriesCounters, TallyCell
 from gateway.deadlines import SWEEP_S
 from gateway.dialing import dial
 from gateway.downstream import Downstream
 from gateway.exchange import State
 from gateway.flow import Flow, Spool
-from gateway.framing import REQUEST_SPECIAL
 from gateway.health_checks import HealthChecks
 from gateway.lanes import SECOND_NS, RouteState
 from gateway.pool import Endpoint
 from gateway.routing import LivePlan
 from gateway.server_timing import ASKED_BY
-from gateway.settings import RouteSettings
+from gateway.settings import ClientSettings, RouteSettings
 from gateway.upstream_settings import UpstreamSettings
 from mlops.contracts.api import ArmCounters, UpstreamHealth
 from mlops.contracts.plan import Slot
@@ -51,6 +51,7 @@ class Proxy:
         spool: Spool | None,
         observing: Observing | None = None,
         *,
+        clients: ClientSettings | None = None,
         served_by: bool = True,
     ) -> None:
         states = [RouteState(settings, says_served_by=served_by) for settings in routes]
@@ -61,7 +62,9 @@ class Proxy:
         self._servers: dict[socket.socket, asyncio.Server] = {}
         self._checks = HealthChecks()
         randomness = Random(secrets.randbits(128))  # noqa: S311 - splits load, guards nothing
-        self._flow = Flow(states, spool, self._dial, _later, _special(routes), randomness)
+        rules = ClientRules(clients or ClientSettings())
+        self._flow = Flow(spool, self._dial, _later, rules, randomness)
+        self._flow.serve(states, _looked_at(routes))
         self._flow.observing = observing
         self._worker = getattr(spool, "worker", "")
         self._sweeping: asyncio.TimerHandle | None = None
@@ -95,7 +98,7 @@ class Proxy:
             state.apply(lives[settings.name], partial(self._endpoint, settings.upstream))
             states.append(state)
         self._routes |= {state.settings.name: state for state in states}
-        self._flow.serve(states, _special(routes))
+        self._flow.serve(states, _looked_at(routes))
         self._retire_unused()
 
     def rehearse(self, routes: Sequence[RouteSettings], plans: Sequence[LivePlan]) -> None:
@@ -324,19 +327,19 @@ def _slots(live: LivePlan) -> dict[str, Slot]:
     return {name: slot for name, slot in slots.items() if slot is not None}
 
 
-def _special(routes: Sequence[RouteSettings]) -> set[bytes]:
-    """Names of request headers whose values are looked at."""
-    special = set(REQUEST_SPECIAL) | {b"traceparent", b"x-record", ASKED_BY}
+def _looked_at(routes: Sequence[RouteSettings]) -> set[bytes]:
+    """Names of request headers whose values routes and records need."""
+    names = {b"traceparent", b"x-record", ASKED_BY}
     for route in routes:
         if route.sticky.header:
-            special.add(route.sticky.header.lower().encode())
+            names.add(route.sticky.header.lower().encode())
         if route.sticky.cookie or route.override:
-            special.add(b"cookie")
+            names.add(b"cookie")
         if route.override:
-            special.add(b"x-canary")
+            names.add(b"x-canary")
         if route.never_canary.header:
-            special.add(route.never_canary.header.encode())
-    return special
+            names.add(route.never_canary.header.encode())
+    return names
 
 
 def _close_idle(endpoint: Upstreams) -> None:

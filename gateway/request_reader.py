@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from httptools import (
     HttpParserCallbackError,
@@ -14,9 +14,8 @@ from httptools import (
 
 from gateway.exchange import Exchange
 from gateway.framing import (
-    MAX_HEAD_BYTES,
-    MAX_TARGET_BYTES,
-    REQUEST_DROPPED,
+    CHUNK_FRAMING_BYTES,
+    NEVER_TRAILERS,
     Refused,
     check_request,
     joined,
@@ -24,8 +23,7 @@ from gateway.framing import (
 
 if TYPE_CHECKING:
     from gateway.flow import Flow
-
-TOO_LONG: Final = f"header block is longer than {MAX_HEAD_BYTES} bytes"
+    from gateway.forwarding import Forwarding
 
 
 class RequestReader(asyncio.Protocol):
@@ -33,18 +31,26 @@ class RequestReader(asyncio.Protocol):
 
     __slots__ = (
         "_discarding",
+        "_forwarding",
+        "_framing_bytes",
         "_head_bytes",
+        "_held",
         "_in_body",
+        "_is_past_head",
         "_measures_heads",
         "_parser",
-        "_quiet_bytes",
         "_receiving",
+        "_rules",
+        "_skips_head",
         "flow",
         "read_ns",
     )
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
+        self._rules = flow.rules
+        self._forwarding: Forwarding
+        """What upstreams are told about this client; known once it is connected."""
         self.read_ns = 0
         """When the last bytes came."""
         self._parser = HttpRequestParser(self)
@@ -52,8 +58,14 @@ class RequestReader(asyncio.Protocol):
         """The exchange whose request is being read; often the current one."""
         self._in_body = False
         self._head_bytes = 0
-        self._quiet_bytes = 0
-        """Of a chunked body, since the last byte of content; 0 while that is not counted."""
+        self._framing_bytes = 0
+        """Of a chunked body, what is neither data nor the least that frames it."""
+        self._is_past_head = False
+        """Framing is counted: the body is chunked, and this read began after its head."""
+        self._skips_head = False
+        """llhttp is fed a head that only says how the body to come is framed."""
+        self._held: bytes | None = None
+        """What follows a request to switch protocols: whose it is, the answer will say."""
         self._measures_heads = False
         """Once as many bytes came at a time as a head may have; before, it cannot be too long."""
         self._discarding = False
@@ -68,13 +80,16 @@ class RequestReader(asyncio.Protocol):
         raise NotImplementedError
 
     def _feed(self, data: bytes) -> None:
-        while data:
+        if self._held is not None:
+            self._held += data  # one read at most: there are no more until the answer says whose
+            return
+        counted = self._receiving if self._is_past_head else None
+        rest = data
+        while rest:
             try:
-                self._parser.feed_data(data)
+                self._parser.feed_data(rest)
             except HttpParserUpgrade as upgrade:
-                # The request asked to switch protocols. We do not, and go on with HTTP/1.1.
-                data = data[upgrade.args[0] :]
-                self._parser = HttpRequestParser(self)
+                rest = self._after_upgrade(rest[upgrade.args[0] :])
                 continue
             except HttpParserCallbackError as failure:
                 cause = failure.__context__
@@ -87,14 +102,44 @@ class RequestReader(asyncio.Protocol):
                     self.refuse(400, f"malformed request: {failure}")
                 return
             break
-        if self._quiet_bytes:
-            self._quiet_bytes += len(data)
-            if self._quiet_bytes > MAX_HEAD_BYTES:
-                self.refuse(431, TOO_LONG)
-        elif self._head_bytes > MAX_HEAD_BYTES and not self._in_body:
-            self.refuse(431, TOO_LONG)
+        self._check_bounds(len(data), is_counted=self._receiving is counted)
+
+    def _after_upgrade(self, rest: bytes) -> bytes:
+        """llhttp has stopped at a request to switch protocols; what of `rest` it shall read now."""
+        if self._discarding:
+            return b""
+        self._parser = HttpRequestParser(self)
+        if self._receiving is not None:
+            self._resume_body(self._receiving)
+        elif self._held is not None:
+            self._held = rest
+            return b""
+        return rest
+
+    def _check_bounds(self, size: int, *, is_counted: bool) -> None:
+        """`size` bytes were read; `is_counted`: all of them after the head of the same request."""
+        bound = self._rules.max_headers_bytes
+        if self._is_past_head:
+            self._framing_bytes = self._framing_bytes + size if is_counted else 0
+            if self._framing_bytes > bound:
+                self.refuse(431, f"what frames the body is longer than {bound} bytes")
+        elif self._head_bytes > bound and not self._in_body:
+            self.refuse(431, f"header block is longer than {bound} bytes")
+
+    def _resume_body(self, exchange: Exchange) -> None:
+        """Go on where llhttp takes a body for the new protocol, of which we know nothing yet."""
+        self._skips_head = True
+        framing = (
+            b"transfer-encoding: chunked"
+            if exchange.chunked
+            else b"content-length: " + exchange.headers[b"content-length"]
+        )
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+        self._skips_head = False
 
     def on_url(self, url: bytes) -> None:
+        if self._skips_head:
+            return
         exchange = self._receiving
         if exchange is None:
             # Only `Downstream` is ever made, and it is a client's side; a cast costs a call.
@@ -103,33 +148,52 @@ class RequestReader(asyncio.Protocol):
             exchange.parts, exchange.pending, exchange.kept = [], [], []
         else:
             exchange.target += url
-        if len(exchange.target) > MAX_TARGET_BYTES:
-            raise Refused(414, f"request target is longer than {MAX_TARGET_BYTES} bytes")
+        bound = self._rules.max_target_bytes
+        if len(exchange.target) > bound:
+            raise Refused(414, f"request target is longer than {bound} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_body:
-            return  # a trailer: RFC 9110, 6.5.1 lets a proxy drop it
         exchange = self._receiving
-        assert exchange is not None
+        if exchange is None or self._skips_head:
+            return
+        if self._in_body:
+            self._on_trailer(exchange, name, value)
+            return
         lower = name.lower()
-        if lower in self.flow.special:
+        rules = self._rules
+        if lower in rules.special:
             headers = exchange.headers
+            value = value.rstrip(b" \t")
             headers[lower] = joined(lower, headers[lower], value) if lower in headers else value
-            if lower in REQUEST_DROPPED:
+            if lower in rules.dropped:
                 return
         exchange.parts += (name, b": ", value, b"\r\n")
 
+    def _on_trailer(self, exchange: Exchange, name: bytes, value: bytes) -> None:
+        lower = name.lower()
+        if lower == b"connection":
+            raise Refused(400, "Connection came as a trailer; expected it in the head")
+        if lower not in NEVER_TRAILERS:
+            exchange.trailers += b"%b: %b\r\n" % (name, value)
+            if len(exchange.trailers) > self._rules.max_headers_bytes:
+                raise Refused(431, "the trailers are longer than a header block may be")
+
     def on_headers_complete(self) -> None:
+        if self._skips_head:
+            return
         exchange, parser = self._receiving, self._parser
         assert exchange is not None
-        if self._measures_heads and sum(map(len, exchange.parts)) > MAX_HEAD_BYTES:
-            raise Refused(431, TOO_LONG)
+        if self._measures_heads:
+            self._check_length(exchange)
         check_request(
             exchange,
             parser.get_method(),
             parser.get_http_version(),
             keep_alive=parser.should_keep_alive(),
         )
+        exchange.forwarded = self._forwarding.lines(exchange.headers, http10=exchange.http10)
+        if exchange.wants_body:
+            self._check_body(exchange)
         flow = self.flow
         exchange.route = flow.only_route or flow.match(exchange)
         self._in_body = True
@@ -138,12 +202,29 @@ class RequestReader(asyncio.Protocol):
             self._discarding = True  # the client sends the rest again on another connection
             raise Refused(0, "too many pipelined requests")
 
+    def _check_length(self, exchange: Exchange) -> None:
+        rules = self._rules
+        dropped = [value for name, value in exchange.headers.items() if name in rules.dropped]
+        if sum(map(len, exchange.parts)) + sum(map(len, dropped)) > rules.max_headers_bytes:
+            raise Refused(431, f"header block is longer than {rules.max_headers_bytes} bytes")
+
+    def _check_body(self, exchange: Exchange) -> None:
+        """Refuse a body too long before it is asked for; count what frames a chunked one."""
+        bound = self._rules.max_body_bytes
+        length = exchange.headers.get(b"content-length")
+        if length is not None and int(length) > bound:
+            raise Refused(413, f"the body has {int(length)} bytes; expected at most {bound}")
+        self._is_past_head = exchange.chunked
+
+    def on_chunk_header(self) -> None:
+        self._framing_bytes -= CHUNK_FRAMING_BYTES
+
     def on_body(self, data: bytes) -> None:
         exchange = self._receiving
         if exchange is None:
             return
-        self._quiet_bytes = 0
         size = len(data)
+        self._framing_bytes -= size
         route = exchange.route
         if route is None:
             return
@@ -157,14 +238,21 @@ class RequestReader(asyncio.Protocol):
             exchange.kept.append(part)
             exchange.kept_bytes += len(part)
         exchange.request_bytes += size
+        if exchange.request_bytes > self._rules.max_body_bytes:
+            bound = self._rules.max_body_bytes
+            raise Refused(413, f"the body is longer than {bound} bytes")
         exchange.pending.append(data)
 
     def on_message_complete(self) -> None:
         exchange = self._receiving
+        if exchange is not None and exchange.wants_body and self._parser.should_upgrade():
+            return  # the body is still to come: see _resume_body
         self._receiving = None
-        self._in_body = False
-        self._quiet_bytes = 0
+        self._in_body = self._is_past_head = False
+        self._framing_bytes = 0
         if exchange is not None:
             exchange.complete = True
+            if exchange.upgrade:
+                self._held = b""
             if exchange.close:
                 self._discarding = True  # nothing may follow on this connection

@@ -9,6 +9,9 @@ from httptools import HttpResponseParser
 
 from gateway.event_stream import EventStream, is_event_stream
 from gateway.framing import (
+    CHUNK_FRAMING_BYTES,
+    MAX_RESPONSE_HEAD_BYTES,
+    NEVER_TRAILERS,
     RESPONSE_DROPPED,
     RESPONSE_SPECIAL,
     STATUS_LINES,
@@ -40,16 +43,19 @@ class ResponseReader(asyncio.Protocol):
         "_chunks_out",
         "_close_delimited",
         "_done",
+        "_framing_bytes",
         "_head_bytes",
         "_head_ready",
         "_head_sent",
         "_interim",
+        "_interim_heads",
         "_parser",
         "_parts",
-        "_quiet_bytes",
         "_reusable",
         "_special",
         "_status",
+        "_switches",
+        "_trailers",
         "exchange",
     )
 
@@ -65,13 +71,19 @@ class ResponseReader(asyncio.Protocol):
         self._special: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._head_ready = self._head_sent = self._done = False
-        self._close_delimited = self._chunks_out = False
-        self._head_bytes = self._quiet_bytes = self._interim = self._status = 0
+        self._close_delimited = self._chunks_out = self._switches = False
+        self._head_bytes = self._framing_bytes = self._interim = self._status = 0
+        self._interim_heads = self._trailers = b""
         self._reusable = True
+
+    def on_message_begin(self) -> None:
+        if self._done:
+            raise BadAnswer("bytes after a whole answer; expected none")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_ready:
-            return  # a trailer: RFC 9110, 6.5.1 lets a proxy drop it
+            self._on_trailer(name, value)
+            return
         lower = name.lower()
         if lower in RESPONSE_SPECIAL:
             special = self._special
@@ -87,11 +99,7 @@ class ResponseReader(asyncio.Protocol):
         status = parser.get_status_code()
         special = self._special
         if status < 200:
-            self._interim += 1
-            if status == 101 or self._interim > MAX_INTERIM_ANSWERS:
-                raise BadAnswer(f"status {status}; expected the answer to a request")
-            self._parts = []
-            self._special = {}
+            self._on_interim(status)
             return
         self._status = status
         self._head_ready = True
@@ -103,17 +111,54 @@ class ResponseReader(asyncio.Protocol):
         if exchange.head_only:
             self._done = True  # llhttp does not know that this answers a HEAD and waits for a body
 
+    def _on_interim(self, status: int) -> None:
+        """A 1xx: passed on to who knows what it is, but for the 100 that we gave ourselves."""
+        exchange = self.exchange
+        assert exchange is not None
+        special, parts = self._special, self._parts
+        self._interim += 1
+        if status < 100 or self._interim > MAX_INTERIM_ANSWERS:
+            raise BadAnswer(f"status {status}; expected the answer to a request")
+        if b"connection" in special:
+            drop_named(parts, special[b"connection"])
+        if status == 101:
+            protocol = special.get(b"upgrade", b"")
+            if not exchange.upgrade or protocol.lower() != exchange.upgrade.lower():
+                raise BadAnswer(f"a switch to {protocol!r}; nobody asked for that")
+            self._switches = True  # the new protocol begins where llhttp stops
+            return
+        if status > 100 and not exchange.http10:
+            remove(parts, _LENGTH)
+            self._interim_heads += b"".join((STATUS_LINES[status], *parts, b"\r\n"))
+        self._parts = []
+        self._special = {}
+
     def _set_framing(self, exchange: Exchange, coding: bytes | None) -> None:
-        if coding is not None and coding.lower() != b"chunked":
-            raise BadAnswer(f"Transfer-Encoding {coding!r}; expected exactly chunked")
+        if coding is not None and (
+            coding.lower() != b"chunked" or self._parser.get_http_version() != "1.1"
+        ):
+            raise BadAnswer(f"Transfer-Encoding {coding!r}; expected exactly chunked, in HTTP/1.1")
         if not exchange.head_only and not has_no_body(self._status):
             self._close_delimited = coding is None
             self._chunks_out = not exchange.http10
+
+    def _on_trailer(self, name: bytes, value: bytes) -> None:
+        lower = name.lower()
+        if lower == b"connection":
+            self._reusable = False  # llhttp obeys it, and takes no further answer
+        if self._chunks_out and lower not in NEVER_TRAILERS:
+            self._trailers += b"%b: %b\r\n" % (name, value)
+            if len(self._trailers) > MAX_RESPONSE_HEAD_BYTES:
+                raise BadAnswer("trailers longer than a head may be")
+
+    def on_chunk_header(self) -> None:
+        self._framing_bytes -= CHUNK_FRAMING_BYTES
 
     def on_body(self, data: bytes) -> None:
         if self._done:
             self._reusable = False  # a body after an answer that has none
             return
+        self._framing_bytes -= len(data)
         self._body.append(data)
 
     def on_message_complete(self) -> None:
@@ -148,3 +193,20 @@ class ResponseReader(asyncio.Protocol):
             head.append(b"\r\ntransfer-encoding: chunked")
         head.append(b"\r\nconnection: close\r\n\r\n" if exchange.close else b"\r\n\r\n")
         return head
+
+    def _switching_head(self, exchange: Exchange) -> bytes:
+        """The head after which both connections speak the protocol that the client asked for."""
+        exchange.status = 101
+        return b"".join(
+            (
+                STATUS_LINES[101],
+                *self._parts,
+                b"connection: upgrade\r\nupgrade: ",
+                self._special[b"upgrade"],
+                b"\r\n",
+                exchange.lane.served_by,
+                b"x-request-id: ",
+                exchange.request_id,
+                b"\r\n\r\n",
+            )
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 from gateway.features.pointers import Pointer
@@ -106,6 +107,57 @@ class RouteSettings:
     record: RecordSettings = field(default_factory=RecordSettings)
 
 
+class ForwardedMode(Enum):
+    REPLACE = "replace"
+    """A client's own values are dropped, unless the client is trusted."""
+    APPEND = "append"
+    """Every client is a proxy that is trusted; its values come first."""
+    OFF = "off"
+    """Nothing is added and nothing removed."""
+
+
+class ForwardedForm(Enum):
+    X_FORWARDED = "x-forwarded"
+    FORWARDED = "forwarded"
+    """RFC 7239."""
+    BOTH = "both"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardedSettings:
+    """What upstreams are told about the client."""
+
+    mode: ForwardedMode = ForwardedMode.REPLACE
+    form: ForwardedForm = ForwardedForm.X_FORWARDED
+    trusted: tuple[str, ...] = ()
+    """Networks and addresses of proxies whose values are appended to; `unix`: a Unix socket."""
+    via: str | None = None
+    """Our name in `Via`; None: no such header."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """Bounds on what clients may send. Each has its own status."""
+
+    connections: int = 10_000
+    """Open client connections of one worker; the next ones are answered 503."""
+    target_bytes: int = 8 * 1024
+    """Of a request's target, as in nginx and Apache; 414."""
+    headers_bytes: int = 32 * 1024
+    """Of a header block, and of the trailers and chunk extensions of one body; 431.
+    nginx takes 4 x 8 KiB."""
+    body_bytes: int | None = None
+    """Of a request's body; 413. None: no bound, for it is streamed and never held."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """What holds for every client, before a route is known."""
+
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    forwarded: ForwardedSettings = field(default_factory=ForwardedSettings)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolSettings:
     dir: Path
@@ -161,3 +213,4 @@ class GatewaySettings:
     workers: int = 1
     """Processes that serve; at least 1."""
     observe: ObserveSettings = field(default_factory=ObserveSettings)
+    clients: ClientSettings = field(default_factory=ClientSettings)

@@ -10,12 +10,13 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.exchange import ENDED, EVENTS, NEXT, Event, Exchange
 from gateway.framing import (
-    LAST_CHUNK,
     MAX_RESPONSE_HEAD_BYTES,
     STATUS_LINES,
     chunk,
     has_no_body,
+    last_chunk,
     remove,
+    without,
 )
 from gateway.outcome import OUTCOME_OF_STATUS, Failure
 from gateway.plain import RepeatedAnswer, parts_of
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 MAX_WRITE_BUFFER_BYTES: Final = 64 * 1024
 """Unsent bytes per connection before the other side is no longer read; asyncio's own default."""
 
+_END: Final = b"\r\n\r\n"
 _SENT: Final = int(Event.SENT)
 _HEAD: Final = int(Event.HEAD)
 _DONE: Final = int(Event.DONE)
@@ -79,9 +81,9 @@ class Upstream(ResponseReader):
             head = [raw_head]
         else:
             head = self._head_of(exchange, lane.replaced)
-        head += (lane.headers, b"x-request-id: ", exchange.request_id, b"\r\n\r\n")
+        head += (lane.headers, exchange.forwarded, b"x-request-id: ", exchange.request_id, _END)
         if exchange.chunked:
-            self._add_chunks(head, pending, complete=exchange.complete)
+            self._add_chunks(head, pending, exchange)
         else:
             head += pending
         self.transport.write(b"".join(head))
@@ -99,11 +101,14 @@ class Upstream(ResponseReader):
         if replaced:
             parts = list(parts)
             remove(parts, replaced)
+            exchange.forwarded = without(exchange.forwarded, replaced)
         head = [exchange.method, b" ", exchange.target, b" HTTP/1.1\r\n", *parts]
         if exchange.http10 and b"host" not in exchange.headers and b"host" not in replaced:
             head.append(b"host: %b\r\n" % self.endpoint.host.encode())
         if exchange.chunked:
             head.append(b"transfer-encoding: chunked\r\n")
+        if exchange.upgrade:
+            head.append(b"connection: upgrade\r\nupgrade: %b\r\n" % exchange.upgrade)
         return head
 
     def send_more(self, exchange: Exchange) -> None:
@@ -111,17 +116,17 @@ class Upstream(ResponseReader):
         pending, exchange.pending = exchange.pending, []
         if exchange.chunked:
             chunks: list[bytes] = []
-            self._add_chunks(chunks, pending, complete=exchange.complete)
+            self._add_chunks(chunks, pending, exchange)
             pending = chunks
         if pending and not self.transport.is_closing():
             self.transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
 
     @staticmethod
-    def _add_chunks(into: list[bytes], pending: list[bytes], *, complete: bool) -> None:
+    def _add_chunks(into: list[bytes], pending: list[bytes], exchange: Exchange) -> None:
         if pending:
             into.append(chunk(b"".join(pending)))
-        if complete:
-            into.append(LAST_CHUNK)
+        if exchange.complete:
+            into.append(last_chunk(without(exchange.trailers, exchange.lane.replaced)))
 
     # ---- what asyncio reports -----------------------------------------------------------------
 
@@ -145,27 +150,42 @@ class Upstream(ResponseReader):
                 if body is not None and answer.status not in exchange.lane.route.retry_statuses:
                     self._pass_repeated(exchange, body, now_ns)
                     return
-        if not self._parsed(data):
+        rest = self._parsed(data)
+        if rest is None:
             self._fail(Failure.GARBAGE)
         elif self._head_ready:
             if is_first and self._done and not exchange.head_only:
                 self._learn(data, exchange)
             self._pass_on(exchange, now_ns, len(data))
         else:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_RESPONSE_HEAD_BYTES:
-                self._fail(Failure.GARBAGE)
+            self._pass_interim(exchange, rest, len(data))
 
-    def _parsed(self, data: bytes) -> bool:
-        """Whether llhttp could make something of it; what follows a whole answer does not count."""
+    def _pass_interim(self, exchange: Exchange, rest: bytes, data_bytes: int) -> None:
+        """The head of the answer is not whole yet; what came before it may be for the client."""
+        self._head_bytes += data_bytes
+        if self._interim_heads:
+            exchange.client.write(self._interim_heads)
+            self._interim_heads = b""
+        if self._switches:
+            exchange.state = NEXT[exchange.state * EVENTS + _HEAD]
+            exchange.client.write(self._switching_head(exchange))
+            exchange.client.switch(exchange, rest)
+        elif self._head_bytes > MAX_RESPONSE_HEAD_BYTES:
+            self._fail(Failure.GARBAGE)
+
+    def _parsed(self, data: bytes) -> bytes | None:
+        """None where llhttp could make nothing of it; what follows a whole answer does not count.
+
+        After a switch of protocols: the first bytes of the new one.
+        """
         try:
             self._parser.feed_data(data)
-        except HttpParserUpgrade:
-            return False
+        except HttpParserUpgrade as upgrade:
+            return data[upgrade.args[0] :] if self._switches else None
         except HttpParserError:
             self._reusable = False
-            return self._done
-        return True
+            return b"" if self._done else None
+        return b""
 
     def _learn(self, data: bytes, exchange: Exchange) -> None:
         status = self._status
@@ -178,7 +198,7 @@ class Upstream(ResponseReader):
             self._leave_pool()
         elif self._close_delimited and not self._done:
             self._done = True
-            self._pass_on(exchange, monotonic_ns(), 1)
+            self._pass_on(exchange, monotonic_ns(), 0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.endpoint.closed(self)
@@ -213,33 +233,32 @@ class Upstream(ResponseReader):
         status = self._status
         if self._head_sent:
             out: list[bytes] = []
+            self._framing_bytes += data_bytes
         else:
             if status in lane.route.retry_statuses and self._retried(exchange, status):
                 return
             self._head_sent = True
             if self.flow.closing or not exchange.complete:
                 exchange.close = True
-            out = self._head(exchange)
+            out = [self._interim_heads, *self._head(exchange)]
             exchange.state = NEXT[exchange.state * EVENTS + _HEAD]
+            self._framing_bytes = 0  # counts from the next read on
         pieces = self._body
         if pieces:
             self._body = []
-            self._quiet_bytes = 0
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             exchange.note_answer(body, lane.route.bodies_bytes, now_ns)
             out.append(chunk(body) if self._chunks_out else body)
-        elif not self._done:
-            self._quiet_bytes += data_bytes
-            if self._quiet_bytes > MAX_RESPONSE_HEAD_BYTES:
+        if not self._done:
+            if self._framing_bytes > MAX_RESPONSE_HEAD_BYTES:
                 self._fail(Failure.GARBAGE)
                 return
-        if not self._done:
             if out:
                 client.deadline_ns = now_ns + lane.route.idle_ns
                 client.write(b"".join(out))
             return
         if self._chunks_out:
-            out.append(LAST_CHUNK)
+            out.append(last_chunk(self._trailers))
         end_ns = monotonic_ns()
         exchange.own_ns += end_ns - now_ns
         self.flow.finish(exchange, _DONE, OUTCOME_OF_STATUS[status], status, end_ns)

@@ -116,7 +116,7 @@ class Worker:
             self._observing = Observing.open(settings.observe, randomness)
         except OSError as exc:
             return await self._fail(str(exc))
-        self._proxy = Proxy((), self._spool, self._observing)
+        self._proxy = Proxy((), self._spool, self._observing, clients=settings.clients)
         self._channel.send(Ready(name=self._spool.worker if self._spool is not None else ""))
         return True
 

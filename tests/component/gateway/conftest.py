@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -105,6 +106,12 @@ class Client:
 
     def close(self) -> None:
         self.writer.close()
+
+    def reset(self) -> None:
+        """Go away without a word, as a process that is killed with bytes unread."""
+        opened = self.writer.get_extra_info("socket")
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
 
 @dataclass
@@ -239,6 +246,17 @@ class World:
         await until(lambda: len(self.spool.records) >= count and self.proxy.in_flight == 0)
         assert len(self.spool.records) == count
         return self.spool.records
+
+    async def nothing_left(self) -> None:
+        """Wait until no client connection is open, and no upstream connection is in use."""
+        endpoints = self.proxy._endpoints.values()
+        await until(
+            lambda: (
+                self.proxy.connections == 0
+                and self.proxy.in_flight == 0
+                and all(each.open == len(each.idle) and not each.waiters for each in endpoints)
+            )
+        )
 
     async def close(self) -> None:
         for client in self._clients:

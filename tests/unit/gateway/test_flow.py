@@ -8,15 +8,21 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from gateway.client_rules import ClientRules
 from gateway.downstream import Downstream
 from gateway.exchange import ENDED
 from gateway.flow import Flow
-from gateway.framing import REQUEST_SPECIAL
 from gateway.lanes import RouteState
 from gateway.outcome import Failure
 from gateway.pool import Endpoint
 from gateway.routing import LivePlan
-from gateway.settings import MatchSettings, RetrySettings, RouteSettings, StickySettings
+from gateway.settings import (
+    ClientSettings,
+    MatchSettings,
+    RetrySettings,
+    RouteSettings,
+    StickySettings,
+)
 from gateway.upstream import Upstream
 from mlops.contracts.plan import RoutePlan, Slot
 
@@ -68,6 +74,9 @@ class Transport:
 
     def set_write_buffer_limits(self, high):
         assert high > 0
+
+    def get_extra_info(self, name):
+        return ("127.0.0.1", 1) if name == "peername" else None
 
     def can_write_eof(self):
         return True
@@ -126,13 +135,13 @@ class FlowMachine(RuleBasedStateMachine):
         )
         self.route.apply(LivePlan(plan), lambda url: self.pools.setdefault(url, Endpoint(url)))
         self.flow = Flow(
-            [self.route],
             self.spool,
             self.dial,
             self.callbacks.append,
-            set(REQUEST_SPECIAL),
+            ClientRules(ClientSettings()),
             Random(7),
         )
+        self.flow.serve([self.route], set())
         self.connect_client()
 
     def dial(self, endpoint, connect_s):

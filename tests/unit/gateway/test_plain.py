@@ -8,19 +8,21 @@ from httptools import HttpParserError, HttpResponseParser
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.client_rules import ClientRules
 from gateway.exchange import Exchange
-from gateway.framing import REQUEST_SPECIAL
 from gateway.plain import MAX_MISSES, RepeatedAnswer, RepeatedRequest, parts_of
 from gateway.request_reader import RequestReader
+from gateway.settings import ClientSettings, ForwardedMode, ForwardedSettings
 
-SPECIAL = frozenset(REQUEST_SPECIAL | {b"x-user-id"})
+RULES = ClientRules(ClientSettings())
+RULES.look_at([b"x-user-id"])
 BODY = b'{"query_text": "why"}'
 
 
 class Flow:
     """As much of the flow as a reader needs."""
 
-    special = SPECIAL
+    rules = RULES
     only_route = None
 
     def match(self, exchange: Exchange) -> Any:
@@ -34,9 +36,13 @@ class Route:
 class Reader(RequestReader):
     """llhttp's way, one read at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, mode: ForwardedMode = ForwardedMode.REPLACE) -> None:
         flow: Any = Flow()
+        settings = ForwardedSettings(mode=mode)
+        flow.rules = ClientRules(ClientSettings(forwarded=settings))
+        flow.rules.look_at([b"x-user-id"])
         super().__init__(flow)
+        self._forwarding = flow.rules.forwarding("192.0.2.7", is_tls=False)
         self.taken: list[Exchange] = []
         self.refused: tuple[int, str] | None = None
 
@@ -77,10 +83,14 @@ def slowly(data: bytes) -> Reader:
     return reader
 
 
+def learn(repeated: RepeatedRequest, data: bytes) -> None:
+    reader = slowly(data)
+    repeated.learn(data, reader.taken[0], RULES, reader._forwarding)
+
+
 def learnt(data: bytes) -> RepeatedRequest:
     repeated = RepeatedRequest()
-    reader = slowly(data)
-    repeated.learn(data, reader.taken[0], SPECIAL)
+    learn(repeated, data)
     return repeated
 
 
@@ -96,6 +106,7 @@ def assert_same(fast: Exchange, data: bytes) -> None:
     [slow] = reader.taken
     names = ("method", "target", "kept", "pending", "kept_bytes", "request_bytes", "complete")
     flags = ("close", "http10", "head_only", "chunked", "expects_continue")
+    assert fast.forwarded == slow.forwarded
     for name in names + flags:
         assert getattr(fast, name) == getattr(slow, name), name
     assert {name: fast.headers[name] for name in slow.headers} == slow.headers
@@ -118,7 +129,7 @@ def test_a_line_that_changed_once_may_change_again() -> None:
     repeated = learnt(request(lines_of()))
     other = [*lines_of()[:-1], b"accept: text/html"]
     assert read(repeated, request(other)) is None
-    repeated.learn(request(other), slowly(request(other)).taken[0], SPECIAL)
+    learn(repeated, request(other))
     third = request([*lines_of()[:-1], b"accept: text/plain"])
     fast = read(repeated, third)
     assert fast is not None
@@ -134,7 +145,7 @@ def test_the_request_line_host_and_content_type_never_vary() -> None:
         request([*lines_of()[:2], b"Content-Type: text/plain", *lines_of()[3:]]),
     ):
         assert read(repeated, data) is None
-        repeated.learn(data, slowly(data).taken[0], SPECIAL)
+        learn(repeated, data)
         assert read(repeated, request(lines_of())) is None, "the line has not become a variable one"
         repeated = learnt(request(lines_of()))
 
@@ -145,7 +156,7 @@ def test_a_connection_whose_requests_are_never_alike_is_no_longer_compared() -> 
     for number in range(MAX_MISSES + 2):
         data = request(lines_of(), first=b"POST /%d HTTP/1.1" % number)
         assert read(repeated, data) is None
-        repeated.learn(data, slowly(data).taken[0], SPECIAL)
+        learn(repeated, data)
     assert read(repeated, data) is None
 
 
@@ -197,7 +208,7 @@ def test_comparing_never_accepts_what_llhttp_would_read_otherwise(
     if reader.refused is not None or len(reader.taken) != 1:
         return
     repeated = RepeatedRequest()
-    repeated.learn(learn_from, reader.taken[0], SPECIAL)
+    repeated.learn(learn_from, reader.taken[0], RULES, reader._forwarding)
     data = request(second, body)
     fast = read(repeated, data)
     if fast is not None:
@@ -293,3 +304,20 @@ def test_an_answer_is_only_taken_where_llhttp_finds_the_same_body(
     assert collector.complete
     assert collector.body == taken
     assert parser.should_keep_alive()
+
+
+def test_what_is_said_about_the_client_is_the_same_on_both_ways() -> None:
+    """Its own values are dropped, or believed and new each time."""
+    for mode in ForwardedMode:
+        reader = Reader(mode)
+        repeated = RepeatedRequest()
+        for address in (b"10.0.0.1", b"10.0.0.2", b"10.0.0.2, 10.0.0.3"):
+            data = request([*lines_of(), b"X-Forwarded-For: " + address, b"forwarded: for=x"])
+            reader.feed(data)
+            slow = reader.taken[-1]
+            repeated.learn(data, slow, reader._rules, reader._forwarding)
+            fast = read(repeated, data)
+            assert fast is not None
+            assert fast.forwarded == slow.forwarded
+            assert parts_of(fast.raw_head) == slow.parts
+            assert (address in slow.forwarded) is (mode is ForwardedMode.APPEND)
