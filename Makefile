@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help venv accelerate demo up down test test-system check bench bench-gateway bench-recorder bench-judge bench-agent lock
+.PHONY: help venv accelerate demo up down test test-system fuzz check bench bench-gateway bench-recorder bench-judge bench-agent lock
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -50,6 +50,10 @@ test-system: .venv/dev.stamp   ## tests that need Debian packages (installs them
 	scripts/install_debian nginx wrk
 	$(RUN) -m pytest -m system
 
+fuzz: .venv/dev.stamp          ## look for input that breaks the HTTP readers; SECONDS=600
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/fuzz.lock
+	$(RUN) -m tests.fuzz $(or $(SECONDS),600)
+
 check: .venv/dev.stamp         ## format, lint, types, architecture, budgets
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m ruff check
@@ -60,6 +64,7 @@ check: .venv/dev.stamp         ## format, lint, types, architecture, budgets
 lock:                          ## make the locks again (needs uv)
 	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra postgres --extra accelerate --universal --generate-hashes --no-header -q -o requirements/run.lock
 	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra postgres --extra accelerate --extra dev -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/dev.lock
+	uv pip compile pyproject.toml --extra fuzz -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/fuzz.lock
 
 # ---- measuring --------------------------------------------------------------------------------
 
