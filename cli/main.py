@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cli.artifacts import artifacts
 from cli.config import config
 from cli.local import demo, down, up
 from cli.release import release
@@ -27,6 +28,7 @@ for command in (
     recorder,
     agent,
     model_server,
+    artifacts,
     config,
     migrate,
     validate,

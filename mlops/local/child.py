@@ -23,7 +23,7 @@ from typing import Final
 READY_TIMEOUT_S: Final = 55.0
 """Longest start: MLflow makes its database in ten seconds, on a busy machine in thirty."""
 
-STOP_TIMEOUT_S: Final = 10.0
+STOP_TIMEOUT_S: Final = 5.0
 """What a server gets to finish after SIGTERM; then its group is killed."""
 
 POLL_S: Final = 0.05

@@ -1,0 +1,280 @@
+"""The bucket, through the minio SDK; its failures in our words."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from io import BytesIO
+from typing import Final
+
+import urllib3
+from minio import Minio
+from minio.commonconfig import ENABLED, GOVERNANCE, Filter
+from minio.error import MinioException, S3Error
+from minio.lifecycleconfig import (
+    AbortIncompleteMultipartUpload,
+    Expiration,
+    LifecycleConfig,
+    NoncurrentVersionExpiration,
+    Rule,
+)
+from minio.retention import Retention
+from minio.sse import SseS3
+from minio.sseconfig import Rule as SseRule
+from minio.sseconfig import SSEConfig
+from urllib3.exceptions import HTTPError
+
+from mlops.artifact_store.errors import (
+    ArtifactError,
+    BadCredentials,
+    MissingBucket,
+    NoSpace,
+    StoreUnavailable,
+    UnknownArtifact,
+    VersionExists,
+)
+from mlops.config import MinioSettings
+
+CONNECT_TIMEOUT_S: Final = 5.0
+READ_TIMEOUT_S: Final = 60.0
+"""Longest silence on one request; a chunk takes a fraction of a second."""
+RETRIES: Final = 3
+CONNECTIONS: Final = 8
+"""Kept open to the server: as many as chunks are on their way at a time, and a few."""
+PRESIGNED_PUT_S: Final = 60
+MIN_PART_BYTES: Final = 5 * 1024**2
+"""S3's own."""
+
+_CREDENTIALS = frozenset(
+    {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity"}
+)
+_FULL = frozenset({"XMinioStorageFull", "QuotaExceeded", "InsufficientStorage"})
+_MISSING = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object in a listing."""
+
+    key: str
+    size: int
+    modified_at: datetime
+
+
+class Bucket:
+    """Every call may raise `StoreUnavailable`, `BadCredentials` or `MissingBucket`. Thread-safe."""
+
+    def __init__(self, settings: MinioSettings) -> None:
+        self.name = settings.bucket_name
+        self._place = f"{settings.endpoint}/{settings.bucket_name}"
+        self._encrypted = settings.encrypted
+        self._http = urllib3.PoolManager(
+            maxsize=CONNECTIONS,
+            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
+            retries=urllib3.Retry(
+                total=RETRIES, backoff_factor=0.2, status_forcelist=[502, 503, 504]
+            ),
+        )
+        self._client = Minio(
+            endpoint=settings.endpoint,
+            access_key=settings.access_key,
+            secret_key=settings.secret_key,
+            secure=settings.secure,
+            http_client=self._http,
+        )
+
+    # ---- objects --------------------------------------------------------------------------------
+
+    def has(self, key: str) -> bool:
+        """Whether there is such an object."""
+        try:
+            with self._translated(f"look for {key}"):
+                self._client.stat_object(bucket_name=self.name, object_name=key)
+        except UnknownArtifact:
+            return False
+        return True
+
+    def put(self, key: str, content: bytes) -> None:
+        """Store an object; an existing one of that name is replaced.
+
+        Raises:
+            NoSpace: the server's disk is full.
+        """
+        with self._translated(f"store {key}"):
+            self._client.put_object(
+                bucket_name=self.name,
+                object_name=key,
+                data=BytesIO(content),
+                length=len(content),
+                sse=SseS3() if self._encrypted else None,
+                part_size=max(len(content), MIN_PART_BYTES),  # in one request
+                num_parallel_uploads=1,
+            )
+
+    def put_new(self, key: str, content: bytes) -> None:
+        """Store an object only if there is none of that name: the server decides, so of two at the
+        same time one wins.
+
+        Raises:
+            VersionExists: there is one.
+        """
+        with self._translated(f"store {key}"):
+            url = self._client.presigned_put_object(
+                bucket_name=self.name,
+                object_name=key,
+                expires=timedelta(seconds=PRESIGNED_PUT_S),
+            )
+            # The SDK has no way to send this header (RFC 9110, 13.1.2).
+            answer = self._http.request("PUT", url, body=content, headers={"If-None-Match": "*"})
+        if answer.status in {409, 412}:
+            raise VersionExists(f"{self._place}/{key} is stored already")
+        if answer.status == 507:
+            raise NoSpace(f"store {key}: {self._place} has no space left")
+        if answer.status >= 400:
+            raise StoreUnavailable(f"store {key}: {self._place} answered {answer.status}")
+
+    def get(self, key: str) -> bytes:
+        """The content of an object.
+
+        Raises:
+            UnknownArtifact: there is none of that name.
+        """
+        with self._translated(f"read {key}"):
+            answer = self._client.get_object(bucket_name=self.name, object_name=key)
+            try:
+                content: bytes = answer.read()
+                return content
+            finally:
+                answer.close()
+                answer.release_conn()
+
+    def listed(self, prefix: str) -> Iterator[Listed]:
+        """Every object whose name begins so."""
+        with self._translated(f"list {prefix}"):
+            for one in self._client.list_objects(
+                bucket_name=self.name, prefix=prefix, recursive=True
+            ):
+                assert one.object_name is not None
+                assert one.last_modified is not None
+                yield Listed(one.object_name, one.size or 0, one.last_modified)
+
+    def remove(self, key: str) -> None:
+        """Delete an object; one that is not there is no error."""
+        with self._translated(f"delete {key}"):
+            self._client.remove_object(bucket_name=self.name, object_name=key)
+
+    def presigned_url(self, key: str, expires: timedelta) -> str:
+        """An address from which anybody can read the object until then."""
+        with self._translated(f"presign {key}"):
+            url: str = self._client.presigned_get_object(
+                bucket_name=self.name, object_name=key, expires=expires
+            )
+            return url
+
+    def lock(self, key: str, until: datetime) -> None:
+        """Let nobody but an administrator delete the object before then.
+
+        Raises:
+            ArtifactError: the bucket was made without object lock.
+        """
+        with self._translated(f"lock {key}"):
+            self._client.set_object_retention(
+                bucket_name=self.name, object_name=key, config=Retention(GOVERNANCE, until)
+            )
+
+    # ---- the bucket itself ----------------------------------------------------------------------
+
+    def prepare(self, *, object_lock: bool = False) -> bool:
+        """Make the bucket if it is missing, encrypted if that is asked for; whether it was."""
+        try:
+            with self._translated("look for the bucket"):
+                missing = not self._client.bucket_exists(bucket_name=self.name)
+            with self._translated("make the bucket"):
+                if missing:
+                    self._client.make_bucket(bucket_name=self.name, object_lock=object_lock)
+                if self._encrypted:
+                    self._client.set_bucket_encryption(
+                        bucket_name=self.name, config=SSEConfig(SseRule.new_sse_s3_rule())
+                    )
+        except MissingBucket as error:
+            raise StoreUnavailable(str(error)) from error
+        return missing
+
+    def set_lifecycle(self, noncurrent_days: int) -> None:
+        """Let the server forget replaced versions of objects, and uploads that never ended."""
+        rules = [
+            Rule(
+                status=ENABLED,
+                rule_filter=Filter(prefix=""),
+                rule_id="rag-mlops-replaced",
+                noncurrent_version_expiration=NoncurrentVersionExpiration(
+                    noncurrent_days=noncurrent_days
+                ),
+            ),
+            Rule(
+                status=ENABLED,
+                rule_filter=Filter(prefix=""),
+                rule_id="rag-mlops-unfinished",
+                abort_incomplete_multipart_upload=AbortIncompleteMultipartUpload(
+                    days_after_initiation=1
+                ),
+            ),
+            Rule(
+                status=ENABLED,
+                rule_filter=Filter(prefix="temporary/"),
+                rule_id="rag-mlops-temporary",
+                expiration=Expiration(days=1),
+            ),
+        ]
+        with self._translated("set the lifecycle"):
+            self._client.set_bucket_lifecycle(bucket_name=self.name, config=LifecycleConfig(rules))
+
+    def lifecycle(self) -> list[str]:
+        """The rules in force, one sentence each."""
+        with self._translated("read the lifecycle"):
+            found = self._client.get_bucket_lifecycle(bucket_name=self.name)
+        return [] if found is None else [_sentence(rule) for rule in found.rules]
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except S3Error as error:
+            raise self._told(what, error) from error
+        except (MinioException, HTTPError) as error:
+            raise StoreUnavailable(f"{what}: {self._place} does not answer: {error}") from error
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise NoSpace(f"{what}: this machine's disk is full") from error
+            raise StoreUnavailable(f"{what}: {self._place}: {error}") from error
+
+    def _told(self, what: str, error: S3Error) -> ArtifactError:
+        code = error.code or ""
+        if code in _CREDENTIALS:
+            return BadCredentials(
+                f"{what}: {self._place} refused the access key ({code}); see MLOPS_MINIO_ACCESS_KEY"
+            )
+        if code == "NoSuchBucket":
+            return MissingBucket(
+                f"{what}: {self._place} does not exist; `rag-mlops artifacts init` makes it"
+            )
+        if code in _MISSING:
+            return UnknownArtifact(f"{what}: {self._place} has no such object")
+        if code in _FULL:
+            return NoSpace(f"{what}: {self._place} has no space left ({code})")
+        return StoreUnavailable(f"{what}: {self._place}: {code} {error.message}")
+
+
+def _sentence(rule: Rule) -> str:
+    parts = []
+    if rule.expiration is not None:
+        parts.append(f"objects expire after {rule.expiration.days} days")
+    if (replaced := rule.noncurrent_version_expiration) is not None:
+        parts.append(f"replaced versions expire after {replaced.noncurrent_days} days")
+    if (unfinished := rule.abort_incomplete_multipart_upload) is not None:
+        parts.append(f"unfinished uploads end after {unfinished.days_after_initiation} days")
+    prefix = rule.rule_filter.prefix if rule.rule_filter else ""
+    return f"{rule.rule_id}: {', '.join(parts)}" + (f" below {prefix}" if prefix else "")

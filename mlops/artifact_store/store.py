@@ -1,0 +1,344 @@
+"""Models and their files in an S3 bucket: immutable versions, each there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from mlops.artifact_store.bucket import Bucket
+from mlops.artifact_store.cache import ChunkCache
+from mlops.artifact_store.chunks import (
+    Source,
+    holds,
+    is_content,
+    pack,
+    read_chunks,
+    sources,
+    unpack,
+)
+from mlops.artifact_store.errors import (
+    CorruptArtifact,
+    DestinationExists,
+    NoSpace,
+    UnknownArtifact,
+    VersionExists,
+)
+from mlops.artifact_store.manifest import (
+    Chunk,
+    FileEntry,
+    Manifest,
+    check_name,
+    decode,
+    manifest_key,
+)
+from mlops.artifact_store.parallel import PARALLEL_CHUNKS, Progress, Told, in_parallel
+from mlops.config import MinioSettings, read_config
+
+UNREFERENCED_AFTER: Final = timedelta(days=1)
+"""A chunk in no manifest is younger than that while its upload may still be running."""
+
+MAX_PRESIGNED: Final = timedelta(days=7)
+"""S3's own bound."""
+
+
+class StoredModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A version in a listing."""
+
+    model_name: str
+    version: str
+    uri: str
+    size_bytes: int
+    created_at: datetime
+    metadata: dict[str, Any]
+    digest: str
+
+
+class _Place(NamedTuple):
+    """Where a chunk goes in a file that is being put together."""
+
+    path: Path
+    offset: int
+    chunk: Chunk
+
+
+class MinIOArtifactStore:
+    """Every call may raise `StoreUnavailable`, `BadCredentials` or `MissingBucket`. Thread-safe.
+
+    ```python
+    store = MinIOArtifactStore()
+    uri = store.upload_model("out/model", "rag_embedding_model", "1.2.3", {"mrr": 0.53})
+    store.download_model("rag_embedding_model", "1.2.3", "/srv/model")
+    ```
+    """
+
+    def __init__(self, settings: MinioSettings | None = None) -> None:
+        """`settings` default to what `MLOPS_MINIO_*` says. Nothing is connected yet."""
+        settings = settings or read_config().minio
+        self.bucket = Bucket(settings)
+        self._cache = ChunkCache(settings.cache_dir, settings.cache_bytes)
+
+    # ---- storing --------------------------------------------------------------------------------
+
+    def upload_model(
+        self,
+        model_path: Path | str,
+        model_name: str,
+        model_version: str,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        compress: bool = True,
+        lock_for: timedelta | None = None,
+        progress: Progress | None = None,
+    ) -> str:
+        """Store a file or folder as one version; its `s3://` address.
+
+        Chunks that are there already, of this upload before it broke off or of another version,
+        are not sent again. Storing the same content under the same version again changes nothing.
+
+        Args:
+            model_path: a file, or a folder with everything in it.
+            model_name: letters, digits and `._-`.
+            model_version: the same; never stored twice with different content.
+            metadata: anything that JSON holds; kept with the version.
+            compress: with zstd, chunk by chunk, where that pays.
+            lock_for: let nobody delete it before then (the bucket needs object lock).
+            progress: told how far it is.
+
+        Raises:
+            FileNotFoundError: nothing lies at `model_path`.
+            VersionExists: this version holds something else.
+            NoSpace: the server's disk is full.
+        """
+        check_name("model", model_name)
+        check_name("version", model_version)
+        path = Path(model_path)
+        files = sources(path)
+        told = Told(progress, sum(one.size for one in files))
+        manifest = Manifest(
+            model=model_name,
+            version=model_version,
+            created_at=datetime.now(UTC),
+            metadata=dict(metadata or {}),
+            is_folder=path.is_dir(),
+            files=tuple(self._store_file(one, compress=compress, told=told) for one in files),
+        )
+        key = manifest_key(model_name, model_version)
+        try:
+            self.bucket.put_new(key, msgspec.json.encode(manifest))
+        except VersionExists as error:
+            stored = self.manifest(model_name, model_version)
+            if stored.digest != manifest.digest:
+                raise VersionExists(
+                    f"{model_name} {model_version} was stored at {stored.created_at:%F %T} with "
+                    "other content; versions are never overwritten"
+                ) from error
+        if lock_for is not None:
+            self._lock(manifest, datetime.now(UTC) + lock_for)
+        return self._uri(model_name, model_version)
+
+    def _store_file(self, source: Source, *, compress: bool, told: Told) -> FileEntry:
+        def store(content: bytes) -> Chunk:
+            piece = pack(content, compress=compress)
+            if not self.bucket.has(piece.chunk.key):
+                self.bucket.put(piece.chunk.key, piece.stored)
+            told.done(len(content))
+            return piece.chunk
+
+        chunks = tuple(in_parallel(store, read_chunks(source.path)))
+        if sum(chunk.size for chunk in chunks) != source.size:
+            raise CorruptArtifact(f"{source.path} changed while it was stored; nothing was kept")
+        return FileEntry(
+            path=source.name, size=source.size, executable=source.executable, chunks=chunks
+        )
+
+    def _lock(self, manifest: Manifest, until: datetime) -> None:
+        keys = {chunk.key for file in manifest.files for chunk in file.chunks}
+        for key in (manifest_key(manifest.model, manifest.version), *sorted(keys)):
+            self.bucket.lock(key, until)
+
+    # ---- bringing back --------------------------------------------------------------------------
+
+    def download_model(
+        self,
+        model_name: str,
+        model_version: str,
+        download_path: Path | str,
+        *,
+        progress: Progress | None = None,
+    ) -> bool:
+        """Bring a version back: a folder where a folder was stored, else a file. Always True.
+
+        Every chunk is checked against its digest. What is there appears whole, by renaming; a
+        download that broke off goes on where it was. If the same content lies there already,
+        nothing is done.
+
+        Raises:
+            UnknownArtifact: no such version.
+            CorruptArtifact: what is stored is not what was uploaded; nothing appears.
+            DestinationExists: something else lies at `download_path`.
+            NoSpace: this machine's disk is full.
+        """
+        manifest = self.manifest(model_name, model_version)
+        target = Path(download_path)
+        if target.exists():
+            if holds(target, manifest):
+                return True
+            raise DestinationExists(
+                f"{target} exists and is not {model_name} {model_version}; nothing was changed"
+            )
+        partial = target.with_name(f".{target.name}.{manifest.digest[:16]}.partial")
+        with _disk_errors(f"download to {target}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._assemble(manifest, partial, Told(progress, manifest.size))
+            partial.rename(target)
+        self._cache.trim()
+        return True
+
+    def _assemble(self, manifest: Manifest, root: Path, told: Told) -> None:
+        places = []
+        for file in manifest.files:
+            path = root / file.path if manifest.is_folder else root
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as made:
+                made.truncate(file.size)
+            if file.executable:
+                path.chmod(0o755)
+            offset = 0
+            for chunk in file.chunks:
+                places.append(_Place(path, offset, chunk))
+                offset += chunk.size
+
+        def bring(place: _Place) -> None:
+            if not _lies_there(place):
+                with place.path.open("r+b") as file:
+                    file.seek(place.offset)
+                    file.write(self._content(place.chunk))
+            told.done(place.chunk.size)
+
+        for _ in in_parallel(bring, places):
+            pass
+
+    def _content(self, chunk: Chunk) -> bytes:
+        cached = self._cache.get(chunk)
+        if cached is not None:
+            return cached
+        try:
+            stored = self.bucket.get(chunk.key)
+        except UnknownArtifact as error:
+            raise CorruptArtifact(f"{chunk.key} is missing from the store") from error
+        content = unpack(chunk, stored)
+        self._cache.put(chunk, content)
+        return content
+
+    # ---- looking --------------------------------------------------------------------------------
+
+    def manifest(self, model_name: str, model_version: str) -> Manifest:
+        """What a version is made of.
+
+        Raises:
+            UnknownArtifact: no such version.
+            CorruptArtifact: its manifest cannot be read.
+        """
+        key = manifest_key(check_name("model", model_name), check_name("version", model_version))
+        try:
+            content = self.bucket.get(key)
+        except UnknownArtifact as error:
+            raise UnknownArtifact(f"{model_name} {model_version} is not stored") from error
+        try:
+            return decode(content)
+        except ValueError as error:
+            raise CorruptArtifact(f"{key}: {error}") from error
+
+    def list_models(self, model_name: str | None = None) -> list[StoredModel]:
+        """Every version of a model, or of all models; by name, newest first.
+
+        Raises:
+            CorruptArtifact: a manifest cannot be read.
+        """
+        prefix = f"models/{check_name('model', model_name)}/" if model_name else "models/"
+        keys = [one.key for one in self.bucket.listed(prefix) if one.key.endswith("/manifest.json")]
+        names = [key.split("/")[1:3] for key in keys]
+        with ThreadPoolExecutor(PARALLEL_CHUNKS) as pool:
+            manifests = list(pool.map(lambda name: self.manifest(*name), names))
+        manifests.sort(key=lambda one: one.created_at, reverse=True)
+        return [
+            StoredModel(
+                model_name=one.model,
+                version=one.version,
+                uri=self._uri(one.model, one.version),
+                size_bytes=one.size,
+                created_at=one.created_at,
+                metadata=one.metadata,
+                digest=one.digest,
+            )
+            for one in sorted(manifests, key=lambda one: one.model)
+        ]
+
+    def presigned_urls(
+        self, model_name: str, model_version: str, path: str, expires: timedelta
+    ) -> list[str]:
+        """Addresses that anybody can read until then; what they hold, joined, is the file.
+
+        A chunk that was stored compressed is one zstd frame, and joined frames are a zstd file.
+
+        Raises:
+            UnknownArtifact: no such file.
+            ValueError: `expires` is not within S3's bound of seven days.
+        """
+        if not timedelta(0) < expires <= MAX_PRESIGNED:
+            raise ValueError(f"expires {expires} is outside 0..{MAX_PRESIGNED}")
+        manifest = self.manifest(model_name, model_version)
+        file = next((one for one in manifest.files if one.path == path), None)
+        if file is None:
+            raise UnknownArtifact(f"{model_name} {model_version} has no file {path!r}")
+        return [self.bucket.presigned_url(chunk.key, expires) for chunk in file.chunks]
+
+    # ---- forgetting -----------------------------------------------------------------------------
+
+    def delete_version(self, model_name: str, model_version: str) -> None:
+        """Forget a version; its chunks go with the next `collect_garbage` if no other has them."""
+        self.manifest(model_name, model_version)
+        self.bucket.remove(manifest_key(model_name, model_version))
+
+    def collect_garbage(self, *, now: datetime | None = None) -> int:
+        """Delete chunks that belong to no version and are a day old; how many.
+
+        An upload that takes longer than that day may have to send chunks again.
+        """
+        oldest = (now or datetime.now(UTC)) - UNREFERENCED_AFTER
+        old = [one.key for one in self.bucket.listed("chunks/") if one.modified_at < oldest]
+        used: set[str] = set()
+        for one in self.list_models():
+            manifest = self.manifest(one.model_name, one.version)
+            used |= {chunk.key for file in manifest.files for chunk in file.chunks}
+        garbage = [key for key in old if key not in used]
+        for key in garbage:
+            self.bucket.remove(key)
+        return len(garbage)
+
+    def _uri(self, model_name: str, model_version: str) -> str:
+        return f"s3://{self.bucket.name}/models/{model_name}/{model_version}"
+
+
+def _lies_there(place: _Place) -> bool:
+    """Whether a download that broke off had brought this chunk already."""
+    with place.path.open("rb") as file:
+        file.seek(place.offset)
+        return is_content(place.chunk, file.read(place.chunk.size))
+
+
+@contextmanager
+def _disk_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise NoSpace(f"{what}: this machine's disk is full") from error
+        raise
