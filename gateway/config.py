@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 
+from gateway import tls
 from gateway.clients_file import client_settings
 from gateway.config_file import (
     AdminFile,
@@ -35,7 +36,7 @@ from gateway.settings import (
     StickySettings,
     TimeoutSettings,
 )
-from gateway.upstreams_file import breaker_settings, upstream_settings
+from gateway.upstreams_file import breaker_settings, listener_tls_settings, upstream_settings
 from mlops.contracts.plan import MAX_CANARY_SHARE_BP, Slot
 from mlops.contracts.slot_values import TOKEN
 
@@ -66,11 +67,13 @@ def load(path: Path, environ: Mapping[str, str]) -> GatewaySettings:
     if len(data) > MAX_FILE_BYTES:
         raise ConfigError(f"{path}: longer than {MAX_FILE_BYTES:,} bytes")
     try:
-        return parse(data.decode(), environ)
+        settings = parse(data.decode(), environ)
+        tls.check(settings)
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{path}: not UTF-8 at byte {exc.start}") from exc
     except ValueError as exc:
         raise ConfigError(f"{path}: {exc}") from exc
+    return settings
 
 
 def parse(text: str, environ: Mapping[str, str]) -> GatewaySettings:
@@ -105,6 +108,7 @@ def _gateway(file: GatewayFile, environ: Mapping[str, str]) -> GatewaySettings:
         state_dir=Path(file.state),
         routes=tuple(routes),
         spool=None if file.spool is None else spool_settings(file.spool),
+        tls=None if file.tls is None else listener_tls_settings(file.tls),
         observe=observe_settings(file.observe),
         workers=_workers(file.workers),
         clients=client_settings(file.limits, file.forwarded),
@@ -118,10 +122,6 @@ def _workers(count: int) -> int:
 
 
 def _refuse_what_is_not_built(file: GatewayFile) -> None:
-    if file.tls is not None:
-        raise ValueError(
-            "tls: this version does not end TLS; put a TLS proxy in front and leave it out"
-        )
     for index, route in enumerate(file.routes):
         path = f"routes[{index}]"
         if route.mirror.to != "canary":

@@ -19,7 +19,7 @@ from gateway.file_values import (
 from gateway.file_values import FileKeys as _File
 from gateway.observe_file import ObserveFile
 from gateway.record_file import RecordFile, SpoolFile
-from gateway.upstreams_file import UpstreamKeys
+from gateway.upstreams_file import ListenerTlsFile, UpstreamKeys
 
 _PATH_IN_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
@@ -33,11 +33,6 @@ class TokensFile(_File):
 class AdminFile(_File):
     listen: str = "127.0.0.1:8001"
     tokens: TokensFile = msgspec.field(default_factory=TokensFile)
-
-
-class TlsFile(_File):
-    cert: str
-    key: str
 
 
 class MatchFile(_File):
@@ -106,7 +101,7 @@ class RouteFile(UpstreamKeys, kw_only=True):
 class GatewayFile(_File):
     routes: list[RouteFile]
     listen: str | list[str] = "127.0.0.1:8000"
-    tls: TlsFile | None = None
+    tls: ListenerTlsFile | None = None
     workers: int = 1
     limits: LimitsFile = msgspec.field(default_factory=LimitsFile)
     forwarded: ForwardedFile = msgspec.field(default_factory=ForwardedFile)

@@ -98,8 +98,8 @@ def parse_address(text: str) -> Address:
 
 
 def parse_endpoint(text: str) -> Address:
-    """A slot's address: `http://host:port` or `unix:/path`."""
-    host, port, path = split_endpoint(text)
+    """A slot's address: `http[s]://host:port` or `unix:/path`."""
+    host, port, path, _ = split_endpoint(text)
     return Address(host=host, port=port, path=path)
 
 

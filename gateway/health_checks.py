@@ -15,6 +15,7 @@ from mlops.service.aio import spawn
 
 if TYPE_CHECKING:
     from gateway.lanes import Upstreams
+    from gateway.tls import Contexts
     from gateway.upstream_settings import HealthCheckSettings
 
 log = logging.getLogger(__name__)
@@ -26,13 +27,14 @@ MAX_ANSWER_BYTES: Final = 64 * 1024
 class HealthChecks:
     """Checks every endpoint that has a `health_check`, from `start` to `stop`."""
 
-    def __init__(self) -> None:
+    def __init__(self, contexts: Contexts) -> None:
+        self._contexts = contexts
         self._tasks: dict[Upstreams, asyncio.Task[None]] = {}
 
     def start(self, endpoint: Upstreams) -> None:
         settings = endpoint.settings.health_check
         if settings is not None and endpoint not in self._tasks:
-            checking = _check_for_ever(endpoint, settings)
+            checking = _check_for_ever(endpoint, settings, self._contexts)
             self._tasks[endpoint] = spawn(checking, name=f"health check of {endpoint.url}")
 
     def stop(self, endpoint: Upstreams) -> None:
@@ -45,11 +47,13 @@ class HealthChecks:
             self.stop(endpoint)
 
 
-async def _check_for_ever(endpoint: Upstreams, settings: HealthCheckSettings) -> None:
+async def _check_for_ever(
+    endpoint: Upstreams, settings: HealthCheckSettings, contexts: Contexts
+) -> None:
     loop = asyncio.get_running_loop()
     while True:
         began_s = loop.time()
-        problem = await check(endpoint, settings)
+        problem = await check(endpoint, settings, contexts)
         if endpoint.checked(problem):
             if problem:
                 log.warning("endpoint %s is out: %s", endpoint.url, problem)
@@ -58,13 +62,13 @@ async def _check_for_ever(endpoint: Upstreams, settings: HealthCheckSettings) ->
         await asyncio.sleep(max(0.0, began_s + settings.interval_s - loop.time()))
 
 
-async def check(endpoint: Upstreams, settings: HealthCheckSettings) -> str:
+async def check(endpoint: Upstreams, settings: HealthCheckSettings, contexts: Contexts) -> str:
     """Ask once. Empty where the answer is as expected, else what was wrong."""
     answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     probe: Probe | None = None
     try:
         async with asyncio.timeout(settings.timeout_s):
-            probe = await connect(endpoint, partial(Probe, answered))
+            probe = await connect(endpoint, partial(Probe, answered), contexts)
             probe.ask(settings.path, endpoint.host)
             status = await answered
     except TimeoutError:

@@ -149,12 +149,12 @@ def _said(exc: OSError, address: Address) -> OSError:
     return OSError(text)
 
 
-def url(address: Address) -> str:
+def url(address: Address, *, tls: bool = False) -> str:
     """As in the `ready` line."""
     if address.path is not None:
         return f"unix:{address.path}"
     host = f"[{address.host}]" if ":" in str(address.host) else address.host
-    return f"http://{host}:{address.port}"
+    return f"{'https' if tls else 'http'}://{host}:{address.port}"
 
 
 def bound(address: Address, sockets: Sequence[socket.socket]) -> Address:

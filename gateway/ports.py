@@ -20,6 +20,7 @@ class Ports:
         self.admin: list[socket.socket] = []
         self._listen = settings.listen
         self._workers = settings.workers
+        self._tls = settings.tls is not None
         self._admin = Address(host=settings.admin.host, port=settings.admin.port)
 
     async def open(self, taken: Mapping[tuple[Address, bool], list[socket.socket]]) -> None:
@@ -60,7 +61,7 @@ class Ports:
 
     def ready_line(self) -> str:
         """Where we listen, with port 0 resolved."""
-        data = ",".join(_url(address, sockets) for address, sockets in self.data.items())
+        data = ",".join(_url(*each, tls=self._tls) for each in self.data.items())
         return f"ready {data} admin {_url(self._admin, self.admin)}\n"
 
     def close(self, *, remove_paths: bool) -> None:
@@ -72,5 +73,5 @@ class Ports:
                 Path(address.path).unlink(missing_ok=True)
 
 
-def _url(address: Address, sockets: Sequence[socket.socket]) -> str:
-    return listening.url(listening.bound(address, sockets))
+def _url(address: Address, sockets: Sequence[socket.socket], *, tls: bool = False) -> str:
+    return listening.url(listening.bound(address, sockets), tls=tls)

@@ -25,10 +25,12 @@ from gateway.pool import Endpoint
 from gateway.routing import LivePlan
 from gateway.server_timing import ASKED_BY
 from gateway.settings import ClientSettings, RouteSettings
+from gateway.tls import HANDSHAKE_S, LOOK_S, Contexts
 from gateway.upstream_settings import UpstreamSettings
 from mlops.contracts.api import ArmCounters, UpstreamHealth
 from mlops.contracts.plan import Slot
 from mlops.contracts.tally import Tally, TallyEntry
+from mlops.service.aio import spawn
 
 if TYPE_CHECKING:
     from gateway.lanes import Upstreams
@@ -53,6 +55,7 @@ class Proxy:
         *,
         clients: ClientSettings | None = None,
         served_by: bool = True,
+        contexts: Contexts | None = None,
     ) -> None:
         states = [RouteState(settings, says_served_by=served_by) for settings in routes]
         self._served_by = served_by
@@ -60,7 +63,9 @@ class Proxy:
         """Of every name that was ever served: what was counted of a removed route stays."""
         self._endpoints: dict[PoolKey, Upstreams] = {}
         self._servers: dict[socket.socket, asyncio.Server] = {}
-        self._checks = HealthChecks()
+        self._contexts = contexts or Contexts()
+        self._looked_at_files_ns = 0
+        self._checks = HealthChecks(self._contexts)
         randomness = Random(secrets.randbits(128))  # noqa: S311 - splits load, guards nothing
         rules = ClientRules(clients or ClientSettings())
         self._flow = Flow(spool, self._dial, _later, rules, randomness)
@@ -100,6 +105,7 @@ class Proxy:
         self._routes |= {state.settings.name: state for state in states}
         self._flow.serve(states, _looked_at(routes))
         self._retire_unused()
+        self.look_at_files()
 
     def rehearse(self, routes: Sequence[RouteSettings], plans: Sequence[LivePlan]) -> None:
         """Raise what `replace` or `apply` with these would raise; nothing changes.
@@ -146,7 +152,7 @@ class Proxy:
             _close_idle(endpoint)
 
     def _dial(self, endpoint: Upstreams, connect_s: float) -> None:
-        dial(self._flow, endpoint, connect_s)
+        dial(self._flow, self._contexts, endpoint, connect_s)
 
     # ---- serving ------------------------------------------------------------------------------
 
@@ -172,7 +178,12 @@ class Proxy:
         factory = partial(Downstream, self._flow)
         if listening.family == socket.AF_UNIX:
             return await loop.create_unix_server(factory, sock=listening, **_KEEP_UNIX_PATH)
-        return await loop.create_server(factory, sock=listening)
+        context = self._contexts.listener
+        if context is None:
+            return await loop.create_server(factory, sock=listening)
+        return await loop.create_server(
+            factory, sock=listening, ssl=context, ssl_handshake_timeout=HANDSHAKE_S
+        )
 
     async def drain(self, timeout_s: float, idle_s: float = 0.0) -> int:
         """Stop accepting and let what is under way finish; how many exchanges were cut.
@@ -223,6 +234,14 @@ class Proxy:
         if now_ns - self._clock_read_ns >= SECOND_NS:
             self._clock_read_ns = now_ns
             self._flow.read_wall_clock()
+        if now_ns - self._looked_at_files_ns >= LOOK_S * SECOND_NS:
+            self.look_at_files()
+
+    def look_at_files(self) -> None:
+        """Read certificates again that have changed on disk, off the loop."""
+        self._looked_at_files_ns = monotonic_ns()
+        if self._contexts.names_files:
+            spawn(asyncio.to_thread(self._contexts.refresh), name="certificates")
 
     # ---- what passed --------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from gateway.features.pointers import Pointer
-from gateway.upstream_settings import BreakerSettings, UpstreamSettings
+from gateway.upstream_settings import BreakerSettings, ListenerTlsSettings, UpstreamSettings
 from mlops.contracts.plan import MAX_CANARY_SHARE_BP, Slot
 
 
@@ -210,6 +210,8 @@ class GatewaySettings:
     routes: tuple[RouteSettings, ...]
     spool: SpoolSettings | None = None
     """None: a plain proxy that records nothing."""
+    tls: ListenerTlsSettings | None = None
+    """None: clients speak plain HTTP. A Unix socket always does."""
     workers: int = 1
     """Processes that serve; at least 1."""
     observe: ObserveSettings = field(default_factory=ObserveSettings)

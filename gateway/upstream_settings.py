@@ -76,9 +76,35 @@ class OutlierSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamTlsSettings:
+    """How `https://` endpoints are spoken to. Paths of PEM files."""
+
+    ca: str | None = None
+    """Who may have signed the server's certificate. None: the system's authorities."""
+    cert: str | None = None
+    """Ours, with what it was signed by; with `key`."""
+    key: str | None = None
+    server_name: str | None = None
+    """Asked for and verified, in place of the endpoint's host."""
+    verify: bool = True
+    """False: whoever answers is believed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerTlsSettings:
+    """How clients speak to us. Paths of PEM files."""
+
+    cert: str
+    key: str
+    client_ca: str | None = None
+    """Who must have signed a client's certificate. None: clients need none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamSettings:
     """Everything that makes two endpoints of the same address two pools."""
 
     pool: PoolSettings = field(default_factory=PoolSettings)
+    tls: UpstreamTlsSettings = field(default_factory=UpstreamTlsSettings)
     health_check: HealthCheckSettings | None = None
     outlier_detection: OutlierSettings | None = None

@@ -14,9 +14,11 @@ from gateway.upstream_settings import (
     MAX_PENDING,
     BreakerSettings,
     HealthCheckSettings,
+    ListenerTlsSettings,
     OutlierSettings,
     PoolSettings,
     UpstreamSettings,
+    UpstreamTlsSettings,
 )
 
 MOST_CONNECTIONS = 65_536
@@ -27,6 +29,7 @@ MOST_PENDING = 1_000_000
 
 _PATH = re.compile(r"/[!-~]*")
 """A request's target; no space or control character may end it early."""
+_HOST = re.compile(r"[0-9A-Za-z._:-]{1,253}")
 _STATUSES = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
 
 
@@ -62,8 +65,24 @@ class OutlierFile(FileKeys):
     max_ejection_percent: Percent = msgspec.field(default_factory=lambda: Percent(50))
 
 
+class UpstreamTlsFile(FileKeys):
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    server_name: str | None = None
+    verify: bool = True
+
+
+class ListenerTlsFile(FileKeys):
+    cert: str
+    key: str
+    client_ca: str | None = None
+
+
 class UpstreamKeys(FileKeys):
     """Part of a route."""
+
+    tls: UpstreamTlsFile = msgspec.field(default_factory=UpstreamTlsFile)
 
     health_check: HealthCheckFile | None = None
     outlier_detection: OutlierFile | None = None
@@ -77,6 +96,7 @@ def upstream_settings(file: UpstreamKeys, path: str) -> UpstreamSettings:
     check, outliers = file.health_check, file.outlier_detection
     return UpstreamSettings(
         pool=_pool(file.pool, f"{path}.pool"),
+        tls=_tls(file.tls, f"{path}.tls"),
         health_check=_health_check(check, f"{path}.health_check") if check is not None else None,
         outlier_detection=(
             _outliers(outliers, f"{path}.outlier_detection") if outliers is not None else None
@@ -102,6 +122,35 @@ def _pool(file: PoolFile, path: str) -> PoolSettings:
         pending=file.pending,
         idle=file.idle,
         idle_timeout_s=file.idle_timeout.seconds,
+    )
+
+
+def listener_tls_settings(file: ListenerTlsFile) -> ListenerTlsSettings:
+    """Raises ValueError starting with the key's path."""
+    for name in ("cert", "key", "client_ca"):
+        if getattr(file, name) == "":
+            raise ValueError(f"tls.{name}: expected the path of a file, got an empty text")
+    return ListenerTlsSettings(cert=file.cert, key=file.key, client_ca=file.client_ca)
+
+
+def _tls(file: UpstreamTlsFile, path: str) -> UpstreamTlsSettings:
+    for name in ("ca", "cert", "key", "server_name"):
+        if getattr(file, name) == "":
+            raise ValueError(f"{path}.{name}: expected a text, got an empty one")
+    if (file.cert is None) != (file.key is None):
+        raise ValueError(f"{path}: expected cert and key together, or neither")
+    if file.ca is not None and not file.verify:
+        raise ValueError(f"{path}.ca: of no use with verify: false; leave one of them out")
+    if file.server_name is not None and not _HOST.fullmatch(file.server_name):
+        raise ValueError(
+            f"{path}.server_name: expected the name of a host, got {file.server_name!r}"
+        )
+    return UpstreamTlsSettings(
+        ca=file.ca,
+        cert=file.cert,
+        key=file.key,
+        server_name=file.server_name,
+        verify=file.verify,
     )
 
 

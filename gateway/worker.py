@@ -49,6 +49,7 @@ from gateway.routing import LivePlan
 from gateway.settings import RouteSettings
 from gateway.spool.writer import SpoolWriter
 from gateway.tallies import TallySchedule
+from gateway.tls import Contexts
 from mlops.service.aio import spawn
 
 log = logging.getLogger(__name__)
@@ -112,11 +113,14 @@ class Worker:
             except (OSError, ValueError) as exc:
                 return await self._fail(str(exc))
         try:
+            contexts = await asyncio.to_thread(Contexts, settings.tls)
             randomness = Random(secrets.randbits(128))  # noqa: S311 - draws samples, guards nothing
             self._observing = Observing.open(settings.observe, randomness)
-        except OSError as exc:
+        except (OSError, ValueError) as exc:
             return await self._fail(str(exc))
-        self._proxy = Proxy((), self._spool, self._observing, clients=settings.clients)
+        self._proxy = Proxy(
+            (), self._spool, self._observing, clients=settings.clients, contexts=contexts
+        )
         self._channel.send(Ready(name=self._spool.worker if self._spool is not None else ""))
         return True
 

@@ -44,7 +44,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     version: str
     endpoints: tuple[str, ...]
-    """Base addresses, `http://HOST:PORT` or `unix:PATH`, at least one."""
+    """Base addresses, `http[s]://HOST:PORT` or `unix:PATH`, at least one."""
     headers: dict[str, str] = {}
     """Added to every request to this slot (an upstream's credentials, say)."""
 

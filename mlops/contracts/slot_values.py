@@ -17,13 +17,13 @@ MAX_HEADER_VALUE_CHARS = 8192
 """Common servers take no longer line."""
 MAX_UNIX_PATH_BYTES = 107
 """Linux: 108 with the closing NUL."""
-DEFAULT_PORT = 80
+DEFAULT_PORTS = {"http": 80, "https": 443}
 _MAX_PORT = 65_535
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110's token: a method, or the name of a header or cookie."""
 _ENDPOINT = re.compile(
-    r"http://(?:\[(?P<ipv6>[0-9A-Za-z:.%_-]+)\]|(?P<host>[0-9A-Za-z._-]{1,253}))"
+    r"(?P<scheme>https?)://(?:\[(?P<ipv6>[0-9A-Za-z:.%_-]+)\]|(?P<host>[0-9A-Za-z._-]{1,253}))"
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
 _USER_INFORMATION = re.compile(r"//.*@", re.DOTALL)
@@ -40,6 +40,7 @@ class Endpoint(NamedTuple):
     host: str | None
     port: int
     path: str | None
+    tls: bool = False
 
 
 def check_version(text: str) -> None:
@@ -58,7 +59,7 @@ def check_version(text: str) -> None:
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """`http://HOST:PORT` (80 where no port is given) or `unix:PATH`; nothing may follow."""
+    """`http[s]://HOST:PORT` (80 or 443 where no port is given) or `unix:PATH`; nothing follows."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path or not path.isprintable() or len(path.encode()) > MAX_UNIX_PATH_BYTES:
@@ -70,9 +71,10 @@ def parse_endpoint(text: str) -> Endpoint:
     found = _ENDPOINT.fullmatch(text)
     if found is None:
         raise ValueError(
-            f"endpoint {_shown(text)}: expected http://HOST:PORT and nothing after it, or unix:PATH"
+            f"endpoint {_shown(text)}: expected http://HOST:PORT and nothing after it, "
+            "https://HOST:PORT or unix:PATH"
         )
-    port = int(found["port"] or DEFAULT_PORT)
+    port = int(found["port"] or DEFAULT_PORTS[found["scheme"]])
     if not 1 <= port <= _MAX_PORT:
         raise ValueError(f"endpoint {_shown(text)}: expected a port from 1 to {_MAX_PORT}")
     host = found["host"]
@@ -82,7 +84,7 @@ def parse_endpoint(text: str) -> Endpoint:
             IPv6Address(host)
         except ValueError as exc:
             raise ValueError(f"endpoint {_shown(text)}: expected an IPv6 address in []") from exc
-    return Endpoint(host, port, None)
+    return Endpoint(host, port, None, found["scheme"] == "https")
 
 
 def check_header(name: str, value: str) -> None:

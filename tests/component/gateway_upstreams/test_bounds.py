@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.record import OUTCOMES
-from gateway.settings import RetrySettings, StickySettings, TimeoutSettings
+from gateway.settings import MatchSettings, RetrySettings, StickySettings, TimeoutSettings
 from gateway.upstream_settings import BreakerSettings, PoolSettings, UpstreamSettings
 from tests.component.gateway.conftest import OK, until
 from tests.component.gateway_upstreams.conftest import a_route
@@ -151,7 +151,13 @@ async def test_a_retry_goes_to_another_endpoint_of_the_arm(world):
     route = a_route("rag", failing.url)
     slot = type(route.stable)(version="1", endpoints=(failing.url, working.url))
     await world.serve(
-        type(route)(name="rag", model="m", match=route.match, stable=slot, retry=RetrySettings())
+        type(route)(
+            name="rag",
+            model="m",
+            match=route.match,
+            stable=slot,
+            retry=RetrySettings(budget_percent=100),
+        )
     )
     for _ in range(20):
         assert await statuses(await asked(world, 1)) == [200]
@@ -169,14 +175,18 @@ async def test_an_exchange_that_takes_too_long_in_all_ends_whatever_it_waits_for
             await asyncio.sleep(0.02)
 
     short = TimeoutSettings(connect_s=5, first_byte_s=5, idle_s=5, total_s=0.3)
-    upstream = await world.upstream(held_back(gate), dripping)
+    silent, drips = await world.upstream(held_back(gate)), await world.upstream(dripping)
     one = UpstreamSettings(pool=PoolSettings(connections=1))
-    await world.serve(a_route("rag", upstream.url, timeouts=short, upstream=one))
+    await world.serve(
+        a_route("drips", drips.url, timeouts=short, match=MatchSettings(prefix="/drips")),
+        a_route("silent", silent.url, timeouts=short, upstream=one),
+    )
     hanging, waiting = await asked(world, 2)
     status, _, body = await hanging.answer()
     assert (status, b"longer than its route allows" in body) == (504, True)
     assert (await waiting.answer())[0] == 504
-    (streaming,) = await asked(world, 1)
+    streaming = await world.client()
+    await streaming.send(b"GET /drips HTTP/1.1\r\nHost: a\r\n\r\n")
     answer = await streaming.rest()
     assert answer == b"(reset)" or answer.count(b"x") < 1000
     gate.set()

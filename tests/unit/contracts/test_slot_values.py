@@ -22,15 +22,17 @@ def slot(version: str = "1", endpoint: str = HERE, headers: dict[str, str] | Non
 @pytest.mark.parametrize(
     ("endpoint", "expected"),
     [
-        (HERE, ("127.0.0.1", 8012, None)),
-        ("http://model_server-a.ns.svc", ("model_server-a.ns.svc", 80, None)),
-        ("http://[::1]:8012", ("::1", 8012, None)),
-        ("http://[fe80::1%eth0]", ("fe80::1%eth0", 80, None)),
-        ("unix:/run/model.sock", (None, 0, "/run/model.sock")),
+        (HERE, ("127.0.0.1", 8012, None, False)),
+        ("http://model_server-a.ns.svc", ("model_server-a.ns.svc", 80, None, False)),
+        ("http://[::1]:8012", ("::1", 8012, None, False)),
+        ("http://[fe80::1%eth0]", ("fe80::1%eth0", 80, None, False)),
+        ("https://models.example", ("models.example", 443, None, True)),
+        ("https://[::1]:8443", ("::1", 8443, None, True)),
+        ("unix:/run/model.sock", (None, 0, "/run/model.sock", False)),
     ],
 )
 def test_an_address_is_host_and_port_or_a_path(
-    endpoint: str, expected: tuple[str | None, int, str | None]
+    endpoint: str, expected: tuple[str | None, int, str | None, bool]
 ) -> None:
     assert parse_endpoint(slot(endpoint=endpoint).endpoints[0]) == expected
 
@@ -38,7 +40,8 @@ def test_an_address_is_host_and_port_or_a_path(
 @pytest.mark.parametrize(
     "endpoint",
     [
-        "", "h:8012", "https://h:8012", "HTTP://h:8012", "http://", "http://:8012", "http://h:",
+        "", "h:8012", "ftp://h:8012", "httpss://h:1", "https://h:8012/",
+        "HTTP://h:8012", "http://", "http://:8012", "http://h:",
         "http://h:0", "http://h:65536", "http://h:8012/", "http://h:8012/v1", "http://h:8012?a=b",
         "http://h:8012#a", "http://h :8012", "http://h\n:8012", "http://h\t", "http://h:8012\n",
         "http://b\u00fccher", "http://[::1", "http://[h]:1", "http://[1::2::3]", "http://::1",

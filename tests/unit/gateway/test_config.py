@@ -108,7 +108,6 @@ MISTAKES = [
     ("workers: 1", "workers: 300", "workers: expected 0 (one for each core) to 256"),
     ("percent: 0", "percent: 5", "routes[0].mirror.percent: this version does not mirror"),
     ("sample: 100%", "sample: 101%", "routes[0].record.sample: expected a percentage from 0"),
-    ("state:", "tls: {cert: a, key: b}\nstate:", "tls: this version does not end TLS"),
     ("state:", "workers: 1\nstate:", "the key 'workers' stands twice"),
     ("name: rag", "name: ../rag", "routes[0].name: expected 1 to 63 letters"),
     ("attempts: 2", "attempts: 9", "routes[0].retry.attempts: expected 1 to 5, got 9"),
