@@ -39,6 +39,10 @@ SEND_TIMEOUT_S = 10.0
 """A listener that takes nothing for this long is cut off."""
 STALL_LIMIT_S = 30.0
 """Without a cycle for this long we are not ready."""
+MAX_MISSED = 10_000
+"""Events that one listener is brought up to date with: months of releases."""
+MAX_ID_DIGITS = 18
+"""What a database takes for a number."""
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json"})
 
 
@@ -173,8 +177,7 @@ class Api:
 
     async def _get_events(self, request: web.Request) -> web.StreamResponse:
         """From now on, or from the one after `Last-Event-ID`."""
-        last = request.headers.get("Last-Event-ID", "")
-        after = int(last) if last.isascii() and last.isdigit() else None
+        after = _last_event_id(request.headers.get("Last-Event-ID", ""))
         listener = self._journal.listen()
         if listener is None:
             raise NotNow("too many listen already")
@@ -206,15 +209,32 @@ class Api:
     async def _send_missed(self, answer: web.StreamResponse, after: int) -> int:
         """All events after that one, page by page; returns the last one sent, -1 if there is none.
 
+        Past `MAX_MISSED` the oldest are left out, and an event `gap` says how many.
+
         What happens meanwhile is in the listener's queue too. Where that overflows the stream ends
         after it, and the client comes back with the last id it has: late, but without a gap.
         """
         sent = -1
+        first = await self._memory.last_sequence() - MAX_MISSED
+        if after < first:
+            await _send(answer, b'event: gap\ndata: {"left_out":%d}\n\n' % (first - after))
+            after = first
         while page := await self._memory.events(after=max(after, sent)):
             for event in page:
                 await _send(answer, _sse(event))
                 sent = event.sequence
         return sent
+
+
+def _last_event_id(given: str) -> int | None:
+    """None: from now on."""
+    if not given:
+        return None
+    if not given.isascii() or not given.isdigit() or len(given) > MAX_ID_DIGITS:
+        raise ValueError(
+            f"Last-Event-ID: expected the number of an event, got {given[:MAX_ID_DIGITS]!r}"
+        )
+    return int(given)
 
 
 async def _send(answer: web.StreamResponse, data: bytes) -> None:

@@ -35,7 +35,7 @@ from agent.publisher import Gateways
 from agent.releases import Releases
 from agent.settings import AgentSettings
 from mlops.contracts.api import AGENT_ACTOR
-from mlops.contracts.evidence import Evidence
+from mlops.contracts.evidence import Evidence, Pair
 from mlops.feature_store.entries import Evaluation, ReleaseEvent
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.settings import ClickHouseSettings
@@ -71,6 +71,10 @@ class PatientLog:
     ) -> Evidence:
         connected = await self._log()
         return await connected.read_evidence(route, since=since, until=until, release_id=release_id)
+
+    async def read_pairs(self, route: str, *, since: int, until: int, limit: int) -> Sequence[Pair]:
+        connected = await self._log()
+        return await connected.read_pairs(route, since=since, until=until, limit=limit)
 
     async def insert_release_event(self, event: ReleaseEvent) -> None:
         await (await self._log()).insert_release_event(event)

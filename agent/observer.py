@@ -8,28 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from msgspec.structs import replace
-
-from agent.judge import Judge, Judgement
+from agent.judge import Judgement
 from agent.policy import Policy
-from agent.release import Phase, Release, Sight
-from agent.windows import Cutter, Roles
-from mlops.contracts.evidence import AnsweredCounts, Evidence, ScoreCounts, SecondCounts
-from mlops.contracts.plan import Arm
+from agent.release import Phase, Release, Sight, mirrors
+from agent.watch import PairsWatch, Watch
+from mlops.contracts.evidence import Evidence, Pair
 from mlops.feature_store.errors import Refused, Unavailable
 
 log = logging.getLogger(__name__)
-
-_Counts = TypeVar("_Counts", SecondCounts, AnsweredCounts, ScoreCounts)
-
-STEPS_PART_OF_ALPHA = 0.8
-"""Of the chance of a false rollback; bake has the rest. Together at most alpha."""
 
 READ_TIMEOUT_S = 5.0
 """Longest that reading may keep a cycle. A read that needs more counts as no evidence."""
@@ -39,18 +30,23 @@ REBUILD_TIMEOUT_S = 20.0
 
 REBUILD_FROM_S = 600
 
-SLICE_S = 60
-"""Seconds judged at a time: about 25 ms of CPU."""
-
 WORK_S = 0.2
 """Longest that judging may keep a cycle; the rest waits for the next one. Until all is judged the
 evidence counts as old, so nothing advances and no lease is renewed meanwhile."""
+
+
+MAX_PAIRS = 5_000
+"""In one read; the rest comes with the next cycle."""
 
 
 class EvidenceLog(Protocol):
     async def read_evidence(
         self, route: str, *, since: int, until: int | None = None, release_id: str | None = None
     ) -> Evidence: ...
+
+    async def read_pairs(
+        self, route: str, *, since: int, until: int, limit: int
+    ) -> Sequence[Pair]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,71 +58,6 @@ class Seen:
     canary_requests: int
 
 
-class _Watch:
-    """One phase of one release."""
-
-    def __init__(self, release: Release, policy: Policy) -> None:
-        is_baking = release.phase is Phase.BAKING
-        self.phase = release.phase
-        self.since = int((release.promoted_at_s if is_baking else None) or release.started_at_s)
-        self.closed_through = self.since - 1
-        """Judged up to here."""
-        self.next_second = self.since
-        """To be read from here on."""
-        self.candidate_requests = 0
-        self._waiting: deque[Evidence] = deque()
-        """Read and not judged yet; bounded by the length of the release."""
-        self._roles = Roles.BAKE if is_baking else Roles.STEPS
-        self._cutter = Cutter(policy, self._roles)
-        part = 1 - STEPS_PART_OF_ALPHA if is_baking else STEPS_PART_OF_ALPHA
-        self._judge = Judge(policy, alpha=policy.alpha * part)
-        self._last_split_second: dict[int, int] = {}
-        """By generation, the last second in which the arm that is not stable answered."""
-
-    def take(self, evidence: Evidence, lapsed: frozenset[int]) -> None:
-        """Keep what was read, in slices."""
-        if evidence.closed_through >= self.next_second:
-            self._waiting.extend(_sliced(self._without_lapses(evidence, lapsed)))
-            self.next_second = evidence.closed_through + 1
-
-    def absorb(self, shares: Mapping[int, int], until_s: float) -> None:
-        """Judge at least one slice, and more until `until_s` on the monotonic clock."""
-        while self._waiting:
-            evidence = self._waiting.popleft()
-            for block in self._cutter.feed(evidence, shares):
-                self._judge.absorb(block)
-                if not block.guard_only:
-                    self.candidate_requests += block.candidate.ended
-            self.closed_through = evidence.closed_through
-            if monotonic() >= until_s:
-                return
-
-    def judgement(self, share_bp: int) -> Judgement:
-        return self._judge.judgement(self._roles.candidate_share_bp(share_bp))
-
-    def _without_lapses(self, evidence: Evidence, lapsed: frozenset[int]) -> Evidence:
-        """Drop what a generation did after its lease had ended: it was not split then.
-
-        The end of a lease is not in the log, but the other arm's last answer is.
-        """
-        last = self._last_split_second
-        for counts in evidence.answered:
-            if counts.arm != Arm.STABLE and counts.answered:
-                known = last.get(counts.generation, counts.second)
-                last[counts.generation] = max(known, counts.second)
-        if not lapsed:
-            return evidence
-
-        def is_split(generation: int, second: int) -> bool:
-            return generation not in lapsed or second <= last.get(generation, -1)
-
-        return replace(
-            evidence,
-            seconds=tuple(c for c in evidence.seconds if is_split(c.generation, c.second)),
-            answered=tuple(c for c in evidence.answered if is_split(c.generation, c.second)),
-        )
-
-
 class Observer:
     """The evidence of all active releases."""
 
@@ -134,7 +65,8 @@ class Observer:
         """`scores_through` gives, of a time, the last second whose late scores are all stored."""
         self._log = evidence_log
         self._scores_through = scores_through
-        self._watches: dict[str, _Watch] = {}
+        self._watches: dict[str, Watch] = {}
+        self._pairs: dict[str, PairsWatch] = {}
 
     async def observe(
         self, release: Release, policy: Policy, sights: tuple[Sight, ...], now_s: float
@@ -148,7 +80,7 @@ class Observer:
             return None
         watch = self._watches.get(release.id)
         if watch is None or watch.phase is not release.phase:
-            watch = self._watches[release.id] = _Watch(release, policy)
+            watch = self._watches[release.id] = Watch(release, policy)
         behind_s = now_s - watch.next_second
         timeout_s = READ_TIMEOUT_S if behind_s < REBUILD_FROM_S else REBUILD_TIMEOUT_S
         try:
@@ -165,9 +97,12 @@ class Observer:
             log.error("%s: the log refuses to be read: %s", release.id, error)  # noqa: TRY400
         else:
             watch.take(evidence, _lapsed(release, sights))
-        watch.absorb(release.shares, monotonic() + WORK_S)
+        until_s = monotonic() + WORK_S
+        watch.absorb(release.shares, lambda: monotonic() < until_s)
         if watch.closed_through < watch.since:
             return None
+        if mirrors(release, policy):
+            return await self._observe_pairs(release, policy, watch)
         is_baking = release.phase is Phase.BAKING
         share_bp = plan.holdback_share_bp if is_baking else plan.canary_share_bp
         return Seen(
@@ -176,35 +111,36 @@ class Observer:
             canary_requests=(release.canary_requests if is_baking else watch.candidate_requests),
         )
 
-    def forget(self, known: set[str]) -> None:
-        """Keep only the releases named."""
-        for release_id in self._watches.keys() - known:
-            self._watches.pop(release_id, None)
-
-
-def _sliced(evidence: Evidence) -> Iterator[Evidence]:
-    """The same, `SLICE_S` seconds at a time."""
-    if evidence.closed_through - evidence.since < SLICE_S:
-        yield evidence
-        return
-    seconds, answered = deque(evidence.seconds), deque(evidence.answered)
-    scores = deque(evidence.scores)
-    for since in range(evidence.since, evidence.closed_through + 1, SLICE_S):
-        last = min(since + SLICE_S - 1, evidence.closed_through)
-        yield Evidence(
-            route=evidence.route,
-            since=since,
-            closed_through=last,
-            seconds=tuple(_through(seconds, last)),
-            answered=tuple(_through(answered, last)),
-            scores=tuple(_through(scores, last)),
+    async def _observe_pairs(self, release: Release, policy: Policy, watch: Watch) -> Seen | None:
+        """What the two answers to each mirrored query say, as far as the log is complete."""
+        pairs = self._pairs.get(release.id)
+        if pairs is None:
+            pairs = self._pairs[release.id] = PairsWatch(release, policy)
+        if watch.closed_through >= pairs.next_second:
+            try:
+                async with asyncio.timeout(READ_TIMEOUT_S):
+                    found = await self._log.read_pairs(
+                        release.route,
+                        since=pairs.next_second,
+                        until=watch.closed_through,
+                        limit=MAX_PAIRS,
+                    )
+            except (Unavailable, Refused, TimeoutError) as error:
+                log.warning("%s: no pairs: %s", release.id, str(error) or "the log did not answer")
+            else:
+                pairs.take(found, watch.closed_through, MAX_PAIRS)
+        return Seen(
+            judgement=pairs.judge.judgement(),
+            closed_through_s=float(pairs.next_second - 1),
+            canary_requests=pairs.judge.pairs,
         )
 
-
-def _through(ordered: deque[_Counts], last: int) -> Iterator[_Counts]:
-    """Take from the left what is dated `last` or before; the log answers in order of time."""
-    while ordered and ordered[0].second <= last:
-        yield ordered.popleft()
+    def forget(self, known: set[str]) -> None:
+        """Keep only the releases named."""
+        for release_id in self._pairs.keys() - known:
+            self._pairs.pop(release_id, None)
+        for release_id in self._watches.keys() - known:
+            self._watches.pop(release_id, None)
 
 
 def _lapsed(release: Release, sights: tuple[Sight, ...]) -> frozenset[int]:

@@ -27,6 +27,13 @@ _KINDS = (
     VerbRequest,
 )
 _ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+_LAST_EVENT_ID = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "description": "First what came after this event: at most the last 10,000; `gap` says if more.",
+    "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+}
 _JSON = "application/json"
 
 
@@ -79,7 +86,7 @@ def _paths() -> dict[str, Any]:
         },
         "/v1/events": {
             "get": _public("Server-sent events, live.", {200: "text/event-stream"})
-            | {"security": [{"token": []}]}
+            | {"security": [{"token": []}], "parameters": [_LAST_EVENT_ID]}
         },
     }
     for verb in Verb:

@@ -137,7 +137,8 @@ class Releases:
         raise NotNow(f"release {release_id} changed {MAX_ATTEMPTS} times meanwhile; try again")
 
     async def show(self, release_id: str) -> ReleaseStatus:
-        return self._status((await self._kept(release_id)).release)
+        release = (await self._kept(release_id)).release
+        return replace(self._status(release), policy=release.policy)
 
     async def recent(self) -> list[ReleaseStatus]:
         """Newest first."""

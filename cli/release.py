@@ -8,36 +8,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import click
 import yaml
 
+from cli.agent import call
 from cli.connect import Connection, connection, output_option, print_json, run
+from cli.exits import EXIT_FAILED, EXIT_NOT_OVER
+from cli.replay import replay
 
 FAILED_PHASES = frozenset({"rolled_back", "aborted"})
 DONE_PHASES = frozenset({"settled"}) | FAILED_PHASES
 
 POLL_S = 1.0
 """How often `status` asks while it waits."""
-
-REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=10)
-
-
-async def _call(
-    where: Connection, method: str, path: str, body: object | None = None
-) -> Any:  # JSON as it came; the commands below only print it
-    headers = {"x-actor": where.user}
-    if where.agent_token:
-        headers["Authorization"] = f"Bearer {where.agent_token}"
-    async with aiohttp.ClientSession(timeout=REQUEST_TIMEOUT, headers=headers) as session:
-        try:
-            async with session.request(method, f"{where.agent}{path}", json=body) as answer:
-                content = await answer.json(content_type=None)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise click.ClickException(f"agent at {where.agent} did not answer: {error}") from error
-    if answer.status >= 400:
-        raise click.ClickException(f"{content.get('error', content)}")
-    return content
 
 
 @click.group()
@@ -50,6 +33,7 @@ def release() -> None:
 @click.option("--version", required=True, help="Name of the new version.")
 @click.option("--endpoint", "endpoints", multiple=True, required=True, help="Where it is served.")
 @click.option("--policy", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--strategy", help="Instead of a policy: canary, shadow or blue_green.")
 @click.option("--reason", required=True)
 @output_option
 def start(
@@ -57,6 +41,7 @@ def start(
     version: str,
     endpoints: tuple[str, ...],
     policy: Path | None,
+    strategy: str | None,
     reason: str,
     output: str,
 ) -> None:
@@ -67,16 +52,18 @@ def start(
         "endpoints": list(endpoints),
         "reason": reason,
     }
+    if strategy:
+        body["strategy"] = strategy
     if policy is not None:
         body["policy"] = yaml.safe_load(policy.read_text(encoding="utf-8"))
-    _show(run(_call(connection(), "POST", "/v1/releases", body)), output)
+    _show(run(call(connection(), "POST", "/v1/releases", body)), output)
 
 
 @release.command("list")
 @output_option
 def list_releases(output: str) -> None:
     """Every release, newest first."""
-    found = run(_call(connection(), "GET", "/v1/releases"))
+    found = run(call(connection(), "GET", "/v1/releases"))
     if output == "json":
         print_json(found)
         return
@@ -86,18 +73,24 @@ def list_releases(output: str) -> None:
 
 @release.command()
 @click.argument("release_id")
-@click.option("--watch/--no-watch", default=True, show_default=True, help="Wait for the end.")
+@click.option(
+    "--watch/--no-watch", "-w/ ", default=True, show_default=True, help="Wait for the end."
+)
 @click.option("--timeout", "timeout_s", type=float, default=0.0, help="Seconds; 0 waits for ever.")
 @output_option
 def status(release_id: str, watch: bool, timeout_s: float, output: str) -> None:
-    """Wait for the release to end; exit code 1 if it was rolled back or aborted."""
+    """Wait for the release to end.
+
+    Exit code 0: promoted. 1: rolled back or aborted. 3: not over yet. 4: the agent did not answer.
+    """
     final = run(_follow(connection(), release_id, watch, timeout_s, output == "text"))
     if output == "json":
         print_json(final)
     if final["phase"] in FAILED_PHASES:
-        sys.exit(1)
+        sys.exit(EXIT_FAILED)
     if watch and final["phase"] not in DONE_PHASES:
-        raise click.ClickException(f"release {release_id} is still {final['phase']}")
+        click.echo(f"release {release_id} is still {final['phase']}", err=True)
+        sys.exit(EXIT_NOT_OVER)
 
 
 async def _follow(
@@ -106,7 +99,7 @@ async def _follow(
     deadline = time.monotonic() + timeout_s if timeout_s else float("inf")
     last_line = ""
     while True:
-        current: dict[str, Any] = await _call(where, "GET", f"/v1/releases/{release_id}")
+        current: dict[str, Any] = await call(where, "GET", f"/v1/releases/{release_id}")
         line = _line(current)
         if verbose and line != last_line:
             click.echo(line)
@@ -121,7 +114,7 @@ async def _follow(
 @output_option
 def history(release_id: str, output: str) -> None:
     """What was done in this release, by whom and why."""
-    events = run(_call(connection(), "GET", f"/v1/releases/{release_id}/events"))
+    events = run(call(connection(), "GET", f"/v1/releases/{release_id}/events"))
     if output == "json":
         print_json(events)
         return
@@ -136,7 +129,7 @@ def _verb(name: str, summary: str) -> click.Command:
     @output_option
     def command(release_id: str, reason: str, output: str) -> None:
         body = {"reason": reason}
-        _show(run(_call(connection(), "POST", f"/v1/releases/{release_id}/{name}", body)), output)
+        _show(run(call(connection(), "POST", f"/v1/releases/{release_id}/{name}", body)), output)
 
     return command
 
@@ -149,6 +142,9 @@ for _name, _summary in (
     ("retry", "Start the release again from its first step."),
 ):
     release.add_command(_verb(_name, _summary))
+
+
+release.add_command(replay)
 
 
 def _show(one: dict[str, Any], output: str) -> None:

@@ -43,6 +43,7 @@ from mlops.feature_store.schema import (
     TALLY_TYPES,
 )
 from mlops.feature_store.settings import ClickHouseSettings
+from mlops.feature_store.splits import SPLITS, Split, splits
 from mlops.feature_store.tables import (
     BATCH,
     DEAD_LETTERS,
@@ -242,6 +243,11 @@ class FeatureLog:
         """
         span: dict[str, object] = {"route": route, "since": since, "until": until, "limit": limit}
         return pairs(await self._rows(PAIRS, span, f"read pairs of {route}"))
+
+    async def read_splits(self, route: str, *, since: int, until: int) -> tuple[Split, ...]:
+        """Each generation of `route` in seconds `since` to `until`, and how it split traffic."""
+        span: dict[str, object] = {"route": route, "since": since, "until": until}
+        return splits(await self._rows(SPLITS, span, f"read splits of {route}"))
 
     async def _insert_columns(self, batch: Batch, token: str) -> None:
         async with translated(self._settings, f"insert batch {batch.token}"):

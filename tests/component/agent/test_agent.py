@@ -355,6 +355,25 @@ async def test_a_listener_that_missed_more_than_a_page_gets_every_event_once(
     assert seen == list(range(4, missed + 3))
 
 
+async def test_a_last_event_id_is_bounded(start, wait, gateway, log, monkeypatch):
+    monkeypatch.setattr("agent.api.MAX_MISSED", 1)
+    agent = await start()
+    await begin(agent, wait, gateway, WAITS)  # two events: started, step
+    viewer = {"Authorization": "Bearer viewer"}
+    for wrong in ("-1", "abc", "9" * 30):
+        headers = viewer | {"Last-Event-ID": wrong}
+        async with agent.session.get(f"{agent.url}/v1/events", headers=headers) as refused:
+            assert refused.status == 400
+    headers = viewer | {"Last-Event-ID": "0"}
+    async with (
+        agent.session.get(f"{agent.url}/v1/events", headers=headers) as stream,
+        asyncio.timeout(10),
+    ):
+        lines = [await stream.content.readline() for _ in range(4)]
+    assert lines[:2] == [b"event: gap\n", b'data: {"left_out":1}\n']
+    assert lines[3] == b"id: 2\n"
+
+
 async def next_id(stream: aiohttp.ClientResponse) -> list[int]:
     """The id on the next line, if it has one."""
     line = await stream.content.readline()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as amended
 from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
 
 from agent.judge import Judgement, Verdict
-from agent.policy import Pause, Policy, SetWeight
+from agent.policy import Checks, Pause, Policy, SetWeight
 from agent.policy_file import to_document
 from agent.release import Picture, Release, Sight
+from agent.replay import Past, Replay
 from agent.stepper import reconcile
 from mlops.contracts.plan import RoutePlan, Slot
+from tests.unit.agent.simulation import START, Behaviour, Simulation
 
 A = Slot(version="a", endpoints=("http://127.0.0.1:8011",))
 B = Slot(version="b", endpoints=("http://127.0.0.1:8012",))
@@ -114,4 +117,36 @@ def world() -> SimpleNamespace:
         picture=picture,
         begun=begun,
         baking=baking,
+    )
+
+
+def replay_of(simulation: Simulation, policy: Policy, shares: dict[int, int]) -> Replay:
+    """What was seen of a simulated release, to be judged again."""
+    steps, bake = dict(shares), {}
+    for evidence in simulation.seen:
+        for counts in evidence.seconds:
+            plan = simulation.plans[counts.generation]
+            steps[counts.generation] = plan.canary_share_bp
+            bake[counts.generation] = plan.holdback_share_bp
+    past = Past(
+        route="rag",
+        stable="a",
+        candidate="b",
+        since_s=START,
+        shares={generation: share for generation, share in steps.items() if share},
+        holdback_shares={generation: share for generation, share in bake.items() if share},
+    )
+    return Replay(past, policy)
+
+
+def latency(margin: float) -> object:
+    """The latency check with another margin."""
+    return amended(Checks().latency, margin=margin)
+
+
+@pytest.fixture
+def simulated() -> SimpleNamespace:
+    """Simulated releases, and how to judge one again."""
+    return SimpleNamespace(
+        Simulation=Simulation, Behaviour=Behaviour, replay_of=replay_of, latency=latency
     )

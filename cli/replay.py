@@ -1,0 +1,194 @@
+"""`release replay`: judge a release, or any stretch of traffic, again from ClickHouse."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from agent.policy import Policy, SetMirror
+from agent.policy_file import PolicyError, load_policy, parse_policy
+from agent.replay import Past, Replay
+from agent.watch import sliced
+from cli.agent import call
+from cli.connect import connection, output_option, run
+from cli.exits import EXIT_FAILED, EXIT_NO_ANSWER, EXIT_NOT_OVER
+from cli.store import clickhouse_settings
+from mlops.contracts.evidence import Evidence, Pair
+from mlops.feature_store.errors import Refused, Unavailable
+from mlops.feature_store.log import FeatureLog
+
+READ_S = 900
+"""Seconds of the log in one read."""
+
+MAX_SPAN_S = 31 * 86_400
+"""A release and its bake; a longer stretch is taken for a mistake."""
+
+_EXITS = {"promoted": 0, "rolled_back": EXIT_FAILED}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    route: str
+    since: int
+    until: int
+
+
+@click.command()
+@click.argument("release_id", required=False)
+@click.option(
+    "--policy",
+    "policy_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Judge by this policy instead of the release's own.",
+)
+@click.option("--what-if", is_flag=True, help="Any stretch of traffic: --route, --since, --until.")
+@click.option("--route")
+@click.option("--since", help="ISO 8601 or epoch seconds.")
+@click.option("--until", help="The same; default: now.")
+@output_option
+def replay(
+    release_id: str | None,
+    policy_path: Path | None,
+    route: str | None,
+    since: str | None,
+    until: str | None,
+    output: str,
+    *,
+    what_if: bool,
+) -> None:
+    """What would have happened, and when: by the same judge and the same steps.
+
+    The weights are taken as they were. Exit code 0 where it is promoted, 1 rolled back, 3 neither.
+    """
+    try:
+        policy = None if policy_path is None else load_policy(policy_path)
+    except PolicyError as error:
+        raise click.ClickException(str(error)) from error
+    if what_if == bool(release_id):
+        raise click.UsageError("expected either a release's id, or --what-if with --route, --since")
+    if what_if:
+        if not route or not since:
+            raise click.UsageError("--what-if: expected --route and --since")
+        end = _moment(until) if until else int(datetime.now(UTC).timestamp())
+        span = Span(route, _moment(since), end)
+    else:
+        span, own = _of_release(str(release_id))
+        policy = policy or own
+    try:
+        result = run(_replay(span, policy or Policy(), output))
+    except (Unavailable, Refused) as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(EXIT_NO_ANSWER)
+    sys.exit(_EXITS.get(result, EXIT_NOT_OVER))
+
+
+def _of_release(release_id: str) -> tuple[Span, Policy]:
+    """The agent knows when it was, and by which policy."""
+    found = run(call(connection(), "GET", f"/v1/releases/{release_id}"))
+    end = found["ended_at"]
+    until = _moment(end) if end else int(datetime.now(UTC).timestamp())
+    policy = parse_policy(found["policy"], source=f"policy of release {release_id}")
+    return Span(found["route"], _moment(found["started_at"]), until), policy
+
+
+async def _replay(span: Span, policy: Policy, output: str) -> str:
+    if not 0 < span.until - span.since <= MAX_SPAN_S:
+        days = MAX_SPAN_S // 86_400
+        raise click.UsageError(f"expected --since before --until, at most {days} days apart")
+    log = await FeatureLog.connect(clickhouse_settings())
+    try:
+        past = await _past(log, span)
+        if past is None:
+            click.echo(f"Error: route {span.route!r} had no canary and no holdback then", err=True)
+            return "undecided"
+        again = Replay(past, policy)
+        async for evidence, pairs in _ticks(log, span, policy):
+            for line in again.feed(evidence, pairs):
+                _show(line, output)
+            if again.is_over:
+                break
+        result = again.result()
+        _show(result, output)
+        return str(result["result"])
+    finally:
+        await log.close()
+
+
+async def _past(log: FeatureLog, span: Span) -> Past | None:
+    found = await log.read_splits(span.route, since=span.since, until=span.until)
+    split = [one for one in found if one.has_canary or one.has_holdback]
+    if not split:
+        return None
+    first = split[0]
+    versions = (first.stable_version, first.other_version)
+    stable, candidate = versions if first.has_canary else versions[::-1]
+    return Past(
+        route=span.route,
+        stable=stable or "stable",
+        candidate=candidate or "canary",
+        since_s=span.since,
+        shares={one.generation: one.share_bp for one in split if one.has_canary},
+        holdback_shares={one.generation: one.share_bp for one in split if one.has_holdback},
+    )
+
+
+async def _ticks(
+    log: FeatureLog, span: Span, policy: Policy
+) -> AsyncIterator[tuple[Evidence, tuple[Pair, ...]]]:
+    """The log, a second at a time: as the agent would have seen it."""
+    has_pairs = any(isinstance(step, SetMirror) for step in policy.steps)
+    since = span.since
+    while since <= span.until:
+        until = min(since + READ_S - 1, span.until)
+        evidence = await log.read_evidence(span.route, since=since, until=until)
+        if evidence.closed_through < since:
+            return
+        pairs: tuple[Pair, ...] = ()
+        if has_pairs:
+            pairs = await log.read_pairs(
+                span.route, since=since, until=evidence.closed_through, limit=1_000_000
+            )
+        for tick in sliced(evidence, 1):
+            yield tick, tuple(one for one in pairs if _second(one) == tick.closed_through)
+        since = evidence.closed_through + 1
+
+
+def _second(pair: Pair) -> int:
+    return pair.ended_at_us // 1_000_000
+
+
+def _show(line: dict[str, Any], output: str) -> None:
+    """JSON lines, or a line for people."""
+    if output == "json":
+        click.echo(msgspec.json.encode(line).decode())
+    elif "result" in line:
+        click.echo(f"{line['t']}  {line['result']}: {line['reason']} "
+                   f"({line['canary_requests']} canary requests)")  # fmt: skip
+    else:
+        what = line["action"] or "looks"
+        click.echo(
+            f"{line['t']}  {what:<12} {line['weight']:g} %  {line['verdict']:<10} "
+            f"{'; '.join(line['reasons'])}"
+        )
+
+
+def _moment(text: str) -> int:
+    """Unix seconds of ISO 8601 or epoch seconds; without a zone, UTC."""
+    try:
+        return int(float(text))
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        message = f"{text!r}: expected ISO 8601 or epoch seconds"
+        raise click.UsageError(message) from None
+    zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int(zoned.timestamp())
