@@ -81,6 +81,8 @@ class Flow(Attempts):
         self.read_wall_clock()
         self._sequence = 0
         self._id_prefix = secrets.token_hex(6).encode()
+        self._id_base = b""
+        self._low_digits = [b"%02x" % low for low in range(256)]
 
     def serve(self, routes: Sequence[RouteState], looked_at: set[bytes]) -> None:
         """Match requests from now on with these; they need the values of these headers."""
@@ -123,8 +125,7 @@ class Flow(Attempts):
         assignment = assign(live, bucket, exchange.client.read_ns * 1e-9, override=override)
         request_id = headers.get(b"x-request-id")
         if request_id is None or not is_request_id(request_id):
-            self._sequence = number = self._sequence + 1
-            request_id = b"%b%010x" % (self._id_prefix, number)
+            request_id = self._new_id()
         exchange.request_id = request_id
         exchange.bucket = bucket
         exchange.kind = 0 if assignment.kind is Kind.SERVED else _OVERRIDE_KIND
@@ -134,6 +135,15 @@ class Flow(Attempts):
         if self.observing is not None:
             self.observing.begun(exchange)
         self.attempt(exchange, route.lanes[assignment])
+
+    def _new_id(self) -> bytes:
+        """A request id; its higher digits are written anew only for each 256th."""
+        number = self._sequence
+        self._sequence = number + 1
+        low = number & 0xFF
+        if not low:
+            self._id_base = b"%b%08x" % (self._id_prefix, number >> 8)
+        return self._id_base + self._low_digits[low]
 
     # ---- endings ------------------------------------------------------------------------------
 

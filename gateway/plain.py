@@ -51,19 +51,25 @@ _FIXED: Final = frozenset({b"", b"host", b"connection", b"content-type", b"conte
 """Change rarely, and mean something (b"" is the first line): where one differs, llhttp reads."""
 
 
-class _Lines:
-    """The lines of a head, and which of them change from message to message."""
+class _Head:
+    """The head read last, as the pieces that stay the same and the values between them."""
 
-    __slots__ = ("lines", "misses", "names", "variable")
+    __slots__ = ("_changing", "_pieces", "_values", "end", "lines", "misses", "names")
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
         """Empty while nothing was learnt."""
         self.names: list[bytes] = []
         """Of each line, in lower case; of the first line empty."""
-        self.variable: list[tuple[int, int, bytes]] = []
-        """Index of the line, length of its name and colon, name in lower case."""
         self.misses = 0
+        self.end = 0
+        """Where the body begins in what was read last."""
+        self._changing: list[bytes] = []
+        """Names of the lines whose values change, in lower case, as they stand in the head."""
+        self._values: list[bytes] = []
+        """What those lines had after the colon when they were learnt."""
+        self._pieces: list[bytes] = []
+        """What stands before each of these values, and what stands after the last one."""
 
     def keep(self, head: bytes, often_changing: frozenset[bytes]) -> dict[bytes, bytes] | None:
         """Learn a head that llhttp accepted; values by name, None where a name stands twice."""
@@ -73,17 +79,30 @@ class _Lines:
         if names == self.names:  # the same client: what differs now will differ again
             pairs = zip(names, lines, self.lines, strict=True)
             changing |= {name for name, line, before in pairs if line != before} - _FIXED
-            changing |= {name for _, _, name in self.variable}
+            changing |= set(self._changing)
         self.lines, self.names = lines, names
         self.misses += 1
-        self.variable = [
-            (index, len(name) + 1, name) for index, name in enumerate(names) if name in changing
-        ]
+        self._cut(changing)
         headers = {
             name: line.partition(b":")[2].strip()
             for name, line in zip(names[1:], lines[1:], strict=True)
         }
         return headers if len(headers) == len(lines) - 1 else None
+
+    def _cut(self, changing: set[bytes]) -> None:
+        """Cut the lines where the values of changing ones begin and end."""
+        self._changing, self._values, self._pieces = [], [], []
+        piece = self.lines[0]
+        for name, line in zip(self.names[1:], self.lines[1:], strict=True):
+            if name in changing:
+                begin = len(name) + 1
+                self._changing.append(name)
+                self._values.append(line[begin:])
+                self._pieces.append(b"%b\r\n%b" % (piece, line[:begin]))
+                piece = b""
+            else:
+                piece = b"%b\r\n%b" % (piece, line)
+        self._pieces.append(piece + b"\r\n\r\n")
 
     def forget(self) -> None:
         """Nothing is known; and after too many messages unlike each other, nothing will be."""
@@ -91,20 +110,29 @@ class _Lines:
         self.lines = []
         self.names = []
 
-    def differences(self, lines: list[bytes]) -> dict[bytes, bytes] | None:
-        """New values of variable lines, by name; None where anything else differs, or is bad."""
-        known = self.lines
-        if len(lines) != len(known):
-            return None
-        values: dict[bytes, bytes] = {}
-        for index, begin, name in self.variable:
-            line, before = lines[index], known[index]
-            if line != before:
-                if line[:begin] != before[:begin] or line.translate(None, _VALUE_BYTES):
+    def differences(self, data: bytes) -> dict[bytes, bytes] | None:
+        """New values by name, and `end`; None where anything else differs, or is bad."""
+        pieces, values = self._pieces, self._values
+        different: dict[bytes, bytes] = {}
+        at = 0
+        for index, name in enumerate(self._changing):
+            piece = pieces[index]
+            if not data.startswith(piece, at):
+                return None
+            begin = at + len(piece)
+            at = data.find(b"\r\n", begin)
+            if at < 0:
+                return None
+            value = data[begin:at]
+            if value != values[index]:
+                if value.translate(None, _VALUE_BYTES):
                     return None
-                values[name] = line[begin:].strip()
-                lines[index] = before
-        return values if lines == known else None
+                different[name] = value.strip()
+        piece = pieces[-1]
+        if not data.startswith(piece, at):
+            return None
+        self.end = at + len(piece)
+        return different
 
 
 class RepeatedRequest:
@@ -122,7 +150,7 @@ class RepeatedRequest:
     )
 
     def __init__(self) -> None:
-        self._known = _Lines()
+        self._known = _Head()
         self._headers: dict[bytes, bytes] = {}
         self._dropped: list[int] = []
         """Lines that are not passed on as they came, last first."""
@@ -158,18 +186,20 @@ class RepeatedRequest:
     def read(self, client: ClientSide, data: bytes, read_ns: int) -> Exchange | None:
         """The exchange that `data` begins, if it is one whole request like the last."""
         known = self._known
-        end = data.find(b"\r\n\r\n")
-        if end < 0 or not known.lines:
+        if not known.lines:
             return None
-        lines = data[:end].split(b"\r\n")
-        raw_head = self._without_dropped(lines) if self._dropped else data[: end + 2]
-        values = known.differences(lines)
-        body = data[end + 4 :]
-        if values is None or not self._is_whole(values, body):
+        values = known.differences(data)
+        if values is None:
+            return None
+        end = known.end
+        body = data[end:]
+        if not self._is_whole(values, body):
             return None
         known.misses = 0
         exchange = Exchange(client, self._target, read_ns)
-        exchange.raw_head = raw_head
+        exchange.raw_head = data[: end - 2]
+        if self._dropped:
+            exchange.raw_head = self._without_dropped(exchange.raw_head)
         exchange.method = self._method
         exchange.headers = self._headers | values if values else self._headers
         forwarding = self._forwarding
@@ -195,14 +225,12 @@ class RepeatedRequest:
             return False
         return b"x-request-id" not in values or is_request_id(values[b"x-request-id"])
 
-    def _without_dropped(self, lines: list[bytes]) -> bytes:
-        """The head as it is passed on; of use only if the lines turn out to be the known ones."""
-        if len(lines) != len(self._known.lines):
-            return b""
-        kept = [*lines, b""]
+    def _without_dropped(self, head: bytes) -> bytes:
+        """The head as it is passed on."""
+        lines = head.split(b"\r\n")
         for index in self._dropped:
-            del kept[index]
-        return b"\r\n".join(kept)
+            del lines[index]
+        return b"\r\n".join(lines)
 
 
 _NO_PARTS: Final[list[bytes]] = []
@@ -238,7 +266,7 @@ class RepeatedAnswer:
     )
 
     def __init__(self) -> None:
-        self._known = _Lines()
+        self._known = _Head()
         self._head = b""
         self._learnt_length = b""
         self._length = 0
@@ -273,36 +301,34 @@ class RepeatedAnswer:
         self.content_type = headers.get(b"content-type", b"")
         self.content_encoding = headers.get(b"content-encoding", b"")
         self._learnt_length = headers[b"content-length"]
-        self._remember(head, known.lines, len(body))
+        self._remember(data[: len(head) + 4], len(body))
 
     def body_of(self, data: bytes) -> bytes | None:
         """The body, if `data` is one whole answer like the last; `fields` are then its own."""
-        end = data.find(b"\r\n\r\n")
-        if end < 0 or not self._known.lines:
+        known, head = self._known, self._head
+        if not known.lines:
             return None
-        head = data[:end]
-        if head != self._head:
-            lines = head.split(b"\r\n")
-            values = self._known.differences(lines.copy())
-            if values is None:
-                return None
-            body = data[end + 4 :]
-            if not _is_length(values.get(b"content-length", self._learnt_length), len(body)):
-                return None
-            self._known.misses = 0
-            self._remember(head, lines, len(body))
-            return body
-        body = data[end + 4 :]
-        return body if len(body) == self._length else None
+        if data.startswith(head):  # the date changes once a second
+            body = data[len(head) :]
+            return body if len(body) == self._length else None
+        values = known.differences(data)
+        if values is None:
+            return None
+        body = data[known.end :]
+        if not _is_length(values.get(b"content-length", self._learnt_length), len(body)):
+            return None
+        known.misses = 0
+        self._remember(data[: known.end], len(body))
+        return body
 
-    def _remember(self, head: bytes, lines: list[bytes], length: int) -> None:
-        names = self._known.names
+    def _remember(self, head: bytes, length: int) -> None:
+        """`head` is whole, with the empty line at its end."""
         self._head, self._length = head, length
-        self.fields = b"".join(
-            line + b"\r\n"
-            for name, line in zip(names[1:], lines[1:], strict=True)
-            if name != b"connection"
-        )
+        fields = head[len(self._known.lines[0]) + 2 : -2]
+        if b"connection" in self._known.names:
+            pairs = zip(self._known.names[1:], fields.split(b"\r\n"), strict=False)
+            fields = b"".join(line + b"\r\n" for name, line in pairs if name != b"connection")
+        self.fields = fields
 
 
 def _is_length(text: bytes, length: int) -> bool:
