@@ -54,7 +54,7 @@ _FIXED: Final = frozenset({b"", b"host", b"connection", b"content-type", b"conte
 class _Head:
     """The head read last, as the pieces that stay the same and the values between them."""
 
-    __slots__ = ("_changing", "_pieces", "_values", "end", "lines", "misses", "names")
+    __slots__ = ("_changing", "_lines_whole", "_pieces", "end", "lines", "misses", "names")
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
@@ -66,10 +66,10 @@ class _Head:
         """Where the body begins in what was read last."""
         self._changing: list[bytes] = []
         """Names of the lines whose values change, in lower case, as they stand in the head."""
-        self._values: list[bytes] = []
-        """What those lines had after the colon when they were learnt."""
         self._pieces: list[bytes] = []
         """What stands before each of these values, and what stands after the last one."""
+        self._lines_whole: list[bytes] = []
+        """Each such piece with the value that was learnt, to the end of its line."""
 
     def keep(self, head: bytes, often_changing: frozenset[bytes]) -> dict[bytes, bytes] | None:
         """Learn a head that llhttp accepted; values by name, None where a name stands twice."""
@@ -91,14 +91,14 @@ class _Head:
 
     def _cut(self, changing: set[bytes]) -> None:
         """Cut the lines where the values of changing ones begin and end."""
-        self._changing, self._values, self._pieces = [], [], []
+        self._changing, self._pieces, self._lines_whole = [], [], []
         piece = self.lines[0]
         for name, line in zip(self.names[1:], self.lines[1:], strict=True):
             if name in changing:
                 begin = len(name) + 1
                 self._changing.append(name)
-                self._values.append(line[begin:])
                 self._pieces.append(b"%b\r\n%b" % (piece, line[:begin]))
+                self._lines_whole.append(b"%b\r\n%b\r\n" % (piece, line))
                 piece = b""
             else:
                 piece = b"%b\r\n%b" % (piece, line)
@@ -112,26 +112,31 @@ class _Head:
 
     def differences(self, data: bytes) -> dict[bytes, bytes] | None:
         """New values by name, and `end`; None where anything else differs, or is bad."""
-        pieces, values = self._pieces, self._values
+        pieces, lines = self._pieces, self._lines_whole
         different: dict[bytes, bytes] = {}
         at = 0
         for index, name in enumerate(self._changing):
+            line = lines[index]
+            end = at + len(line)
+            if data[at:end] == line:  # its value is the same
+                at = end - 2
+                continue
             piece = pieces[index]
-            if not data.startswith(piece, at):
-                return None
             begin = at + len(piece)
+            if data[at:begin] != piece:
+                return None
             at = data.find(b"\r\n", begin)
             if at < 0:
                 return None
             value = data[begin:at]
-            if value != values[index]:
-                if value.translate(None, _VALUE_BYTES):
-                    return None
-                different[name] = value.strip()
+            if value.translate(None, _VALUE_BYTES):
+                return None
+            different[name] = value.strip()
         piece = pieces[-1]
-        if not data.startswith(piece, at):
+        end = at + len(piece)
+        if data[at:end] != piece:
             return None
-        self.end = at + len(piece)
+        self.end = end
         return different
 
 
