@@ -9,6 +9,7 @@ from cli.config import config
 from cli.local import demo, down, up
 from cli.release import release
 from cli.servers import agent, gateway, model_server, recorder
+from cli.spool import spool
 from cli.store import migrate
 from cli.traffic import rollback, weights
 from cli.training import train
@@ -26,6 +27,7 @@ for command in (
     demo,
     gateway,
     recorder,
+    spool,
     agent,
     model_server,
     artifacts,

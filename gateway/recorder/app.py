@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from gateway.recorder.cursor import BadCursor
 from gateway.recorder.delivery import Delivery, Sink
 from gateway.recorder.entries import Entry
 from gateway.recorder.metrics import RecorderMetrics
+from gateway.recorder.reserve import Reserve
 from gateway.recorder.settings import RecorderSettings
 from gateway.recorder.tailer import Surroundings, WorkerTailer
 from gateway.spool import segments
@@ -27,6 +29,9 @@ DISCOVERY_S = 0.25
 """Between two looks for new workers: how late a new worker's first record is at most read."""
 FAILED_RETRY_S = 5.0
 """After a failure that is not known to last."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL_RETRY_S = 0.5
+"""After the reserve was given: to store is what frees the disk."""
 MAX_WORKERS_AT_ONCE = 64
 """Living workers tailed together: more than a gateway has."""
 CATCHING_UP_AT_ONCE = 2
@@ -65,6 +70,8 @@ class Recorder:
             rules=rules,
         )
         self._backlogs = 0
+        self._reserve = Reserve(settings.spool_dir)
+        self._reserve_again_at_s = -inf
         self._tailers: dict[asyncio.Task[None], WorkerTailer] = {}
         self._not_before_s: dict[str, float] = {}
         """Workers that failed, and when to try again; bounded by the directories there are."""
@@ -87,6 +94,7 @@ class Recorder:
             raise SpoolTaken(f"another recorder already reads {spool}; expected to be the only one")
         with segments.locked(spool) as usage:
             usage.count()
+        self._reserve.take()
 
     def stop(self) -> None:
         """End `run` after the batches in hand."""
@@ -99,6 +107,8 @@ class Recorder:
             while not self._stopping.is_set():
                 self._reap()
                 self._discover()
+                if self._clock_s() >= self._reserve_again_at_s:
+                    self._reserve.take()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(DISCOVERY_S):
                         await self._changed.wait()
@@ -154,7 +164,13 @@ class Recorder:
             self.metrics.unreadable.inc()
             log.error("worker %s is left alone until a restart: %s", worker, failure)
             return
-        # A full disk passes; and whatever else it was, the ranges on disk make trying again safe.
+        if isinstance(failure, OSError) and failure.errno in DISK_FULL:
+            log.error("worker %s: the disk is full, using the reserve: %s", worker, failure)
+            self._reserve.give()
+            self._reserve_again_at_s = self._clock_s() + FAILED_RETRY_S
+            self._not_before_s[worker] = self._clock_s() + DISK_FULL_RETRY_S
+            return
+        # Whatever else it was, the ranges on disk make trying again safe.
         self._not_before_s[worker] = self._clock_s() + FAILED_RETRY_S
         log.error("worker %s: trying again in a while: %s", worker, failure, exc_info=failure)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.recorder.untold import Untold
 from gateway.spool.reader import Position
-from gateway.spool.segments import FILE_MODE
+from gateway.spool.segments import FILE_MODE, sync_directory
 
 
 class BadCursor(ValueError):
@@ -74,12 +74,4 @@ def save(path: Path, cursor: Cursor, *, durable: bool) -> None:
         os.close(descriptor)
     temporary.replace(path)
     if durable:
-        _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_directory(path.parent)

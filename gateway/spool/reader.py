@@ -136,7 +136,8 @@ class WorkerReader:
         after = Position(torn.segment, aligned(torn.offset + size), torn.sequence + 1)
         following = self._frame(after) if size > FRAME.size else Stop.EMPTY
         if isinstance(following, Frame) and following.sequence == after.sequence:
-            self.position = after
+            # Its sequence number stays expected, so the next record says that one is missing.
+            self.position = Position(torn.segment, after.offset, torn.sequence)
         elif not self._go_on():
             path = segments.segment_path(self._directory, torn.segment)
             self.position = Position(torn.segment, path.stat().st_size, torn.sequence)

@@ -39,6 +39,8 @@ _NOTE_BYTES = 8
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_libc.msync.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_MS_SYNC = 4
 _PUNCH_HOLE = 0x03
 """FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE; the os module has no call that takes them."""
 
@@ -214,6 +216,30 @@ def unmap(memory: mmap) -> None:
     with contextlib.suppress(OSError):  # then `close` does it all
         _advise(memory, MADV_DONTNEED)
     memory.close()
+
+
+def sync(memory: mmap, start: int, end: int) -> None:
+    """Have the bytes from `start` to `end` on the disk when this returns; milliseconds.
+
+    Only these: written out, a page is made read-only until it is next written to, which then
+    faults. The interpreter's lock is let go of meanwhile.
+    """
+    start -= start % PAGESIZE
+    first = ctypes.c_char.from_buffer(memory)
+    address = ctypes.addressof(first)
+    del first
+    if _libc.msync(address + start, end - start, _MS_SYNC) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"cannot write out a segment: {os.strerror(number)}")
+
+
+def sync_directory(path: Path) -> None:
+    """Have the names in it on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _advise(memory: mmap, advice: int) -> None:

@@ -30,6 +30,7 @@ from gateway.spool.format import (
     aligned,
     encode_tally,
 )
+from gateway.spool.fsync import Syncer
 from mlops.contracts.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,9 @@ _tally_encoder = msgspec.json.Encoder()
 class SpoolWriter:
     """One worker incarnation's segments. `offer` and `offer_tally` belong to one thread."""
 
-    def __init__(self, spool: Path, worker: str, limit_bytes: int) -> None:
+    def __init__(
+        self, spool: Path, worker: str, limit_bytes: int, fsync_s: float | None = None
+    ) -> None:
         """Use `open`: this alone makes no directory and starts no thread."""
         self.worker = worker
         self.dropped: dict[str, int] = {}
@@ -71,6 +74,8 @@ class SpoolWriter:
         self.segment_bytes = segment_bytes_for(limit_bytes)
         self._largest = self.segment_bytes - HEADER_BYTES - FRAME.size - ALIGNMENT
         self._preparer = _Preparer(spool, worker, self.segment_bytes, limit_bytes)
+        if fsync_s is not None:
+            self._preparer.syncer = Syncer(fsync_s, self._written)
         self._body = bytearray()
         """Where each record is encoded. Grows with them, to half as much again as fits a segment;
         what held a larger one is given back."""
@@ -91,7 +96,8 @@ class SpoolWriter:
             ValueError: the limit is too small to hold anything.
             OSError: the directory cannot be made.
         """
-        writer = cls(settings.dir, f"{worker_index}-{secrets.token_hex(6)}", settings.limit_bytes)
+        worker = f"{worker_index}-{secrets.token_hex(6)}"
+        writer = cls(settings.dir, worker, settings.limit_bytes, settings.fsync_s)
         writer._preparer.open()
         writer._next_segment()
         return writer
@@ -133,6 +139,13 @@ class SpoolWriter:
         self._closed = True
         self._seal()
         self._preparer.close()
+
+    def _written(self) -> tuple[mmap | None, int]:
+        """The segment being written, and up to where; asked by the preparing thread."""
+        while True:
+            memory, at = self._memory, self._at
+            if memory is self._memory:
+                return memory, at
 
     def _append(self, body: bytearray) -> bool:
         size = len(body)
@@ -214,6 +227,8 @@ class _Preparer:
     def __init__(self, spool: Path, worker: str, segment_bytes: int, limit_bytes: int) -> None:
         self.shortage = NOT_READY
         """Why nothing is ready, when nothing is."""
+        self.syncer: Syncer | None = None
+        """None: the kernel writes out when it likes."""
         self._spool = spool
         self._directory = spool / worker
         self._segment_bytes = segment_bytes
@@ -233,6 +248,8 @@ class _Preparer:
             self._directory.mkdir(mode=segments.DIRECTORY_MODE)
             self._lock = segments.take_lock(self._directory / segments.LOCK_NAME)
         assert self._lock is not None, "the directory is new, nobody else can hold its lock"
+        if self.syncer is not None:
+            segments.sync_directory(self._spool)
         self._prepare()
         self._preparing.start()
 
@@ -255,6 +272,8 @@ class _Preparer:
         self._used.put(None)
         self._preparing.join(CLOSE_S)
         self._unmap_used()
+        if self.syncer is not None:
+            self.syncer.finish()
         with contextlib.suppress(OSError):  # then the recorder removes them
             unused = range(self._taken + 1, self._made + 1)
             segments.remove_segments(self._spool, self._directory.name, unused)
@@ -269,18 +288,26 @@ class _Preparer:
             short = len(self._ready) < READY_AHEAD
             with contextlib.suppress(Empty):
                 # Nothing is missing: sleep until something is taken. Else: look again soon.
-                used = self._used.get(timeout=SHORTAGE_RETRY_S if short else None)
-                if used is not None:
-                    segments.unmap(used)
+                wait_s = SHORTAGE_RETRY_S if short else None
+                if self.syncer is not None:
+                    wait_s = self.syncer.wait_s(wait_s)
+                self._unmap(self._used.get(timeout=wait_s))
             self._unmap_used()
             self._prepare()
+            if self.syncer is not None:
+                self.syncer.sync_if_due()
 
     def _unmap_used(self) -> None:
         with contextlib.suppress(Empty):
             while True:
-                used = self._used.get_nowait()
-                if used is not None:
-                    segments.unmap(used)
+                self._unmap(self._used.get_nowait())
+
+    def _unmap(self, used: mmap | None) -> None:
+        if used is None:
+            return
+        if self.syncer is not None:
+            self.syncer.finish_segment(used)
+        segments.unmap(used)
 
     def _prepare(self) -> None:
         """Make segments until enough are ready, or say in `shortage` why not."""
@@ -311,7 +338,10 @@ class _Preparer:
             segments.make_segment(self._directory, number, self._segment_bytes)
             usage.add(self._segment_bytes)
         try:
-            self._ready.append(segments.map_segment(self._directory, number))
+            memory = segments.map_segment(self._directory, number)
+            if self.syncer is not None:
+                segments.sync_directory(self._directory)
+            self._ready.append(memory)
         except OSError:
             with segments.locked(self._spool) as usage:
                 usage.add(-self._segment_bytes)

@@ -1,0 +1,165 @@
+"""A look into a spool from outside: changes nothing, and may run beside gateway and recorder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from gateway.record import KINDS, OUTCOMES, WITHHELD, Stamp
+from gateway.recorder import cursor as cursors
+from gateway.recorder.cursor import BadCursor, Cursor
+from gateway.spool import segments
+from gateway.spool.format import (
+    BadRecord,
+    BadSegment,
+    RecordType,
+    SpooledExchange,
+    decode_exchange,
+    tally_of,
+)
+from gateway.spool.reader import Position, SpooledRecord, WorkerReader
+
+READ_RECORDS = 500
+_BODIES = ("request_body", "response_body")
+_LEFT_OUT = ("sequence", "record_type", "stamp", *_BODIES)
+
+
+class WorkerState(msgspec.Struct, kw_only=True):
+    """One worker's directory at a glance."""
+
+    worker: str
+    alive: bool
+    segments: int
+    bytes: int
+    acknowledged: str
+    """Segment and offset up to which everything is in the feature store."""
+    on_its_way: int
+    """Ranges that were being inserted, or were when the recorder ended."""
+    problem: str = ""
+
+
+class WorkerReport(msgspec.Struct, kw_only=True):
+    """What lies after the cursor, and whether it is whole."""
+
+    worker: str
+    alive: bool
+    exchanges: int = 0
+    tallies: int = 0
+    missing: int = 0
+    """Sequence numbers that were skipped."""
+    cuts: list[str] = []
+    """Where bytes are no whole record, of a worker that is gone: segment and offset."""
+    unreadable: list[str] = []
+    """Whole records that this program cannot read, by segment and sequence number."""
+    problem: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        return not (self.missing or self.cuts or self.unreadable or self.problem)
+
+
+def workers(spool: Path) -> list[str]:
+    """Names of the workers in a spool.
+
+    Raises:
+        OSError: there is no such directory.
+    """
+    return segments.workers_of(spool)
+
+
+def state_of(spool: Path, worker: str) -> WorkerState:
+    directory = spool / worker
+    numbers = segments.segments_of(directory)
+    problem, cursor = "", Cursor()
+    try:
+        cursor = cursors.load(directory / segments.CURSOR_NAME)
+    except BadCursor as exc:
+        problem = str(exc)
+    return WorkerState(
+        worker=worker,
+        alive=segments.is_alive(spool, worker),
+        segments=len(numbers),
+        bytes=sum(segments.segment_path(directory, number).stat().st_size for number in numbers),
+        acknowledged=str(cursor.done),
+        on_its_way=len(cursor.pending),
+        problem=problem,
+    )
+
+
+def verify(spool: Path, worker: str) -> WorkerReport:
+    """Read everything that is not acknowledged, and say what of it is damaged."""
+    report = WorkerReport(worker=worker, alive=segments.is_alive(spool, worker))
+    try:
+        for record in records(spool, worker, report):
+            report.missing += max(0, record.missing)
+            try:
+                if record.frame.kind == RecordType.TALLY:
+                    tally_of(record.frame.body)
+                    report.tallies += 1
+                else:
+                    decode_exchange(record.frame.body)
+                    report.exchanges += 1
+            except BadRecord as exc:
+                where = f"{record.segment}-{record.frame.sequence}"
+                report.unreadable.append(f"{where}: {exc}")
+    except (BadSegment, BadCursor) as exc:
+        report.problem = str(exc)
+    return report
+
+
+def records(
+    spool: Path, worker: str, report: WorkerReport | None = None
+) -> Iterator[SpooledRecord]:
+    """Every whole record after the cursor, in order.
+
+    Raises:
+        BadSegment, BadCursor: this program cannot read them.
+    """
+    start: Position = cursors.load(spool / worker / segments.CURSOR_NAME).done
+    reader = WorkerReader(spool, worker, start)
+    is_dead = not segments.is_alive(spool, worker)
+    try:
+        while found := reader.read(READ_RECORDS, final=is_dead):
+            yield from found
+        if report is not None:
+            report.cuts += [str(cut.at) for cut in reader.cuts]
+    finally:
+        reader.close()
+
+
+def shown(worker: str, record: SpooledRecord, *, bodies: bool) -> dict[str, object]:
+    """A record for a person to read; bodies only where they were asked for."""
+    head: dict[str, object] = {
+        "worker": worker,
+        "segment": record.segment,
+        "sequence": record.frame.sequence,
+    }
+    if record.missing:
+        head["missing_before"] = record.missing
+    try:
+        if record.frame.kind == RecordType.TALLY:
+            return {**head, "tally": msgspec.json.decode(tally_of(record.frame.body))}
+        return {**head, **_exchange(decode_exchange(record.frame.body), bodies=bodies)}
+    except ValueError as exc:
+        return {**head, "unreadable": str(exc), "bytes": len(record.frame.body)}
+
+
+def _exchange(record: SpooledExchange, *, bodies: bool) -> dict[str, object]:
+    stamp = msgspec.json.decode(record.stamp, type=Stamp)
+    values = {
+        name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        for name in record.__struct_fields__
+        if name not in _LEFT_OUT
+        for value in (getattr(record, name),)
+    }
+    values |= {
+        "kind": KINDS[record.kind],
+        "outcome": OUTCOMES[record.outcome],
+        "first_attempt_outcome": OUTCOMES[record.first_attempt_outcome],
+        "withheld": WITHHELD[record.withheld],
+    }
+    if bodies:
+        values |= {name: getattr(record, name).decode("utf-8", "replace") for name in _BODIES}
+    return {**msgspec.to_builtins(stamp), **values}

@@ -1,0 +1,136 @@
+"""The spool as a person sees it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.main import main
+from gateway.record import ExchangeRecord, Stamp
+from gateway.settings import SpoolSettings
+from gateway.spool import segments
+from gateway.spool.writer import SpoolWriter
+from mlops.contracts.tally import Tally
+
+SECRET = "the body of a request"
+
+
+def record(request_id: str) -> ExchangeRecord:
+    made: Any = ExchangeRecord()
+    for name in ExchangeRecord.__slots__:
+        setattr(made, name, 0)
+    for name in ("method", "target", "traceparent", "request_content_type"):
+        setattr(made, name, b"")
+    made.request_content_encoding = made.response_content_type = b""
+    made.response_content_encoding = b""
+    made.stamp = msgspec.json.encode(
+        Stamp(
+            route="rag",
+            model="m",
+            generation=3,
+            share_bp=0,
+            arm="stable",
+            served_arm="stable",
+            version="1",
+            profile="auto",
+        )
+    )
+    made.request_id = request_id.encode()
+    made.request_body = SECRET.encode()
+    made.response_body = b"an answer"
+    made.request_body_cut = made.response_body_cut = False
+    made.status = 200
+    return made
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[SpoolWriter]:
+    opened = SpoolWriter.open(SpoolSettings(dir=tmp_path / "spool"))
+    for number in range(3):
+        assert opened.offer(record(f"r{number}"))
+    assert opened.offer_tally(Tally(worker=opened.worker, second=7))
+    yield opened
+    opened.close()
+
+
+def run(command: str, writer_or_path: Any, *arguments: str) -> Result:
+    directory = writer_or_path._preparer._spool
+    return CliRunner().invoke(main, ["spool", command, "--dir", str(directory), *arguments])
+
+
+def test_ls_names_workers_and_what_lies_there(writer: SpoolWriter) -> None:
+    assert re.match(rf"{writer.worker}  alive  [23] segments  ", run("ls", writer).output)
+    writer.close()
+    (state,) = json.loads(run("ls", writer, "-o", "json").output)
+    assert state == {
+        "worker": writer.worker,
+        "alive": False,
+        "segments": 1,
+        "bytes": 2 * 2**20,
+        "acknowledged": "1-64",
+        "on_its_way": 0,
+        "problem": "",
+    }
+
+
+def test_cat_prints_no_body_unless_asked(writer: SpoolWriter) -> None:
+    for output in ("text", "json"):
+        result = run("cat", writer, "-o", output)
+        assert result.output.count("\n") == 4
+        assert "r0" in result.output
+        assert SECRET not in result.output
+        assert SECRET in run("cat", writer, "-o", output, "--bodies").output
+
+
+def test_cat_says_what_a_record_holds(writer: SpoolWriter) -> None:
+    lines = [json.loads(line) for line in run("cat", writer, "-o", "json").output.splitlines()]
+    assert [line["sequence"] for line in lines] == [1, 2, 3, 4]
+    assert (lines[0]["route"], lines[0]["outcome"], lines[0]["status"]) == ("rag", "ok", 200)
+    assert lines[3]["tally"]["second"] == 7
+    limited = run("cat", writer, "-o", "json", "--limit", "2").output
+    assert len(limited.splitlines()) == 2
+
+
+def test_cat_of_an_unknown_worker_names_those_there_are(writer: SpoolWriter) -> None:
+    result = run("cat", writer, "--worker", "9-nobody")
+    assert result.exit_code == 1
+    assert writer.worker in result.output
+
+
+def test_verify_tells_whole_from_damaged(writer: SpoolWriter) -> None:
+    whole = run("verify", writer)
+    assert (whole.exit_code, "whole  3 exchanges, 1 tallies" in whole.output) == (0, True)
+    writer.close()
+    path = segments.segment_path(Path(writer._preparer._spool) / writer.worker, 1)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"r1")] ^= 1
+    path.write_bytes(data)
+    result = run("verify", writer)
+    assert result.exit_code == 1
+    assert "DAMAGED  2 exchanges, 1 tallies; 1 missing; cut at 1-" in result.output
+    (report,) = json.loads(run("verify", writer, "-o", "json").output)
+    assert (report["missing"], report["whole"]) == (1, False)
+
+
+def test_the_gateway_s_file_names_the_spool(writer: SpoolWriter, tmp_path: Path) -> None:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(
+        f"spool: {{dir: {tmp_path / 'spool'}}}\n"
+        "routes: [{name: rag, match: {prefix: /},"
+        ' stable: {version: "1", endpoints: ["http://127.0.0.1:1"]}}]\n'
+    )
+    result = CliRunner().invoke(main, ["spool", "ls", "--config", str(path)])
+    assert writer.worker in result.output
+
+
+def test_one_place_is_asked_for() -> None:
+    result = CliRunner().invoke(main, ["spool", "ls"])
+    assert result.exit_code == 2
+    assert "give one of --dir and --config" in result.output
