@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from gateway import outcome
 from gateway.exchange import UNSET, Event, Exchange, State
 from gateway.lanes import Lane
+from gateway.mirror import MIRROR_KIND
 from gateway.outcome import Failure
 from gateway.outliers import note_failure
 from gateway.pool import RESERVED, pick
@@ -157,6 +158,7 @@ class Attempts:
             exchange.attempts >= route.attempts
             or word not in route.retry_on
             or not exchange.is_replayable
+            or exchange.kind == MIRROR_KIND
             or route.is_retrying_enough(exchange)
         ):
             return False

@@ -32,6 +32,7 @@ MODULES: Final = (
     "framing",
     "keys",
     "lanes",
+    "mirror",
     "outliers",
     "plain",
     "pool",

@@ -36,7 +36,12 @@ from gateway.settings import (
     StickySettings,
     TimeoutSettings,
 )
-from gateway.upstreams_file import breaker_settings, listener_tls_settings, upstream_settings
+from gateway.upstreams_file import (
+    breaker_settings,
+    listener_tls_settings,
+    mirror_settings,
+    upstream_settings,
+)
 from mlops.contracts.plan import MAX_CANARY_SHARE_BP, Slot
 from mlops.contracts.slot_values import TOKEN
 
@@ -91,7 +96,6 @@ def _at(path: str) -> Iterator[None]:
 
 
 def _gateway(file: GatewayFile, environ: Mapping[str, str]) -> GatewaySettings:
-    _refuse_what_is_not_built(file)
     if not file.routes:
         raise ValueError("routes: expected at least one route, got none")
     routes = []
@@ -119,18 +123,6 @@ def _workers(count: int) -> int:
     if not 0 <= count <= MAX_WORKERS:
         raise ValueError(f"workers: expected 0 (one for each core) to {MAX_WORKERS}, got {count}")
     return count or len(os.sched_getaffinity(0))
-
-
-def _refuse_what_is_not_built(file: GatewayFile) -> None:
-    for index, route in enumerate(file.routes):
-        path = f"routes[{index}]"
-        if route.mirror.to != "canary":
-            raise ValueError(f"{path}.mirror.to: expected canary, got {route.mirror.to!r}")
-        if route.mirror.percent.percent > 0:
-            raise ValueError(
-                f"{path}.mirror.percent: this version does not mirror; expected 0, "
-                f"got {route.mirror.percent.percent:g}"
-            )
 
 
 def _listen(value: str | list[str]) -> tuple[Address, ...]:
@@ -223,6 +215,7 @@ def _route(file: RouteFile, path: str, environ: Mapping[str, str]) -> RouteSetti
             total_s=file.timeouts.total.seconds if file.timeouts.total is not None else None,
         ),
         upstream=upstream_settings(file, path),
+        mirror=mirror_settings(file.mirror, f"{path}.mirror"),
         circuit_breaker=breaker_settings(file.circuit_breaker, f"{path}.circuit_breaker"),
         retry=_retry(file.retry, f"{path}.retry"),
         record=record_settings(file.record, f"{path}.record"),

@@ -76,11 +76,6 @@ class RetryFile(_File):
     on: list[str | int] = msgspec.field(default_factory=lambda: ["connect", "reset", 502, 503])
 
 
-class MirrorFile(_File):
-    to: str = "canary"
-    percent: Percent = msgspec.field(default_factory=lambda: Percent(0))
-
-
 class RouteFile(UpstreamKeys, kw_only=True):
     name: str
     match: MatchFile
@@ -94,7 +89,6 @@ class RouteFile(UpstreamKeys, kw_only=True):
     max_canary: Percent = msgspec.field(default_factory=lambda: Percent(95))
     timeouts: TimeoutsFile = msgspec.field(default_factory=TimeoutsFile)
     retry: RetryFile = msgspec.field(default_factory=RetryFile)
-    mirror: MirrorFile = msgspec.field(default_factory=MirrorFile)
     record: RecordFile = msgspec.field(default_factory=RecordFile)
 
 

@@ -54,6 +54,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """Records and tallies that the spool did not take, by reason."""
     access_log_dropped: int = 0
     """Lines that were not written."""
+    mirrors_skipped: dict[str, dict[str, int]] = {}
+    """By route and reason."""
     series: tuple[SeriesValue, ...] = ()
     arms: dict[str, dict[str, ArmCounters]] = {}
     """By route and arm."""
@@ -77,6 +79,10 @@ def total(parts: Iterable[Counts]) -> Counts:
         refused=_sums(part.refused for part in all_of),
         dropped=_sums(part.dropped for part in all_of),
         access_log_dropped=sum(part.access_log_dropped for part in all_of),
+        mirrors_skipped={
+            name: _sums(part.mirrors_skipped.get(name, {}) for part in all_of)
+            for name in _keys(part.mirrors_skipped for part in all_of)
+        },
         series=_series(chain.from_iterable(part.series for part in all_of)),
         arms={name: _arms(part.arms.get(name, {}) for part in all_of) for name in routes},
         upstreams={

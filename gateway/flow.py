@@ -18,6 +18,7 @@ from gateway.exchange import ENDED, EVENTS, NEXT, Event, Exchange, State
 from gateway.framing import is_request_id
 from gateway.keys import key_of, wish_of
 from gateway.lanes import Lane, RouteState
+from gateway.mirror import MIRROR_KIND, copy_of, why_not
 from gateway.outcome import Failure
 from gateway.outliers import note_failure
 from gateway.record import ExchangeRecord
@@ -70,6 +71,8 @@ class Flow(Attempts):
         """Set before the first request, where anything of it is asked for."""
         self.later = later
         self.connections: Deadlines[Downstream] = Deadlines()
+        self.mirrors: dict[Exchange, None] = {}
+        """Copies under way; each route bounds its own."""
         self.closing = False
         self.in_flight = 0
         self.on_empty: Callable[[], None] | None = None
@@ -167,8 +170,8 @@ class Flow(Attempts):
         series.request_bytes += exchange.request_bytes
         series.response_bytes += exchange.response_bytes
         lane.arm_count.requests += 1
-        if outcome_index or exchange.attempts > 1 or lane.is_watched:
-            self._count_unusual(exchange, event, now_ns)
+        if outcome_index or exchange.attempts > 1 or lane.looks_closer:
+            self._look_closer(exchange, event, now_ns)
         if self.spool is not None:
             self._record(exchange, lane, second, self.spool)
         if self.observing is not None:
@@ -186,9 +189,8 @@ class Flow(Attempts):
         if not spool.offer(exchange):
             lane.cell.drop(second, spool.last_drop_reason)
 
-    @staticmethod
-    def _count_unusual(exchange: Exchange, event: int, now_ns: int) -> None:
-        """Errors, retries that are over, and what tells an endpoint that is failing."""
+    def _look_closer(self, exchange: Exchange, event: int, now_ns: int) -> None:
+        """Errors, retries and copies that are over, and what tells an endpoint that is failing."""
         lane = exchange.lane
         if exchange.attempts > 1:
             lane.route.retrying -= 1
@@ -204,6 +206,32 @@ class Flow(Attempts):
                 note_failure(endpoint, lane.endpoints, now_ns)
             elif history is not None:
                 history.succeeded(now_ns)
+        if exchange.kind == MIRROR_KIND:
+            lane.route.mirroring.under_way -= 1
+            self.mirrors.pop(exchange, None)
+        elif lane.mirror is not None:
+            self._mirror(exchange, lane.mirror, event)
+
+    def _mirror(self, exchange: Exchange, lane: Lane, event: int) -> None:
+        """Send a copy of an ended exchange to `lane`, in the next turn of the loop."""
+        mirroring = lane.route.mirroring
+        if self._random.random() >= mirroring.share:
+            return
+        reason = why_not(exchange, event, mirroring, closing=self.closing)
+        if reason:
+            mirroring.skip(reason)
+            return
+        copy = copy_of(exchange, time.monotonic_ns())
+        copy.lane = lane
+        mirroring.under_way += 1
+        self.in_flight += 1
+        self.mirrors[copy] = None
+
+        def send() -> None:
+            if copy.state == _ROUTED:  # not cut meanwhile
+                self.attempt(copy, lane)
+
+        self.later(send)
 
     def truncated(self, exchange: Exchange) -> None:
         """The upstream failed after bytes went out: never passed off as complete."""
@@ -249,12 +277,23 @@ class Flow(Attempts):
 
     def end_overlong(self, now_ns: int) -> None:
         """End exchanges that take longer in all than their route allows; called by the sweep."""
-        for connection in self.connections:
-            exchange = connection.current
-            if exchange is not None and exchange.state != _RECEIVED:
+        current = [each.current for each in self.connections if each.current is not None]
+        for exchange in (*current, *self.mirrors):
+            if exchange.state != _RECEIVED:
                 total_ns = exchange.lane.route.total_ns
                 if total_ns and now_ns - exchange.started_ns >= total_ns:
                     self.timed_out(exchange, in_all=True)
+
+    def end_late_mirrors(self, now_ns: int) -> None:
+        """As for clients' connections, whose deadlines the sweep looks at."""
+        for exchange in list(self.mirrors):
+            if exchange.client.deadline_ns <= now_ns:
+                self.timed_out(exchange)
+
+    def cut_mirrors(self) -> None:
+        """Drain is over: their records say that they were cancelled."""
+        for exchange in list(self.mirrors):
+            self.client_lost(exchange)
 
     def answer_failure(self, exchange: Exchange, failure: Failure) -> None:
         """Say in the upstream's place what went wrong."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from gateway.counters import SeriesCounters, TallyCell, new_series
+from gateway.mirror import Mirroring
 from gateway.outcome import ERRORS, RetryBudget
 from gateway.pool import Endpoint
 from gateway.record import WITHHELD, Stamp
@@ -30,6 +31,9 @@ MIN_KEPT_BYTES: Final = 64 * 1024
 
 MAX_VERSIONS: Final = 32
 """Versions per route whose counters are kept: the last month or two of daily releases."""
+
+MIRRORED: Final = "mirror"
+"""In metrics, in an arm's place: copies are nobody's requests."""
 
 SECOND_NS: Final = 1_000_000_000
 
@@ -58,11 +62,14 @@ class Lane:
         "headers",
         "is_stable",
         "is_watched",
+        "looks_closer",
+        "mirror",
         "only_endpoint",
         "replaced",
         "route",
         "series",
         "served_by",
+        "slot",
         "stamp",
     )
 
@@ -77,6 +84,7 @@ class Lane:
     ) -> None:
         settings = route.settings
         self.route = route
+        self.slot = slot
         self.endpoints = endpoints
         breaker = settings.circuit_breaker
         self.breaker = breaker if breaker != BreakerSettings() else None
@@ -88,9 +96,13 @@ class Lane:
         self.is_stable = served is Arm.STABLE
         self.failover: Lane | None = None
         """Where a request goes that this lane's own endpoints could not take."""
+        self.mirror: Lane | None = None
+        """Where copies of its requests go."""
+        self.looks_closer = self.is_watched
+        """Whether something is to be done when an exchange ends well, too."""
         self.cell: TallyCell = route.cell(arm, route.live.plan.generation)
         self.arm_count = route.arm_counts[arm]
-        self.series = route.series_of(arm, slot.version)
+        self.series = route.series_of(arm.value, slot.version)
         self.headers = b"".join(
             b"%b: %b\r\n" % (name.encode("latin-1"), value.encode("latin-1"))
             for name, value in slot.headers.items()
@@ -114,6 +126,12 @@ class Lane:
                 profile=settings.record.profile,
             )
         )
+
+    def carries_copies(self) -> None:
+        """This lane is for mirrored requests only: they are counted apart from clients'."""
+        self.arm_count = ArmCount()
+        self.series = self.route.series_of(MIRRORED, self.slot.version)
+        self.looks_closer = True
 
     def is_overloaded(self) -> bool:
         """Whether as many requests are under way on this arm as its circuit breaker allows."""
@@ -140,10 +158,9 @@ class RouteState:
         self.cells: dict[tuple[str, int], TallyCell] = {}
         self.arm_counts = {arm.value: ArmCount() for arm in Arm}
         self.series: dict[tuple[str, str], list[SeriesCounters]] = {}
-        match = settings.match
-        self.prefix = match.prefix.encode()
-        self.host = match.host.lower().encode() if match.host else None
-        self.methods = match.methods
+        self.prefix = settings.match.prefix.encode()
+        self.host = settings.match.host.lower().encode() if settings.match.host else None
+        self.methods = settings.match.methods
         self.takes_all = self.prefix == b"/" and self.host is None and not self.methods
         sticky = settings.sticky
         self.sticky_header = sticky.header.lower().encode() if sticky.header else None
@@ -157,12 +174,11 @@ class RouteState:
             sticky.cookie or sticky.json or self.override or self.guards_canary
         )
         """Only a header says where a request goes: the usual case has a path of its own."""
-        timeouts = settings.timeouts
-        self.connect_s = timeouts.connect_s
-        self.connect_ns = int(timeouts.connect_s * SECOND_NS)
-        self.first_byte_ns = int(timeouts.first_byte_s * SECOND_NS)
-        self.idle_ns = int(timeouts.idle_s * SECOND_NS)
-        self.total_ns = int((timeouts.total_s or 0) * SECOND_NS)
+        self.connect_s = settings.timeouts.connect_s
+        self.connect_ns = int(self.connect_s * SECOND_NS)
+        self.first_byte_ns = int(settings.timeouts.first_byte_s * SECOND_NS)
+        self.idle_ns = int(settings.timeouts.idle_s * SECOND_NS)
+        self.total_ns = int((settings.timeouts.total_s or 0) * SECOND_NS)
         """0: no bound."""
         self.bodies_bytes = settings.record.bodies_bytes
         self.sample = settings.record.sample_percent / 100
@@ -172,6 +188,7 @@ class RouteState:
         self.retry_on = settings.retry.on
         self.retry_statuses = frozenset(int(word) for word in self.retry_on if word.isdigit())
         self.budget = RetryBudget(settings.retry.budget_percent)
+        self.mirroring = Mirroring(settings.mirror)
         self.retrying = 0
         """Exchanges under way in a second or later attempt."""
 
@@ -211,6 +228,7 @@ class RouteState:
         self.cells = before.cells
         self.arm_counts = before.arm_counts
         self.series = before.series
+        self.mirroring.skipped = before.mirroring.skipped
 
     def apply(self, live: LivePlan, endpoint: Callable[[str], Upstreams]) -> None:
         """Replace the plan whole. Exchanges under way keep the lane they have."""
@@ -228,6 +246,12 @@ class RouteState:
             if arm is not Arm.STABLE:
                 lane.failover = Lane(self, arm, Arm.STABLE, plan.stable, stable, way.share_bp)
             lanes[way] = lane
+        if self.mirroring.share and plan.canary is not None:
+            share_bp = live.canary.share_bp
+            mirror = Lane(self, Arm.CANARY, Arm.CANARY, plan.canary, pools[Arm.CANARY], share_bp)
+            mirror.carries_copies()
+            lanes[live.stable].mirror = mirror
+            lanes[live.stable].looks_closer = True
         self.lanes = lanes
         self._forget_versions(plan)
 
@@ -238,11 +262,11 @@ class RouteState:
             cell = self.cells[key] = TallyCell(self.settings.name, arm.value, generation)
         return cell
 
-    def series_of(self, arm: Arm, version: str) -> list[SeriesCounters]:
-        key = (arm.value, version)
+    def series_of(self, arm: str, version: str) -> list[SeriesCounters]:
+        key = (arm, version)
         series = self.series.get(key)
         if series is None:
-            series = self.series[key] = new_series(self.settings.name, arm.value, version)
+            series = self.series[key] = new_series(self.settings.name, arm, version)
         return series
 
     def _forget_versions(self, plan: RoutePlan) -> None:

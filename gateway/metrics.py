@@ -77,6 +77,15 @@ class Metrics:
             "reason",
             counts.dropped,
         )
+        skipped = CounterMetricFamily(
+            "gateway_mirrors_skipped",
+            "Copies of requests that were drawn but not made.",
+            labels=["route", "reason"],
+        )
+        for route, reasons in counts.mirrors_skipped.items():
+            for reason, count in reasons.items():
+                skipped.add_metric([route, reason], count)
+        yield skipped
         yield _by_label(
             CounterMetricFamily,
             "gateway_unknown_fields",

@@ -206,6 +206,7 @@ class Proxy:
                 cut = flow.in_flight
         for connection in flow.connections:
             connection.cut()
+        flow.cut_mirrors()
         self._checks.stop_all()
         for endpoint in self._endpoints.values():
             endpoint.retired = True
@@ -226,6 +227,8 @@ class Proxy:
         now_ns = monotonic_ns()
         for connection in self._flow.connections.expired(now_ns):
             connection.on_deadline()
+        if self._flow.mirrors:
+            self._flow.end_late_mirrors(now_ns)
         if self._flow.has_totals:
             self._flow.end_overlong(now_ns)
         for endpoint in self._endpoints.values():
@@ -266,9 +269,9 @@ class Proxy:
         flow.tallied_second = max(flow.tallied_second, second)
         now_ns = monotonic_ns()
         ages: dict[TallyCell, list[float]] = {}
-        for connection in flow.connections:
-            exchange = connection.current
-            if exchange is not None and State.RECEIVED < exchange.state < State.ENDED:
+        current = [each.current for each in flow.connections if each.current is not None]
+        for exchange in (*current, *flow.mirrors):
+            if State.RECEIVED < exchange.state < State.ENDED:
                 age_s = (now_ns - exchange.started_ns) / SECOND_NS
                 ages.setdefault(exchange.lane.cell, []).append(age_s)
         entries = [
@@ -300,6 +303,10 @@ class Proxy:
         for route in self._routes.values():
             for series in route.series.values():
                 yield from (each for each in series if each.count)
+
+    def mirrors_skipped(self) -> dict[str, dict[str, int]]:
+        """By route and reason, since the start."""
+        return {name: dict(route.mirroring.skipped) for name, route in self._routes.items()}
 
     def arms(self, route: str) -> dict[str, ArmCounters]:
         return {

@@ -7,7 +7,12 @@ from enum import Enum
 from pathlib import Path
 
 from gateway.features.pointers import Pointer
-from gateway.upstream_settings import BreakerSettings, ListenerTlsSettings, UpstreamSettings
+from gateway.upstream_settings import (
+    BreakerSettings,
+    ListenerTlsSettings,
+    MirrorSettings,
+    UpstreamSettings,
+)
 from mlops.contracts.plan import MAX_CANARY_SHARE_BP, Slot
 
 
@@ -103,6 +108,7 @@ class RouteSettings:
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
     upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
+    mirror: MirrorSettings = field(default_factory=MirrorSettings)
     circuit_breaker: BreakerSettings = field(default_factory=BreakerSettings)
     record: RecordSettings = field(default_factory=RecordSettings)
 

@@ -41,6 +41,16 @@ class BreakerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MirrorSettings:
+    """Copies to the canary of requests that were assigned to stable."""
+
+    percent: float = 0.0
+    """Of these requests; 0: none, and no cost."""
+    outstanding: int = 100
+    """Copies under way at a time, in each worker; past it none is made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HealthCheckSettings:
     """A request to each endpoint from time to time, by each worker."""
 

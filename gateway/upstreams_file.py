@@ -15,6 +15,7 @@ from gateway.upstream_settings import (
     BreakerSettings,
     HealthCheckSettings,
     ListenerTlsSettings,
+    MirrorSettings,
     OutlierSettings,
     PoolSettings,
     UpstreamSettings,
@@ -44,6 +45,12 @@ class BreakerFile(FileKeys):
     requests: int | None = None
     pending: int | None = None
     retries: int | None = None
+
+
+class MirrorFile(FileKeys):
+    to: str = "canary"
+    percent: Percent = msgspec.field(default_factory=lambda: Percent(0))
+    outstanding: int = 100
 
 
 class HealthCheckFile(FileKeys):
@@ -82,6 +89,7 @@ class ListenerTlsFile(FileKeys):
 class UpstreamKeys(FileKeys):
     """Part of a route."""
 
+    mirror: MirrorFile = msgspec.field(default_factory=MirrorFile)
     tls: UpstreamTlsFile = msgspec.field(default_factory=UpstreamTlsFile)
 
     health_check: HealthCheckFile | None = None
@@ -102,6 +110,14 @@ def upstream_settings(file: UpstreamKeys, path: str) -> UpstreamSettings:
             _outliers(outliers, f"{path}.outlier_detection") if outliers is not None else None
         ),
     )
+
+
+def mirror_settings(file: MirrorFile, path: str) -> MirrorSettings:
+    """Raises ValueError starting with the key's path."""
+    if file.to != "canary":
+        raise ValueError(f"{path}.to: expected canary, got {file.to!r}")
+    _check(f"{path}.outstanding", file.outstanding, 1, 100_000)
+    return MirrorSettings(percent=file.percent.percent, outstanding=file.outstanding)
 
 
 def breaker_settings(file: BreakerFile, path: str) -> BreakerSettings:

@@ -240,6 +240,7 @@ class Worker:
             refused={str(status): count for status, count in proxy.refused.items()},
             dropped=dict(spool.dropped) if spool is not None else {},
             access_log_dropped=observing.access_log_dropped if observing is not None else 0,
+            mirrors_skipped=proxy.mirrors_skipped(),
             series=tuple(_series(each) for each in proxy.counters()),
             arms={name: proxy.arms(name) for name in proxy.routes},
             upstreams={route.name: proxy.upstreams(route.name) for route in self._routes},

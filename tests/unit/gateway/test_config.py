@@ -106,7 +106,6 @@ MISTAKES = [
     ("prefix: /,", "prefix: v1,", "routes[0].match.prefix: expected a path that starts with /"),
     ("[GET, POST]", "[get]", "routes[0].match.methods: expected methods such as POST"),
     ("workers: 1", "workers: 300", "workers: expected 0 (one for each core) to 256"),
-    ("percent: 0", "percent: 5", "routes[0].mirror.percent: this version does not mirror"),
     ("sample: 100%", "sample: 101%", "routes[0].record.sample: expected a percentage from 0"),
     ("state:", "workers: 1\nstate:", "the key 'workers' stands twice"),
     ("name: rag", "name: ../rag", "routes[0].name: expected 1 to 63 letters"),

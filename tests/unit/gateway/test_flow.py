@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.client_rules import ClientRules
+from gateway.deadlines import NEVER
 from gateway.downstream import Downstream
 from gateway.exchange import ENDED
 from gateway.flow import Flow
 from gateway.lanes import RouteState
+from gateway.mirror import MIRROR_KIND
 from gateway.outcome import Failure
 from gateway.pool import Endpoint
 from gateway.routing import LivePlan
@@ -24,6 +26,7 @@ from gateway.settings import (
     StickySettings,
 )
 from gateway.upstream import Upstream
+from gateway.upstream_settings import MirrorSettings
 from mlops.contracts.plan import RoutePlan, Slot
 
 STABLE = Slot(version="1", endpoints=("http://h:1",))
@@ -110,6 +113,8 @@ class Spool:
 class FlowMachine(RuleBasedStateMachine):
     """One client connection after the other, two upstreams, and everything that can go wrong."""
 
+    mirror = MirrorSettings()
+
     def __init__(self):
         super().__init__()
         self.spool, self.pools = Spool(), {}
@@ -122,6 +127,7 @@ class FlowMachine(RuleBasedStateMachine):
                 stable=STABLE,
                 sticky=StickySettings(header="x-user-id"),
                 retry=RetrySettings(attempts=3),
+                mirror=self.mirror,
             ),
             says_served_by=True,
         )
@@ -211,18 +217,27 @@ class FlowMachine(RuleBasedStateMachine):
         for transport in list(self.transports):
             transport.report()
 
+    @rule()
+    def deadlines_of_copies_pass(self):
+        self.flow.end_late_mirrors(NEVER - 1)
+
     @invariant()
     def every_exchange_is_open_or_recorded_once(self):
         offered = self.spool.offered
-        assert self.route.requests == len(offered) + self.flow.in_flight
+        copies = [record for record in offered if record.kind == MIRROR_KIND]
+        of_clients = self.flow.in_flight - len(self.flow.mirrors)
+        assert self.route.requests == len(offered) - len(copies) + of_clients
         assert len({id(record) for record in offered}) == len(offered)
-        assert self.flow.in_flight in (0, 1)
+        assert of_clients in (0, 1)
+        assert self.route.mirroring.under_way == len(self.flow.mirrors) <= 3
+        assert all(copy.attempts == 1 for copy in (*copies, *self.flow.mirrors))
 
     def teardown(self):
         self.client_goes_away()
         self.the_loop_turns()
+        self.flow.cut_mirrors()
+        self.the_loop_turns()
         assert self.flow.in_flight == 0
-        assert self.route.requests == len(self.spool.offered)
         assert sum(sum(cell.answered.values()) for cell in self.route.cells.values()) == len(
             self.spool.offered
         )
@@ -232,5 +247,13 @@ class FlowMachine(RuleBasedStateMachine):
             assert pool.open == len(mine) == len(pool.idle)
 
 
+class MirroringMachine(FlowMachine):
+    """The same, with a copy of every request that stable answered."""
+
+    mirror = MirrorSettings(percent=100, outstanding=3)
+
+
 TestFlow = FlowMachine.TestCase
 TestFlow.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+TestMirroring = MirroringMachine.TestCase
+TestMirroring.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -9,6 +9,7 @@ from gateway.settings import RouteSettings
 from gateway.upstream_settings import (
     BreakerSettings,
     HealthCheckSettings,
+    MirrorSettings,
     OutlierSettings,
     PoolSettings,
     UpstreamSettings,
@@ -46,6 +47,12 @@ def test_a_circuit_breaker_and_a_total_timeout_arrive() -> None:
     assert route_of("timeouts: {total: 2m}").timeouts.total_s == 120
 
 
+def test_mirroring_is_off_until_a_percentage_is_asked_for() -> None:
+    assert route_of().mirror.percent == 0
+    mirror = route_of("mirror: {to: canary, percent: 12.5%, outstanding: 7}").mirror
+    assert mirror == MirrorSettings(percent=12.5, outstanding=7)
+
+
 def test_health_checks_and_outlier_detection_are_off_until_they_are_named() -> None:
     assert route_of().upstream.health_check is None
     assert route_of().upstream.outlier_detection is None
@@ -77,6 +84,9 @@ def test_health_checks_and_outlier_detection_arrive_whole() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("mirror: {to: stable}", r"mirror.to: expected canary, got 'stable'"),
+        ("mirror: {percent: 101}", r"mirror.percent: expected a percentage from 0 to 100"),
+        ("mirror: {outstanding: 0}", r"mirror.outstanding: expected 1 to"),
         ("health_check: {}", r"routes\[0\].health_check: the key 'path' is missing"),
         ("health_check: {path: healthz}", r"health_check.path: expected a path such as /healthz"),
         ("health_check: {path: '/a b'}", r"health_check.path: expected a path"),
