@@ -181,4 +181,7 @@ def _seen(one: UpstreamHealth, other: UpstreamHealth) -> UpstreamHealth:
         healthy=one.healthy and other.healthy,
         open_connections=one.open_connections + other.open_connections,
         reason=one.reason or other.reason,
+        outstanding=one.outstanding + other.outstanding,
+        pending=one.pending + other.pending,
+        ejections=one.ejections + other.ejections,
     )

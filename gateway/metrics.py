@@ -70,6 +70,7 @@ class Metrics:
         yield from _exchanges(counts.series)
         yield from self._routes()
         yield from self._workers()
+        yield from _upstreams(counts)
         yield _by_label(
             CounterMetricFamily,
             "gateway_spool_dropped",
@@ -210,6 +211,31 @@ def _by_worker(family: type[Family], name: str, text: str, *more: str) -> Family
 
 def _by_route(name: str, text: str, *more: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, labels=["route", *more])
+
+
+def _upstreams(counts: Counts) -> Iterator[Metric]:
+    labels = ["route", "slot", "endpoint"]
+    healthy = GaugeMetricFamily(
+        "gateway_upstream_healthy", "1 while every worker finds it so.", labels=labels
+    )
+    connections = GaugeMetricFamily(
+        "gateway_upstream_connections", "Open to it, of all workers.", labels=labels
+    )
+    outstanding = GaugeMetricFamily(
+        "gateway_upstream_outstanding", "Requests that it works on.", labels=labels
+    )
+    pending = GaugeMetricFamily(
+        "gateway_upstream_pending", "Requests that wait for a connection to it.", labels=labels
+    )
+    for route, slots in counts.upstreams.items():
+        for slot, healths in slots.items():
+            for each in healths:
+                values = [route, slot, each.endpoint]
+                healthy.add_metric(values, each.healthy)
+                connections.add_metric(values, each.open_connections)
+                outstanding.add_metric(values, each.outstanding - each.pending)
+                pending.add_metric(values, each.pending)
+    yield from (healthy, connections, outstanding, pending)
 
 
 def _exchanges(series: Sequence[SeriesValue]) -> Iterator[Metric]:

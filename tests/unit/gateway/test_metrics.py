@@ -11,6 +11,7 @@ from gateway.counters import LATENCY_BOUNDS_US, Histogram
 from gateway.counts import Counts, HistogramValue, SeriesValue
 from gateway.metrics import Metrics
 from gateway.plans import PlanBook
+from mlops.contracts.api import UpstreamHealth
 
 
 class Crew:
@@ -84,3 +85,12 @@ def test_each_worker_says_whether_it_serves_and_how_often_it_was_replaced() -> N
     assert [found["gateway_worker_restarts_total", worker] for worker in "01"] == [0, 4]
     assert found["gateway_worker_resident_memory_bytes", "0"] > 1e6
     assert ("gateway_worker_resident_memory_bytes", "1") not in found
+
+
+def test_what_workers_see_of_an_endpoint_is_shown() -> None:
+    health = UpstreamHealth(
+        endpoint="http://a:1", healthy=False, open_connections=4, outstanding=5, pending=2
+    )
+    found = samples(Counts(upstreams={"rag": {"stable": [health]}}))
+    names = ("healthy", "connections", "outstanding", "pending")
+    assert [found[f"gateway_upstream_{name}", ""] for name in names] == [0, 4, 3, 2]

@@ -31,6 +31,9 @@ def counts(requests: int, *of: SeriesValue, healthy: bool = True) -> Counts:
         healthy=healthy,
         open_connections=2,
         reason="" if healthy else "refused",
+        outstanding=5,
+        pending=1,
+        ejections=2,
     )
     return Counts(
         in_flight=1,
@@ -59,7 +62,9 @@ def test_counts_of_workers_add_up() -> None:
 def test_an_endpoint_is_healthy_while_every_worker_finds_it_so() -> None:
     both = total([counts(1), counts(1, healthy=False)])
     (health,) = both.upstreams["rag"]["stable"]
-    assert (health.healthy, health.reason, health.open_connections) == (False, "refused", 4)
+    assert (health.healthy, health.reason) == (False, "refused")
+    assert (health.open_connections, health.outstanding) == (4, 10)
+    assert (health.pending, health.ejections) == (2, 4)
 
 
 def test_an_ended_worker_leaves_what_it_counted_and_nothing_that_it_saw() -> None:
