@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help venv accelerate demo up down test test-system fuzz check bench bench-gateway bench-recorder bench-judge bench-agent lock
+.PHONY: help venv accelerate demo up down test test-system fuzz check bench bench-gateway bench-control bench-recorder bench-judge bench-agent lock
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -68,10 +68,13 @@ lock:                          ## make the locks again (needs uv)
 
 # ---- measuring --------------------------------------------------------------------------------
 
-bench: bench-gateway bench-recorder bench-judge bench-agent   ## every benchmark
+bench: bench-gateway bench-control bench-recorder bench-judge bench-agent   ## every benchmark
 
 bench-gateway: .venv/dev.stamp accelerate ## the gateway beside nginx, HAProxy, Envoy and others; QUICK=1
 	$(RUN) -m bench.gateway
+
+bench-control: .venv/dev.stamp accelerate ## plans, reloads, kills and upgrades of a gateway under load
+	$(RUN) -m bench.control
 
 bench-recorder: .venv/dev.stamp ## cost of one offer to the spool; rows per second of the recorder
 	$(RUN) -m bench.recorder
