@@ -56,7 +56,8 @@ class RateInterval:
         low = -base if first < 0 else _with_odds(base, _LOG_ODDS[first]) - base
         high = 1.0 if last >= len(_LOG_ODDS) else _with_odds(base, _LOG_ODDS[last]) - base
         # Where nothing fails, the odds say nothing, but the candidate's own rate is bounded.
-        return low, max(low, min(high, self._highest_rate(candidate, candidate_bad)))
+        high = min(high, self._highest_rate(candidate, candidate_bad))
+        return float(low), float(max(low, high))
 
     def _highest_rate(self, count: float, bad: float) -> float:
         mixture = float(betaln(0.5 + bad, 0.5 + count - bad) - betaln(0.5, 0.5))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from statistics import median
 from typing import Any
 
@@ -324,3 +324,13 @@ def test_a_score_is_judged_from_the_rows_or_late_by_its_name(field: str) -> None
     assert judgement.verdict is Verdict.REGRESSED
     assert judgement.checks["score"].effect == pytest.approx(-0.2, abs=0.01)
     assert judgement.checks["score"].interval is not None
+
+
+def test_every_number_of_a_judgement_is_a_plain_one() -> None:
+    """The journal and the API write them as JSON, which knows none of numpy's."""
+    judge = fed(Judge(EVERYTHING, alpha=0.05), 60, (25, 1), (225, 3))
+
+    for name, result in judge.judgement().checks.items():
+        numbers = [*astuple(replace(result, interval=None)), *(result.interval or ())]
+        strange = [one for one in numbers if type(one) not in {int, float, type(None)}]
+        assert not strange, f"{name}: {strange}"
