@@ -16,6 +16,9 @@ from gateway.exchange import Exchange
 MAX_RESPONSE_HEAD_BYTES: Final = 64 * 1024
 """Of an upstream's header block: cookies and policies make these longer than requests'."""
 
+MAX_LENGTH_DIGITS: Final = 19
+"""Of a Content-Length: as 2 ** 63 has. Some servers do not read longer ones, others wrongly."""
+
 MAX_REQUEST_ID_BYTES: Final = 128
 """A longer `x-request-id` is replaced: it is written to every log on the way."""
 
@@ -104,7 +107,7 @@ def check_request(exchange: Exchange, method: bytes, version: str, *, keep_alive
     if headers.keys() & _NEEDS_CARE:
         _check_with_care(exchange)
     elif b"content-length" in headers:
-        exchange.wants_body = headers[b"content-length"].strip(b"0") != b""
+        exchange.wants_body = _has_length(headers[b"content-length"])
     else:
         exchange.wants_body = False
     host = headers.get(b"host")
@@ -145,8 +148,7 @@ def _check_with_care(exchange: Exchange) -> None:
             raise Refused(400, "Transfer-Encoding in an HTTP/1.0 request")
         if coding.lower() != b"chunked":
             raise Refused(400, f"Transfer-Encoding is {_shown(coding)}; expected exactly chunked")
-    length = headers.get(b"content-length", b"")
-    exchange.wants_body = exchange.chunked or length.strip(b"0") != b""
+    exchange.wants_body = exchange.chunked or _has_length(headers.get(b"content-length", b""))
     if b"expect" in headers:
         if headers[b"expect"].lower() != b"100-continue":
             raise Refused(417, f"Expect is {_shown(headers[b'expect'])}; expected 100-continue")
@@ -156,6 +158,13 @@ def _check_with_care(exchange: Exchange) -> None:
     if b"te" in headers and b"trailers" in _listed(headers[b"te"]):
         # Trailers are passed on, so the upstream may know it (RFC 9110, 10.1.4).
         exchange.parts += (b"te", b": ", b"trailers", b"\r\n", b"connection", b": ", b"te", b"\r\n")
+
+
+def _has_length(length: bytes) -> bool:
+    """Whether this Content-Length, of which llhttp takes any number of zeros, is above 0."""
+    if len(length) > MAX_LENGTH_DIGITS:
+        raise Refused(400, f"Content-Length has {len(length)} digits; expected a number of bytes")
+    return length.strip(b"0") != b""
 
 
 def _obey_connection(exchange: Exchange, connection: bytes) -> None:

@@ -10,6 +10,7 @@ from httptools import HttpResponseParser
 from gateway.event_stream import EventStream, is_event_stream
 from gateway.framing import (
     CHUNK_FRAMING_BYTES,
+    MAX_LENGTH_DIGITS,
     MAX_RESPONSE_HEAD_BYTES,
     NEVER_TRAILERS,
     RESPONSE_DROPPED,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 MAX_INTERIM_ANSWERS: Final = 8
 """1xx answers before the real one; more is an upstream that makes no progress."""
 
+_VERSIONS: Final = frozenset({"1.1", "1.0"})
 _LENGTH: Final = frozenset({b"content-length"})
 
 
@@ -101,12 +103,17 @@ class ResponseReader(asyncio.Protocol):
         if status < 200:
             self._on_interim(status)
             return
+        if parser.get_http_version() not in _VERSIONS:
+            raise BadAnswer(f"HTTP version {parser.get_http_version()}; expected 1.1 or 1.0")
         self._status = status
         self._head_ready = True
         self._reusable = parser.should_keep_alive()
         exchange = self.exchange
         assert exchange is not None
-        if b"content-length" not in special or b"transfer-encoding" in special:
+        length = special.get(b"content-length")
+        if length is not None and len(length) > MAX_LENGTH_DIGITS:
+            raise BadAnswer(f"Content-Length {length!r}; expected a number of bytes")
+        if length is None or b"transfer-encoding" in special:
             self._set_framing(exchange, special.get(b"transfer-encoding"))
         if exchange.head_only:
             self._done = True  # llhttp does not know that this answers a HEAD and waits for a body

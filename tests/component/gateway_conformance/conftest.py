@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,6 +22,7 @@ from gateway.settings import (
     ClientSettings,
     LimitSettings,
     MatchSettings,
+    RetrySettings,
     RouteSettings,
     TimeoutSettings,
 )
@@ -35,6 +37,20 @@ MALFORMED = "malformed"
 """What the upstream notes where another parser than ours cannot read what it was sent."""
 
 
+SCRIPTED = "/scripted"
+"""What is asked for to be answered with `Served.script`."""
+
+
+@dataclass
+class Script:
+    """An answer, byte for byte, and what the upstream does after it."""
+
+    data: bytes
+    ending: str = ""
+    """`close`, `reset`, or nothing: it waits for the next request."""
+    piece_bytes: int = 0
+
+
 @dataclass
 class Seen:
     """One request as the upstream's own parser (h11) read it."""
@@ -44,6 +60,8 @@ class Seen:
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
     trailers: dict[str, str] = field(default_factory=dict)
+    connection: int = 0
+    """Told apart by number."""
 
     def header(self, name: str) -> str | None:
         """All values of `name`, joined; None where it did not come."""
@@ -63,6 +81,23 @@ class Recorder(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
         self._served.transports.append(self._transport)
+        self._number = len(self._served.transports)
+
+    def _play(self, script: Script, start: int = 0) -> None:
+        """Answer with bytes as they are, perhaps a few in each turn of the loop."""
+        step = script.piece_bytes or len(script.data) or 1
+        self._transport.write(script.data[start : start + step])
+        if start + step < len(script.data) and not self._transport.is_closing():
+            asyncio.get_running_loop().call_soon(self._play, script, start + step)
+            return
+        if script.ending == "close":
+            self._transport.close()
+        elif script.ending == "reset":
+            opened = self._transport.get_extra_info("socket")
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._transport.abort()
+        self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=200_000)
+        self._served.played.set()
 
     def data_received(self, data: bytes) -> None:
         self._connection.receive_data(data)
@@ -93,7 +128,11 @@ class Recorder(asyncio.Protocol):
 
     def _answer(self) -> None:
         assert self._reading is not None
+        self._reading.connection = self._number
         self._served.seen.append(self._reading)
+        if self._reading.target == SCRIPTED:
+            self._play(self._served.script)
+            return
         head = [("content-length", "2"), ("content-type", "text/plain")]
         body = b"" if self._reading.method == "HEAD" else b"ok"
         for event in (
@@ -116,7 +155,11 @@ class Served:
         """Target of every request whose head has reached the upstream."""
         self.seen: list[Seen] = []
         """Every request that has reached it whole."""
+        self.script = Script(b"")
+        self.played = threading.Event()
+        """The script is at its end."""
         self.transports: list[asyncio.Transport] = []
+        """Of every connection that the gateway has opened."""
         self.port = 0
         self.proxy: Proxy
         self._loop = new_loop()
@@ -126,8 +169,19 @@ class Served:
 
     def forget(self) -> None:
         """What was seen before is another test's."""
+        self.played.clear()
         self.begun.clear()
         self.seen.clear()
+
+    def settle(self) -> None:
+        """Wait until the script is at its end, and the gateway has read what it has to."""
+        assert self.played.wait(5)
+        turns = asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), self._loop)
+        turns.result(5)
+
+    def was_reused(self) -> bool:
+        """Whether the last two whole requests came over one connection."""
+        return self.seen[-1].connection == self.seen[-2].connection
 
     def __enter__(self) -> Served:
         self._thread.start()
@@ -156,6 +210,7 @@ class Served:
             match=MatchSettings(),
             stable=slot,
             timeouts=TimeoutSettings(connect_s=5, first_byte_s=5, idle_s=5),
+            retry=RetrySettings(attempts=1),
         )
         limits = LimitSettings(body_bytes=BODY_LIMIT)
         self.proxy = Proxy([route], None, clients=ClientSettings(limits=limits))
@@ -180,6 +235,7 @@ class Raw:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=5)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._got = b""
+        self.was_reset = False
 
     def send(self, data: bytes, *, piece_bytes: int = 0) -> None:
         """In pieces of that size, each in a packet of its own; 0: at once."""
@@ -191,6 +247,7 @@ class Raw:
         try:
             data = self._socket.recv(65536)
         except ConnectionError:
+            self.was_reset = True
             return False
         self._got += data
         return bool(data)
@@ -209,6 +266,13 @@ class Raw:
         body, self._got = self._got[:size], self._got[size:]
         return int(first.split(" ")[1]), headers, body
 
+    def rest(self) -> bytes:
+        """All that still comes; `was_reset` then says how the connection ended."""
+        while self._more():
+            pass
+        got, self._got = self._got, b""
+        return got
+
     def is_at_end(self) -> bool:
         """Whether the gateway has closed, and sent nothing more."""
         return not self._got and not self._more()
@@ -222,6 +286,12 @@ def served(request: pytest.FixtureRequest) -> Iterator[Served]:
     """One gateway for all the cases of a module, on each loop."""
     with Served(LOOPS[request.param]) as made:
         yield made
+
+
+@pytest.fixture
+def script() -> type[Script]:
+    """The class of `Served.script`."""
+    return Script
 
 
 @pytest.fixture

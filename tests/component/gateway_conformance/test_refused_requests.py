@@ -65,6 +65,7 @@ FRAMING = {
     "length after a control character": length(b"\x0b5"),
     "length above 64 bits": length(b"18446744073709551621"),
     "length of 25 digits": length(b"9" * 25),
+    "length of 20 zeros and a digit": length(b"0" * 20 + b"5"),
     "gzip and chunked": coding(b"gzip, chunked"),
     "chunked and gzip": coding(b"chunked, gzip"),
     "chunked twice in one line": coding(b"chunked, chunked"),
