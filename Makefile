@@ -80,7 +80,7 @@ bench-recorder: .venv/dev.stamp ## cost of one offer to the spool; rows per seco
 	$(RUN) -m bench.recorder
 
 bench-judge: .venv/dev.stamp   ## false alarms, power and cost of the judge, by simulation
-	$(RUN) -m bench.judge
+	OPENBLAS_NUM_THREADS=1 $(RUN) -m bench.judge
 
 bench-agent: .venv/dev.stamp   ## CPU of one agent cycle with a million rows in the last hour
 	$(RUN) -m bench.agent

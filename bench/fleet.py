@@ -6,7 +6,7 @@ values that the agent gives it; what it publishes is live in the next block.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,68 +15,48 @@ from agent.judge import Judgement, Verdict
 from agent.judge.panel import Panel
 from agent.judge.proof import level_for
 from agent.policy import Policy
-from agent.policy_file import to_document
-from agent.release import Phase, Picture, Publish, Release, Remember, Sight
-from agent.stepper import reconcile
+from agent.rehearsal import Rehearsed
+from agent.release import Phase, stages
 from bench.traffic import BINS, BLOCK_S, Traffic
-from mlops.contracts.plan import RoutePlan, Slot
+
+Floats = NDArray[np.float64]
 
 HOUR = 720
 """Blocks."""
 _JUDGEMENTS = {
     verdict: Judgement(verdict=verdict, reasons=(verdict.value,), checks={}) for verdict in Verdict
 }
-_STABLE = Slot(version="1", endpoints=("http://127.0.0.1:1",))
-_CANARY = Slot(version="2", endpoints=("http://127.0.0.1:2",))
-
-
-class Simulated:
-    """One release as the agent keeps it, and the plan that is live."""
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self.live = RoutePlan(route="rag", generation=1, salt="rag", stable=_STABLE)
-        self.release = Release(
-            id="rel-1",
-            route="rag",
-            candidate=_CANARY,
-            policy=to_document(policy),
-            reason="simulated",
-            started_by="bench",
-            started_at_s=0.0,
-        )
-
-    def step(self, verdict: Verdict | None, now_s: float) -> bool:
-        """One cycle of the agent; whether another plan is live after it."""
-        sight = Sight(gateway="g", plan=self.live, lease_remaining_s=self.live.lease_s)
-        picture = Picture(
-            now_s=now_s,
-            sights=(sight,),
-            judgement=_JUDGEMENTS[verdict] if verdict is not None else None,
-            closed_through_s=now_s,
-        )
-        before = self.live
-        for write in reconcile(self.release, self._policy, picture):
-            match write:
-                case Remember(after, _):
-                    self.release = after
-                case Publish(plan, _):
-                    self.live = plan
-        return before is not self.live
 
 
 @dataclass(kw_only=True)
 class Outcome:
     """What became of each run; infinite where it never did."""
 
-    rolled_back_s: NDArray[np.float64]
-    rollback_requests: NDArray[np.float64]
-    promoted_s: NDArray[np.float64]
-    promoted_requests: NDArray[np.float64]
-    invalid: NDArray[np.bool_]
-    """Ever said to be INVALID."""
-    step_s: list[NDArray[np.float64]]
+    rolled_back_s: Floats
+    rollback_requests: Floats
+    promoted_s: Floats
+    promoted_requests: Floats
+    invalid_s: Floats
+    """First told to be INVALID."""
+    peak_log: Floats
+    """The most evidence there ever was against it, as a logarithm: at any alpha, was it found?"""
+    step_s: list[Floats]
     """When each weight was left, by step."""
+
+    @classmethod
+    def of(cls, runs: int, steps: int) -> Outcome:
+        """Nothing has happened yet."""
+        never = {one.name: np.full(runs, np.inf) for one in fields(cls) if one.name != "step_s"}
+        never["peak_log"] = np.zeros(runs)
+        return cls(**never, step_s=[np.full(runs, np.inf) for _ in range(steps)])
+
+    @classmethod
+    def joined(cls, parts: list[Outcome]) -> Outcome:
+        """Of all runs."""
+        names = [one.name for one in fields(cls) if one.name != "step_s"]
+        columns = {name: np.concatenate([getattr(one, name) for one in parts]) for name in names}
+        steps = [np.concatenate(step) for step in zip(*(one.step_s for one in parts), strict=True)]
+        return cls(**columns, step_s=steps)
 
 
 class Fleet:
@@ -86,21 +66,12 @@ class Fleet:
         self._policy, self._runs = policy, runs
         self._draws = traffic.runs(seed, runs)
         self.panel = Panel(policy, runs, BINS)
-        self._releases = [Simulated(policy) for _ in range(runs)]
+        self._releases = [Rehearsed(policy) for _ in range(runs)]
         self._share = np.zeros(runs, np.int64)
         self._changed = np.zeros(runs, np.int64)
         self._requests = np.zeros(runs)
         self._active = np.ones(runs, bool)
-        never = [np.full(runs, np.inf) for _ in range(4)]
-        stages = sum(1 for step in policy.steps if hasattr(step, "share_bp"))
-        self.outcome = Outcome(
-            rolled_back_s=never[0],
-            rollback_requests=never[1],
-            promoted_s=never[2],
-            promoted_requests=never[3],
-            invalid=np.zeros(runs, bool),
-            step_s=[np.full(runs, np.inf) for _ in range(stages)],
-        )
+        self.outcome = Outcome.of(runs, len(stages(policy)))
 
     def run(self, blocks: int, *, before: int = 12) -> Outcome:
         """`before` blocks of stable alone, then the release; ends early once all are decided."""
@@ -127,7 +98,10 @@ class Fleet:
             proved |= (levels == level) & self.panel.is_proved(int(level))
         verdicts = np.full(self._runs, Verdict.UNDECIDED, object)
         verdicts[proved & ~self.panel.is_suspicious()] = Verdict.HEALTHY
-        verdicts[self.panel.is_regressed(self._policy.alpha)] = Verdict.REGRESSED
+        evidence = self.panel.log_total()
+        peak = self.outcome.peak_log
+        self.outcome.peak_log = np.where(self._active, np.maximum(peak, evidence), peak)
+        verdicts[evidence >= -np.log(self._policy.alpha)] = Verdict.REGRESSED
         verdicts[self.panel.sample_ratio.is_violated] = Verdict.INVALID
         return verdicts
 
@@ -137,15 +111,17 @@ class Fleet:
             one = self._releases[run]
             verdict = None if verdicts is None else verdicts[run]
             stage = one.release.stage
-            self.outcome.invalid[run] |= verdict is Verdict.INVALID
-            moved = one.step(verdict, now_s)
-            if moved:
+            if verdict is Verdict.INVALID:
+                self.outcome.invalid_s[run] = min(self.outcome.invalid_s[run], now_s)
+            before = one.live
+            one.step(None if verdict is None else _JUDGEMENTS[verdict], now_s)
+            if one.live is not before:
                 self._share[run] = one.live.canary_share_bp
                 self._changed[run] = index
                 one.step(None, now_s)  # sees what it published in force
             self._note(run, one, stage, now_s)
 
-    def _note(self, run: int, one: Simulated, stage: int, now_s: float) -> None:
+    def _note(self, run: int, one: Rehearsed, stage: int, now_s: float) -> None:
         phase, outcome = one.release.phase, self.outcome
         if one.release.stage > stage or phase in {Phase.BAKING, Phase.SETTLED}:
             outcome.step_s[stage][run] = now_s

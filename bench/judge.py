@@ -1,192 +1,356 @@
-"""The real judge on simulated releases, seeds fixed: false alarms, requests to a decision, cost.
+"""The real judge and the real stepper on simulated releases: false alarms, power, promotion, cost.
 
-Poisson arrivals at 50 requests/s, blocks of 5 s, a look at every block, alpha and beta 5 %, errors
-and latency judged unless a row says otherwise. Beside the requests to a rollback stands the least
-that any sequential test could need, log(1/alpha) over the Kullback-Leibler divergence.
+Poisson arrivals at 50 requests/s, blocks of 5 s, a look at every block, seeds fixed. Beside our
+figures stand those of other rules on the same counts, and the least that any sequential test of two
+samples could need. `FULL=1` runs 2,000 and 500 releases a row, else a few hundred.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from math import inf, log
-from statistics import median
+from math import pi, sin
 from time import process_time
 
 import numpy as np
+from scipy.stats import beta
 
 from agent.judge import Judge, Verdict
-from agent.policy import Checks, Policy, RateCheck
+from agent.policy import Checks, Pause, Policy, QuantileCheck, RateCheck, ScoreCheck, SetWeight
+from agent.policy_checks import LISTED
 from agent.windows import ArmBlock, Block
+from bench.fleet import HOUR, Fleet, Outcome
+from bench.peers import Counts, counted, false_rates, least_requests, median_requests
 from bench.report import Measured, write
-from mlops.contracts.evidence import BIN_RATIO, LATENCY_FIRST_EDGE_US
+from bench.traffic import BLOCK_S, Arm, Constant, Traffic
 
-ALPHA = 0.05
-BLOCK_S = 5
-HOUR = 720
-BOTH = Policy(grace_s=0)
-ERRORS = replace(BOTH, checks=Checks(errors=RateCheck(), latency=None))
+FULL = bool(os.environ.get("FULL"))
+MANY, SOME = (2000, 500) if FULL else (250, 125)
+CHUNK = 125
+"""Releases at a time: their state is some hundred megabytes."""
+ALPHAS = (0.05, 0.01)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Traffic:
-    candidate: float = 0.01
-    control: float = 0.01
-    slowdown: float = 1.0
-    share: float = 0.1
-    rate: float = 50.0
-    latencies: bool = False
-
-
-def arm(rng: np.random.Generator, mean: float, errors: float, median_us: float | None) -> ArmBlock:
-    count = int(rng.poisson(mean))
-    bins: dict[int, int] = {}
-    if median_us is not None:
-        took = median_us * np.exp(0.6 * rng.standard_normal(count))
-        found = np.log(took / LATENCY_FIRST_EDGE_US) / np.log(BIN_RATIO)
-        values, counts = np.unique(found.astype(int), return_counts=True)
-        bins = dict(zip(values.tolist(), counts.tolist(), strict=True))
-    bad = int(rng.binomial(count, errors))
-    return ArmBlock(rows=count, answered=count, requests=count, errors=bad, latency_bins=bins)
+NAMES = ("errors", "client_errors", "refusals", "latency", "ttft", "gaps", "answer_length",
+         "tokens", "score")  # fmt: skip
+EVERY = Checks(**{name: getattr(LISTED, name) for name in NAMES})
+FIXED = (SetWeight(1000), Pause(7200.0))
+RAMP = (
+    *(step for share in (500, 1000, 2500) for step in (SetWeight(share), Pause(900.0))),
+    SetWeight(5000),
+    Pause(7200.0),
+)
+FIXED_SHARES = np.full(HOUR, 1000)
+RAMP_SHARES = np.repeat([500, 1000, 2500, 5000], HOUR // 4)
+STRICT = Policy(alpha=0.01, steps=RAMP, checks=EVERY)
 
 
-def block_of(rng: np.random.Generator, index: int, now: Traffic) -> Block:
-    mean = now.rate * BLOCK_S
-    took_us = 80_000.0 if now.latencies else None
-    slow_us = None if took_us is None else took_us * now.slowdown
-    share_bp = round(now.share * 10_000)
-    return Block(
-        start_second=index * BLOCK_S,
-        seconds=BLOCK_S,
-        generation=share_bp,
-        share_bp=share_bp,
-        candidate=arm(rng, mean * now.share, now.candidate, slow_us),
-        control=arm(rng, mean * (1 - now.share), now.control, took_us),
-    )
+@dataclass(frozen=True)
+class Scenario:
+    """A harmless release."""
+
+    name: str
+    traffic: Traffic
+    policy: Policy
+    shares: np.typing.NDArray[np.int64]
+    runs: int
 
 
-def release(
-    seed: int, traffic: Callable[[int], Traffic], policy: Policy, until: Verdict, blocks: int
-) -> tuple[Verdict, float]:
-    """The verdict that ended it and the candidate's requests until then."""
-    rng = np.random.default_rng(seed)
-    judge = Judge(policy, alpha=ALPHA)
-    requests = 0
-    for index in range(blocks):
-        block = block_of(rng, index, traffic(index))
-        judge.absorb(replace(block, guard_only=True))
-        judge.absorb(block)
-        requests += block.candidate.requests
-        verdict = judge.judgement().verdict
-        if verdict in {until, Verdict.REGRESSED}:
-            return verdict, requests
-    return Verdict.UNDECIDED, inf
+def rising(second: float) -> float:
+    return 0.005 + 0.015 * max(0.0, second) / 3600
 
 
-def ramp(index: int) -> Traffic:
-    """Weights go up as the error rate of both rises fourfold."""
-    rate = 0.005 + 0.015 * index / HOUR
-    share = (0.05, 0.1, 0.25, 0.5)[index * 4 // HOUR]
-    return Traffic(candidate=rate, control=rate, share=share)
+def diurnal(second: float) -> float:
+    return 0.01 + 0.008 * sin(2 * pi * second / 3600)
 
 
-def false_alarms(name: str, traffic: Callable[[int], Traffic], runs: int) -> Measured:
-    verdicts = [release(s, traffic, ERRORS, Verdict.REGRESSED, HOUR)[0] for s in range(runs)]
-    share = sum(verdict is Verdict.REGRESSED for verdict in verdicts) / runs
+def slower_day(second: float) -> float:
+    return 1 + 0.8 * max(0.0, second) / 3600
+
+
+def cold(second: float) -> float:
+    return float(0.01 + 0.09 * np.exp(-max(0.0, second) / 20))
+
+
+def _both(errors: object, **more: object) -> dict[str, Arm]:
+    arm = Arm(errors=errors, **more)  # type: ignore[arg-type]
+    return {"candidate": arm, "control": arm}
+
+
+HARMLESS = (
+    Scenario("A/A", Traffic(checks=NAMES), replace(STRICT, steps=FIXED), FIXED_SHARES, MANY),
+    Scenario("ramp", Traffic(checks=NAMES), STRICT, RAMP_SHARES, MANY),
+    Scenario(
+        "diurnal, ramp",
+        Traffic(checks=NAMES, day=slower_day, **_both(diurnal)),
+        STRICT, RAMP_SHARES, MANY,
+    ),
+    Scenario("errors rising x4, ramp", Traffic(checks=NAMES, **_both(rising)), STRICT, RAMP_SHARES,
+             MANY),
+    Scenario("bursts of 5, ramp", Traffic(checks=NAMES, **_both(Constant(0.01), burst=5)), STRICT,
+             RAMP_SHARES, SOME),
+    Scenario("pods 5 % apart, ramp", Traffic(checks=NAMES, pod_spread=0.05), STRICT, RAMP_SHARES,
+             SOME),
+    Scenario("cold start, ramp", Traffic(checks=NAMES, candidate=Arm(errors=cold)), STRICT,
+             RAMP_SHARES, SOME),
+)  # fmt: skip
+
+
+def one_fleet(policy: Policy, traffic: Traffic, seed: int, runs: int, blocks: int) -> Outcome:
+    """In a process of its own."""
+    return Fleet(policy, traffic, runs, seed).run(blocks)
+
+
+def many(
+    pool: Executor, policy: Policy, traffic: Traffic, runs: int, blocks: int = HOUR
+) -> Outcome:
+    """As many runs as asked for, in chunks with a seed each."""
+    sizes = [min(CHUNK, runs - start) for start in range(0, runs, CHUNK)]
+    futures = [
+        pool.submit(one_fleet, policy, traffic, 1000 + index, size, blocks)
+        for index, size in enumerate(sizes)
+    ]
+    return Outcome.joined([one.result() for one in futures])
+
+
+# ---- rows --------------------------------------------------------------------------------------
+
+
+def upper_bound(hits: int, runs: int) -> float:
+    """95 %, one-sided, in percent (Clopper and Pearson)."""
+    return 100.0 if hits == runs else 100 * float(beta.ppf(0.95, hits + 1, runs - hits))
+
+
+def false_rollbacks(pool: Executor, scenario: Scenario) -> list[Measured]:
+    outcome = many(pool, scenario.policy, scenario.traffic, scenario.runs)
+    runs = len(outcome.peak_log)
+    errors = replace(scenario.traffic, checks=("errors",))
+    counts = counted(errors, scenario.shares, 1, 200)
+    rows = []
+    for alpha in ALPHAS:
+        hits = int((outcome.peak_log >= -np.log(alpha)).sum())
+        peers = {"upper 95 % bound": upper_bound(hits, runs)} | false_rates(counts, alpha)
+        rows.append(
+            Measured(
+                name=f"false rollback, {scenario.name}, alpha {alpha:.0%}, {runs} runs of 1 h",
+                value=100 * hits / runs,
+                unit="%",
+                goal=f"must: <= {100 * alpha:g} %",
+                holds=hits <= alpha * runs,
+                peers=peers,
+            )
+        )
+    return rows
+
+
+def alone(name: str, check: RateCheck | QuantileCheck | ScoreCheck, alpha: float = 0.05) -> Policy:
+    """The named check and no other, no grace."""
+    checks = Checks(**({"errors": None, "latency": None} | {name: check}))  # type: ignore[arg-type]
+    return Policy(grace_s=0, steps=FIXED, checks=checks, alpha=alpha)
+
+
+NO_MARGIN = RateCheck(margin=0.0, tolerance=1.0)
+ALL_CHECKS = Policy(grace_s=0, steps=FIXED, checks=EVERY)
+
+
+def to_rollback(
+    pool: Executor, name: str, policy: Policy, traffic: Traffic, goal: float, **more: object
+) -> Measured:
+    runs = int(more.pop("runs", SOME))  # type: ignore[call-overload]
+    outcome = many(pool, policy, traffic, runs)
+    value = float(np.median(outcome.rollback_requests))
+    seconds = float(np.median(outcome.rolled_back_s))
+    peers: dict[str, float] = {"seconds": seconds} | dict(more.pop("peers", {}))  # type: ignore[call-overload]
     return Measured(
-        name=f"{name}, {runs} runs of 1 h",
-        value=100 * share,
-        unit="%",
-        goal="<= 5 %",
-        holds=share <= 0.05,
-    )
-
-
-def wrongly_promoted(runs: int) -> Measured:
-    worse = Traffic(candidate=0.01, control=0.005, share=0.5)
-    verdicts = [release(s, lambda _: worse, ERRORS, Verdict.HEALTHY, 200)[0] for s in range(runs)]
-    share = sum(verdict is Verdict.HEALTHY for verdict in verdicts) / runs
-    return Measured(
-        name=f"promotes at the margin, {runs} runs",
-        value=100 * share,
-        unit="%",
-        goal="<= 5 %",
-        holds=share <= 0.05,
-    )
-
-
-def to_rollback(name: str, now: Traffic, policy: Policy, runs: int, goal: float) -> Measured:
-    took = [release(s, lambda _: now, policy, Verdict.REGRESSED, HOUR)[1] for s in range(runs)]
-    limits = {} if now.slowdown != 1 else {"limit": least_requests(now)}
-    return Measured(
-        name=f"{name}: rolled back, {runs} runs",
-        value=median(took),
+        name=f"{name}, alpha {policy.alpha:.0%}, {runs} runs",
+        value=value,
         unit="candidate requests",
-        goal=f"<= {goal:g}",
-        holds=median(took) <= goal,
-        peers=limits,
+        goal=f"<= {goal:.4g}" if goal < np.inf else "",
+        holds=value <= goal,
+        peers=peers,
     )
 
 
-def to_promotion(name: str, now: Traffic, policy: Policy, runs: int) -> Measured:
-    took = [release(s, lambda _: now, policy, Verdict.HEALTHY, HOUR)[1] for s in range(runs)]
+def errors_power(pool: Executor, rate: float) -> list[Measured]:
+    traffic = Traffic(candidate=Arm(errors=Constant(rate)))
+    counts: Counts = counted(traffic, FIXED_SHARES, 1, 200)
+    rows = []
+    for alpha in ALPHAS:
+        limit = least_requests(rate, 0.01, 0.1, alpha)
+        peers = {"limit": limit} | (median_requests(counts, alpha) if alpha == 0.05 else {})
+        policy = alone("errors", NO_MARGIN, alpha=alpha)
+        goal = 1.5 * limit if alpha == 0.05 else np.inf
+        name = f"errors 1 -> {100 * rate:g} %, alone, no margin"
+        rows.append(to_rollback(pool, name, policy, traffic, goal, peers=peers, runs=MANY))
+    margin = alone("errors", RateCheck())
+    rows.append(to_rollback(pool, f"errors 1 -> {100 * rate:g} %, default margin", margin, traffic,
+                            np.inf))  # fmt: skip
+    with_all = replace(traffic, checks=NAMES)
+    rows.append(
+        to_rollback(pool, f"errors 1 -> {100 * rate:g} %, all nine checks", ALL_CHECKS, with_all,
+                    np.inf, runs=CHUNK)
+    )  # fmt: skip
+    return rows
+
+
+def other_power(pool: Executor) -> list[Measured]:
+    latency = alone("latency", QuantileCheck())
+    score = alone("score", ScoreCheck(margin=1e-6))
+    margin = alone("score", ScoreCheck())
+    slow = Traffic(candidate=Arm(slowdown=1.3), checks=("latency",))
+    tail = Traffic(candidate=Arm(slow_part=0.02), checks=("latency",))
+    low = Traffic(candidate=Arm(score_fall=0.05), checks=("score",))
+    idle = Traffic(rate=1.0, candidate=Arm(errors=Constant(0.2)))
+    errors = alone("errors", NO_MARGIN)
+    return [
+        to_rollback(pool, "latency +30 %, margin 10 %", latency, slow, 140, runs=MANY),
+        to_rollback(pool, "p99 only: x5 on 2 %, margin 10 %", latency, tail, 2000),
+        to_rollback(pool, "score -0.05, no margin", score, low, 115, runs=MANY),
+        to_rollback(pool, "score -0.05, margin 0.02", margin, low, np.inf),
+        to_rollback(pool, "1 request/s, errors 1 -> 20 %", errors, idle, 20),
+        to_rollback(pool, "latency +30 %, all nine checks", ALL_CHECKS,
+                    replace(slow, checks=NAMES), np.inf, runs=CHUNK),
+    ]  # fmt: skip
+
+
+def catastrophe(pool: Executor) -> Measured:
+    traffic = Traffic(candidate=Arm(errors=Constant(1.0)))
+    outcome = many(pool, Policy(steps=FIXED), traffic, SOME)
+    value = float(np.median(outcome.rolled_back_s)) / BLOCK_S
     return Measured(
-        name=f"{name}: promoted, {runs} runs", value=median(took), unit="candidate requests"
+        name=f"errors 1 -> 100 %, in the grace, default policy, {SOME} runs",
+        value=value,
+        unit="looks",
+        goal="<= 1",
+        holds=value <= 1,
+        peers={"candidate requests": float(np.median(outcome.rollback_requests))},
     )
 
 
-def least_requests(now: Traffic) -> float:
-    pooled = now.share * now.candidate + (1 - now.share) * now.control
-    others = (1 - now.share) / now.share * divergence(now.control, pooled)
-    return -log(ALPHA) / (divergence(now.candidate, pooled) + others)
+def promoted_at_the_margin(pool: Executor) -> list[Measured]:
+    half = (SetWeight(5000),)
+    errors = Policy(grace_s=0, steps=half, checks=Checks(errors=RateCheck(), latency=None))
+    latency = Policy(grace_s=0, steps=half, checks=Checks(errors=None, latency=QuantileCheck()))
+    worse = Traffic(candidate=Arm(errors=Constant(0.01)), control=Arm(errors=Constant(0.005)))
+    slow = Traffic(candidate=Arm(slowdown=1.1), checks=("latency",))
+    rows = []
+    for name, policy, traffic in (
+        ("twice the errors, +0.5 pp", errors, worse),
+        ("latency +10 %", latency, slow),
+    ):
+        outcome = many(pool, policy, traffic, MANY, HOUR // 2)
+        hits = int(np.isfinite(outcome.promoted_s).sum())
+        rows.append(
+            Measured(
+                name=f"promoted exactly at the margin: {name}, {MANY} runs",
+                value=100 * hits / MANY,
+                unit="%",
+                goal="<= 5 % (beta)",
+                holds=hits <= 0.05 * MANY,
+                peers={"upper 95 % bound": upper_bound(hits, MANY)},
+            )
+        )
+    return rows
 
 
-def divergence(p: float, q: float) -> float:
-    """Kullback-Leibler, of two Bernoulli laws."""
-    return sum(a * log(a / b) for a, b in ((p, q), (1 - p, 1 - q)) if a > 0)
+def identical(pool: Executor) -> Measured:
+    outcome = many(pool, Policy(), Traffic(checks=("errors", "latency")), SOME)
+    value = float(np.median(outcome.promoted_s)) / 60
+    left = [float(np.median(one)) / 60 for one in outcome.step_s]
+    steps = (f"{share} % left after" for share in (5, 25, 50))
+    return Measured(
+        name=f"identical release promoted, default policy, {SOME} runs",
+        value=value,
+        unit="min",
+        goal="<= 15",
+        holds=value <= 15,
+        peers=dict(zip(steps, left, strict=True))
+        | {"rolled back, %": 100 * float(np.isfinite(outcome.rolled_back_s).mean())},
+    )
+
+
+def sample_ratio(pool: Executor) -> list[Measured]:
+    policy = Policy(steps=FIXED, checks=Checks(errors=RateCheck(), latency=None))
+    rows = []
+    for name, traffic, bad in (
+        ("12 % got for 10 % asked, a key a request", Traffic(truth=(0.12 / 0.88) * 9), True),
+        ("10 % got for 10 % asked, a key a request", Traffic(), False),
+        ("200 unequal sticky users", Traffic(users=200), False),
+        ("20 unequal sticky users", Traffic(users=20), False),
+    ):
+        outcome = many(pool, policy, traffic, SOME)
+        found = 100 * float(np.isfinite(outcome.invalid_s).mean())
+        rows.append(
+            Measured(
+                name=f"split told to be wrong: {name}, {SOME} runs of 1 h",
+                value=found,
+                unit="%",
+                goal=">= 99 %" if bad else "<= 1 %",
+                holds=found >= 99 if bad else found <= 1,
+                peers={"median s": float(np.median(outcome.invalid_s))} if bad else {},
+            )
+        )
+    return rows
 
 
 def cost(rate: float) -> Measured:
-    rng = np.random.default_rng(1)
-    now = Traffic(share=0.25, rate=rate, latencies=True)
-    blocks = [block_of(rng, index, now) for index in range(100)]
-    judge = Judge(BOTH, alpha=ALPHA)
+    """One release as the agent judges it: each second a look, each block all checks."""
+    traffic = Traffic(rate=rate, checks=NAMES).runs(1, 1)
+    judge = Judge(Policy(grace_s=0, checks=EVERY), alpha=0.05)
+    blocks = [_as_block(traffic.block(i, np.array([2500]), np.array([True])), i) for i in range(60)]
     started = process_time()
     for block in blocks:
+        for _ in range(BLOCK_S):
+            judge.absorb(replace(block, guard_only=True))
+            judge.judgement()
         judge.absorb(block)
-        judge.judgement()
-    spent_ms = 1000 * (process_time() - started) / len(blocks)
+        assert judge.judgement().verdict is not Verdict.INVALID
+    spent_ms = 1000 * (process_time() - started) / len(blocks) / BLOCK_S
     return Measured(
-        name=f"CPU of a block at {rate:g} requests/s",
+        name=f"CPU of a cycle at {rate:g} requests/s, nine checks",
         value=spent_ms,
         unit="ms",
-        goal="<= 10 ms",
-        holds=spent_ms <= 10,
+        goal="<= 50",
+        holds=spent_ms <= 50,
     )
+
+
+def _as_block(counts: object, index: int) -> Block:
+    def arm(side: str) -> ArmBlock:
+        one = getattr(counts, side)
+        made = ArmBlock(rows=int(one.ended[0]), answered=int(one.ended[0]))
+        for name, values in one.counts.items():
+            if name != "hanging_known":
+                setattr(made, name, int(values[0]))
+        groups = {"request_groups": one.request_groups, "error_groups": one.error_groups}
+        for name, bins in {**one.bins, **groups}.items():
+            setattr(made, name, {int(i): int(bins[0, i]) for i in np.flatnonzero(bins[0])})
+        return made
+
+    return Block(start_second=index * BLOCK_S, seconds=BLOCK_S, generation=1, share_bp=2500,
+                 candidate=arm("candidate"), control=arm("control"))  # fmt: skip
 
 
 def main() -> None:
-    same = Traffic(share=0.5)
-    clean = Traffic(share=0.5, candidate=0, control=0)
-    slow = Traffic(slowdown=1.3, latencies=True)
-    write(
-        "judge",
-        [
-            false_alarms("false rollback, equal arms", lambda _: Traffic(), 40),
-            false_alarms("false rollback, ramp and rising errors", ramp, 40),
-            wrongly_promoted(200),
-            to_rollback("errors 1 -> 2 %", Traffic(candidate=0.02), ERRORS, 40, 2500),
-            to_rollback("errors 1 -> 5 %", Traffic(candidate=0.05), ERRORS, 200, 200),
-            to_rollback("errors 1 -> 100 %", Traffic(candidate=1.0), BOTH, 100, 40),
-            to_rollback("latency +30 %", slow, BOTH, 30, 500),
-            to_promotion("equal, errors 1 %, half the traffic", same, ERRORS, 60),
-            to_promotion("equal, no errors, half the traffic", clean, ERRORS, 60),
-            to_promotion("equal, errors and latency", replace(same, latencies=True), BOTH, 20),
-            cost(50),
-            cost(5000),
-        ],
-        {"numpy": np.__version__},
-    )
+    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+        rows: list[Measured] = []
+        for scenario in HARMLESS:
+            rows += told(false_rollbacks(pool, scenario))
+        for rate in (0.05, 0.02):
+            rows += told(errors_power(pool, rate))
+        rows += told([catastrophe(pool), *other_power(pool)])
+        rows += told([*promoted_at_the_margin(pool), identical(pool), *sample_ratio(pool)])
+        rows += [cost(rate) for rate in (50.0, 5000.0)]
+    write("judge", rows, {"numpy": np.__version__})
+
+
+def told(rows: Sequence[Measured]) -> Sequence[Measured]:
+    """A line each as it comes: the whole takes minutes."""
+    for row in rows:
+        holds = ("  " if row.holds else "NO") if row.goal else "  "
+        print(f"{holds} {row.name}: {row.value:.4g} {row.unit} {row.goal}", flush=True)
+    return rows
 
 
 if __name__ == "__main__":

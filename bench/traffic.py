@@ -29,13 +29,18 @@ Course = Callable[[float], float]
 """A rate, or a factor, by the second since the release began."""
 
 
-def constant(value: float) -> Course:
+@dataclass(frozen=True)
+class Constant:
     """The same at every second."""
-    return lambda _: value
+
+    value: float
+
+    def __call__(self, second: float) -> float:
+        return self.value
 
 
-ONE_PERCENT = constant(0.01)
-UNCHANGED = constant(1.0)
+ONE_PERCENT = Constant(0.01)
+UNCHANGED = Constant(1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

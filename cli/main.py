@@ -6,6 +6,7 @@ import click
 
 from cli.artifacts import artifacts
 from cli.config import config
+from cli.judge import judge
 from cli.local import demo, down, up
 from cli.release import release
 from cli.servers import agent, gateway, model_server, recorder
@@ -34,6 +35,7 @@ for command in (
     config,
     migrate,
     validate,
+    judge,
     train,
     weights,
     rollback,

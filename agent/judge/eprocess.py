@@ -22,6 +22,8 @@ Ints = NDArray[np.int64]
 
 PLANNED_BLOCKS = 720
 """An hour of 5 s blocks; one expected change of bet in that time."""
+CASH = 0.05
+"""Of the wealth at first, and of what is switched."""
 LOG_CEILING = 50.0
 """Far beyond any threshold; a higher value adds nothing and would only delay coming back."""
 FULL_SUPPORT = 2048
@@ -179,23 +181,27 @@ class FixedShare:
     """Bets mixed with a small fixed switching rate, so that a late change is found as fast.
 
     A convex mixture chosen before the block is an e-value, hence the product is an e-process
-    (Herbster and Warmuth 1998). The value is cut off at a ceiling, which only lowers it.
+    (Herbster and Warmuth 1998). Some of the wealth is kept in cash, which neither wins nor loses:
+    hours in which every bet lost leave enough to bet with. The value is cut off at a ceiling, which
+    only lowers it.
     """
 
     def __init__(self, shape: tuple[int, ...], bets: int) -> None:
-        self._bets = bets
-        self._parts: Floats = np.full((*shape, bets), 1 / bets)
-        """Of the wealth, by bet."""
+        self._prior: Floats = np.append(np.full(bets, (1 - CASH) / bets), CASH)
+        self._parts: Floats = np.broadcast_to(self._prior, (*shape, bets + 1))
+        """Of the wealth, by bet, cash last."""
+        self._cash: Floats = np.zeros((*shape, 1))
         self.log_value: Floats = np.zeros(shape)
 
     def absorb(self, log_ratios: Floats, ceiling: float | Floats = LOG_CEILING) -> None:
         """One more block; bets are the last axis."""
-        highest = log_ratios.max(axis=-1, keepdims=True)
-        wealth = self._parts * np.exp(log_ratios - highest)
+        every = np.concatenate([log_ratios, self._cash], axis=-1)
+        highest = every.max(axis=-1, keepdims=True)
+        wealth = self._parts * np.exp(every - highest)
         total = wealth.sum(axis=-1, keepdims=True)
         self.log_value = np.minimum(ceiling, self.log_value + (highest + np.log(total))[..., 0])
         switch = 1 / PLANNED_BLOCKS
-        self._parts = (1 - switch) / total * wealth + switch / self._bets
+        self._parts = (1 - switch) / total * wealth + switch * self._prior
 
 
 def log_mean(log_values: Floats, weights: Floats | None = None, axis: int = -1) -> Floats:

@@ -13,6 +13,7 @@ from scipy.stats import binom, nchypergeom_fisher
 
 from agent.judge import eprocess
 from agent.judge.eprocess import (
+    CASH,
     LOG_CEILING,
     FixedShare,
     Table,
@@ -192,12 +193,22 @@ def test_one_error_ends_the_bet_on_none_and_not_the_process() -> None:
 def test_the_mixture_is_a_martingale_and_stays_under_its_ceiling() -> None:
     process = FixedShare((), 2)
     process.absorb(np.log(np.array([4.0, 0.5])))
-    assert exp(process.log_value) == pytest.approx(2.25)
+    assert exp(process.log_value) == pytest.approx((1 - CASH) * 2.25 + CASH)
     for _ in range(2000):
         process.absorb(np.array([3.0, -3.0]))
     assert process.log_value == LOG_CEILING
     process.absorb(np.array([-3.0, -3.0]))
-    assert process.log_value == pytest.approx(LOG_CEILING - 3)
+    assert LOG_CEILING - 3 < process.log_value < LOG_CEILING - 2
+
+
+def test_hours_of_lost_bets_leave_enough_to_bet_with() -> None:
+    process = FixedShare((), 2)
+    for _ in range(5000):
+        process.absorb(np.array([-5.0, -9.0]))
+    assert process.log_value > -15
+    for _ in range(6):
+        process.absorb(np.array([5.0, 9.0]))
+    assert process.log_value > log(20)
 
 
 def test_a_late_change_is_found_though_the_early_bets_have_lost() -> None:

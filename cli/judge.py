@@ -1,0 +1,137 @@
+"""`judge ROWS`: last month's log through the real judge and stepper, block by block as if live."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent.judge import CheckResult
+from agent.policy import Policy
+from agent.policy_file import PolicyError, load_policy
+from agent.rehearsal import Ending, Moment, Rehearsal, alone
+from agent.row_counts import RowColumns, evidence_of
+from agent.windows import Block, Cutter, Roles
+from cli.rows import read_table, row_columns
+from mlops.contracts.plan import Arm
+
+
+@click.command()
+@click.argument("rows", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--policy",
+    "policy_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Release policy; without it the default one.",
+)
+@click.option("-o", "--output", type=click.Choice(["json"]), default="json", show_default=True)
+def judge(rows: Path, policy_path: Path | None, output: str) -> None:
+    """Judge ROWS (CSV, JSON lines, Parquet), and print a JSON line for each change.
+
+    Columns: ts (epoch seconds or ISO 8601), arm (stable, canary, holdback), status, latency_ms;
+    optional ttft_ms, score, weight (percent asked for), session. The last line is the result.
+    """
+    del output  # there is one
+    try:
+        policy = Policy() if policy_path is None else load_policy(policy_path)
+    except PolicyError as error:
+        raise click.ClickException(str(error)) from error
+    if alone(policy) != policy:
+        _tell("taken as passed: pauses for a person once HEALTHY, gates, freeze windows, mirrors")
+    columns = row_columns(read_table(rows), rows, _tell)
+    _check_columns(policy, columns)
+    click.echo(json.dumps(_result(_play(policy, columns))))
+
+
+def _play(policy: Policy, columns: RowColumns) -> Ending:
+    evidence, shares = evidence_of(columns)
+    rehearsal = Rehearsal(policy, float(evidence.since))
+    has_holdback = any(one.arm == Arm.HOLDBACK for one in evidence.seconds)
+    blocks = Cutter(policy, Roles.STEPS).feed(evidence, shares)
+    for at, block in enumerate(blocks):
+        for moment in rehearsal.feed((block,), shares):
+            click.echo(json.dumps(_line(moment)))
+        if rehearsal.is_baking and has_holdback:
+            done = block.start_second + block.seconds
+            blocks = _bake_blocks(policy, evidence, shares, done)
+            break
+        if rehearsal.is_over or at == len(blocks) - 1:
+            return rehearsal.ending()
+    for block in blocks:
+        for moment in rehearsal.feed((block,), shares):
+            click.echo(json.dumps(_line(moment)))
+    return rehearsal.ending()
+
+
+def _bake_blocks(
+    policy: Policy, evidence: Any, shares: Mapping[int, int], since: int
+) -> list[Block]:
+    """The new stable against what is held back."""
+    every = Cutter(policy, Roles.BAKE).feed(evidence, shares)
+    return [block for block in every if block.start_second >= since]
+
+
+def _check_columns(policy: Policy, columns: RowColumns) -> None:
+    """What the policy judges and the log does not hold is never proved: say so at once."""
+    have = {"errors", "client_errors", "latency"}
+    have |= {"ttft"} if columns.ttft_ms is not None else set()
+    have |= {"score"} if columns.score is not None else set()
+    listed = {
+        name
+        for name in policy.checks.__dataclass_fields__
+        if getattr(policy.checks, name) is not None
+    }
+    for name in sorted(listed - have):
+        _tell(f"the policy's check {name!r} has no column in the rows: it can never be proved")
+    if columns.weight is None:
+        _tell("no column 'weight': whether the split was as asked is not judged")
+
+
+def _line(moment: Moment) -> dict[str, Any]:
+    return {
+        "t": moment.at_s,
+        "verdict": moment.judgement.verdict.value,
+        "action": moment.action,
+        "to": moment.to_share_bp / 100,
+        "weight": moment.share_bp / 100,
+        "reasons": list(moment.judgement.reasons),
+        "metrics": {name: _metric(one) for name, one in moment.judgement.checks.items()},
+    }
+
+
+def _metric(one: CheckResult) -> dict[str, Any]:
+    counts: dict[str, Any] = {"candidate": one.candidate_count, "control": one.control_count}
+    if one.candidate_bad is not None:
+        counts |= {"candidate_bad": one.candidate_bad, "control_bad": one.control_bad}
+    return {
+        "e_value": _rounded(one.e_value),
+        "effect": _rounded(one.effect),
+        "interval": None if one.interval is None else [_rounded(bound) for bound in one.interval],
+        "counts": counts,
+        "candidate": _rounded(one.candidate_value),
+        "control": _rounded(one.control_value),
+        "noninferiority_e_value": _rounded(one.noninferiority_e_value),
+        "still_needed": one.still_needed,
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    """Six digits; what is not known, or has no bound, is null."""
+    return None if value is None or not isfinite(value) else float(f"{value:.6g}")
+
+
+def _result(ending: Ending) -> dict[str, Any]:
+    return {
+        "result": ending.result,
+        "t": ending.at_s,
+        "canary_requests": ending.canary_requests,
+        "reason": ending.reason,
+    }
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)
