@@ -7,6 +7,7 @@ and ended after the last tally read is untold; when the worker is gone nobody el
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -29,13 +30,28 @@ class Untold(msgspec.Struct, frozen=True):
     answered: int
     damaged: int = 0
     """Of those, records that are lost. Whose they were is not known: their neighbour's, we say."""
+    stranded: bool = False
+    """The tally that told of this second is lost: a later one tells nothing of it."""
+
+
+@dataclass(slots=True)
+class _Count:
+    answered: int = 0
+    damaged: int = 0
+    stranded: bool = False
+
+
+Counts = dict[tuple[int, Key], _Count]
 
 
 def untold_after(
     untold: Sequence[Untold], entries: Iterable[Entry], last_second: int
 ) -> tuple[Untold, ...]:
     """What is untold once `entries`, which follow, are stored. `last_second` was seen before."""
-    counts = {(each.second, each.key): [each.answered, each.damaged] for each in untold}
+    counts = {
+        (each.second, each.key): _Count(each.answered, each.damaged, each.stranded)
+        for each in untold
+    }
     key = untold[-1].key if untold else None
     for entry in entries:
         if entry.ended_at_us:
@@ -46,25 +62,42 @@ def untold_after(
         at = (second or last_second, key or entry.key)
         exchanges = 0 if tally is not None else 1
         if exchanges or entry.missing:
-            count = counts.setdefault(at, [0, 0])
-            count[0] += exchanges + entry.missing
-            count[1] += entry.missing
+            count = counts.setdefault(at, _Count())
+            count.answered += exchanges + entry.missing
+            count.damaged += entry.missing
         if tally is not None:
-            counts = {at: count for at, count in counts.items() if at[0] > tally.second}
+            counts = _without_told(counts, tally.second)
     if len(counts) > MAX_UNTOLD:
         counts = _summed(counts)
-    return tuple(Untold(*at, *count) for at, count in sorted(counts.items()))
+    return tuple(
+        Untold(*at, count.answered, count.damaged, count.stranded)
+        for at, count in sorted(counts.items())
+    )
 
 
-def _summed(counts: dict[tuple[int, Key], list[int]]) -> dict[tuple[int, Key], list[int]]:
+def _without_told(counts: Counts, told: int) -> Counts:
+    """Leave out what a tally of second `told` tells: that second, and as a rule all before it.
+
+    But where records are missing and a second before it is still untold, its tally was among them.
+    """
+    has_gap = any(count.damaged for count in counts.values())
+    kept: Counts = {}
+    for at, count in counts.items():
+        count.stranded = at[0] < told and (has_gap or count.stranded)
+        if at[0] > told or count.stranded:
+            kept[at] = count
+    return kept
+
+
+def _summed(counts: Counts) -> Counts:
     latest: dict[Key, int] = {}
     for second, key in counts:
         latest[key] = max(second, latest.get(key, 0))
-    summed: dict[tuple[int, Key], list[int]] = {}
+    summed: Counts = {}
     for (_, key), count in counts.items():
-        total = summed.setdefault((latest[key], key), [0, 0])
-        total[0] += count[0]
-        total[1] += count[1]
+        total = summed.setdefault((latest[key], key), _Count())
+        total.answered += count.answered
+        total.damaged += count.damaged
     return summed
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import clickhouse_connect
 import pytest
 from aiohttp import web
 
+from mlops.feature_store.migrations import migrate
+from mlops.feature_store.settings import ClickHouseSettings
 from mlops.local.stack import ANY_PORTS, Stack
 from tests.process.gateway_process import DEADLINE_S, Gateway, Servers
+from tests.process.spool_processes import Processes
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=10)
 
@@ -171,3 +177,28 @@ async def servers() -> AsyncIterator[Servers]:
     made.may_answer.set()
     for runner in runners:
         await runner.cleanup()
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    processes = Processes()
+    yield processes
+    processes.end_all()
+
+
+@pytest.fixture
+def engine(processes: Processes, tmp_path: Path) -> ClickHouseSettings:
+    _, url = processes.start(
+        "-m", "mlops.local.clickhouse", "--path", str(tmp_path / "clickhouse"), "--port", "0"
+    )
+    settings = ClickHouseSettings(host="127.0.0.1", port=int(url.rsplit(":", 1)[1]))
+    asyncio.run(migrate(settings))
+    return settings
+
+
+@pytest.fixture
+def clickhouse(engine: ClickHouseSettings) -> Iterator[Any]:
+    with contextlib.closing(
+        clickhouse_connect.get_client(host=engine.host, port=engine.port, database=engine.database)
+    ) as client:
+        yield client

@@ -1,7 +1,8 @@
 """A worker that offers exchanges in bursts and writes down each that was taken.
 
-`spool_worker.py SPOOL OUT LIMIT`: OUT gets the request id of every acknowledged offer, a line each,
-written after the acknowledgement; LIMIT ends it, 0 goes on until it is killed.
+`spool_worker.py SPOOL OUT LIMIT [SHIFT]`: OUT gets the request id of every acknowledged offer, a
+line each, written after the acknowledgement; LIMIT ends it, 0 goes on until it is killed. Its clock
+is SHIFT seconds wrong, and a second passes every 100 records.
 """
 
 from __future__ import annotations
@@ -18,24 +19,27 @@ from gateway.settings import SpoolSettings
 from gateway.spool.writer import SpoolWriter
 from mlops.contracts.tally import Tally, TallyEntry
 
-TALLY_EVERY = 100
-"""Records: often, so that kills fall between a row and its tally."""
+SECOND_RECORDS = 100
+"""Records in one second of this worker's clock: few, so that kills fall between a row and its
+tally."""
 
 BURST = 20
 """Records between two short rests: some 3,000 a second, as much as a recorder takes."""
 
 
-def main(spool: Path, out: Path, limit: int) -> None:
+def main(spool: Path, out: Path, limit: int, shift_s: int = 0) -> None:
     writer = SpoolWriter.open(SpoolSettings(dir=spool), 0)
     record = _record()
     taken = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     sys.stdout.write(f"ready {writer.worker}\n")
     sys.stdout.flush()
     number = 0
+    first_second = int(time.time()) + shift_s
     while not limit or number < limit:
         request_id = f"{writer.worker}:{number}"
         record.request_id = request_id.encode()
-        record.started_at_us = record.ended_at_us = time.time_ns() // 1000
+        second = first_second + number // SECOND_RECORDS
+        record.started_at_us = record.ended_at_us = second * 1_000_000 + number
         if not writer.offer(record):
             time.sleep(0.001)
             continue
@@ -43,14 +47,15 @@ def main(spool: Path, out: Path, limit: int) -> None:
         number += 1
         if number % BURST == 0:
             time.sleep(0.005)
-        if number % TALLY_EVERY == 0:
-            writer.offer_tally(_tally(writer.worker))
+        if number % SECOND_RECORDS == 0:
+            while not writer.offer_tally(_tally(writer.worker, second)):
+                time.sleep(0.001)
     writer.close()
 
 
-def _tally(worker: str) -> Tally:
-    entry = TallyEntry(route="rag", arm="stable", generation=1, answered=TALLY_EVERY)
-    return Tally(worker=worker, second=int(time.time()), entries=(entry,))
+def _tally(worker: str, second: int) -> Tally:
+    entry = TallyEntry(route="rag", arm="stable", generation=1, answered=SECOND_RECORDS)
+    return Tally(worker=worker, second=second, entries=(entry,))
 
 
 def _record() -> ExchangeRecord:
@@ -81,4 +86,4 @@ def _record() -> ExchangeRecord:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:]))

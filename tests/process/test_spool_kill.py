@@ -2,91 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
 import signal
 import subprocess
-import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import clickhouse_connect
 import pytest
 
 from gateway.spool import segments
 from gateway.spool.format import RecordType, decode_exchange
 from gateway.spool.reader import WorkerReader
-from mlops.feature_store.migrations import migrate
 from mlops.feature_store.settings import ClickHouseSettings
+from tests.process.spool_processes import (
+    PYTHON,
+    ROOT,
+    Processes,
+    lines,
+    start_measured_recorder,
+    start_recorder,
+    start_worker,
+    wait_until,
+)
 
 pytestmark = pytest.mark.process
-
-ROOT = Path(__file__).resolve().parents[2]
-PYTHON = (sys.executable, "-W", "ignore::SyntaxWarning")
-WAIT_S = 60.0
-
-
-class Processes:
-    """Started here and ended here."""
-
-    def __init__(self) -> None:
-        self._running: list[subprocess.Popen[str]] = []
-
-    def start(self, *arguments: str, **environment: str) -> tuple[subprocess.Popen[str], str]:
-        """Run Python with `arguments`; what stood after `ready`."""
-        process = subprocess.Popen(
-            [*PYTHON, *arguments],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        )
-        self._running.append(process)
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("ready "), line
-        return process, line.removeprefix("ready ").strip()
-
-    def end(self, process: subprocess.Popen[str], number: signal.Signals) -> int:
-        process.send_signal(number)
-        code = process.wait(20)
-        assert process.stdout is not None
-        process.stdout.close()
-        self._running.remove(process)
-        return code
-
-    def end_all(self) -> None:
-        for process in list(self._running):
-            with contextlib.suppress(ProcessLookupError):
-                self.end(process, signal.SIGKILL)
-
-
-@pytest.fixture
-def processes() -> Iterator[Processes]:
-    processes = Processes()
-    yield processes
-    processes.end_all()
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
-
-
-def lines(path: Path) -> list[str]:
-    """Whole lines: the last write may be half done."""
-    return path.read_text().split("\n")[:-1] if path.exists() else []
-
-
-def start_worker(processes: Processes, spool: Path, out: Path, limit: int = 0) -> Any:
-    script = str(ROOT / "tests" / "process" / "spool_worker.py")
-    return processes.start(script, str(spool), str(out), str(limit))
 
 
 def test_a_killed_writer_loses_no_record_that_it_had_taken(
@@ -114,58 +53,6 @@ def test_a_killed_writer_loses_no_record_that_it_had_taken(
         ]
         assert ids[: len(acknowledged)] == acknowledged
         assert len(ids) <= len(acknowledged) + 1, "one may have been taken and not written down"
-
-
-@pytest.fixture
-def engine(processes: Processes, tmp_path: Path) -> ClickHouseSettings:
-    _, url = processes.start(
-        "-m", "mlops.local.clickhouse", "--path", str(tmp_path / "clickhouse"), "--port", "0"
-    )
-    settings = ClickHouseSettings(host="127.0.0.1", port=int(url.rsplit(":", 1)[1]))
-    asyncio.run(migrate(settings))
-    return settings
-
-
-CONFIG = """
-listen: 127.0.0.1:0
-admin: {{listen: 127.0.0.1:0}}
-state: {directory}/state
-spool: {{dir: {directory}/spool}}
-routes:
-  - name: rag
-    match: {{prefix: /}}
-    stable: {{version: "1", endpoints: ["http://127.0.0.1:1"]}}
-"""
-
-
-def start_recorder(
-    processes: Processes, directory: Path, engine: ClickHouseSettings
-) -> subprocess.Popen[str]:
-    return start_measured_recorder(processes, directory, engine)[0]
-
-
-def start_measured_recorder(
-    processes: Processes, directory: Path, engine: ClickHouseSettings, *arguments: str
-) -> tuple[subprocess.Popen[str], str]:
-    config = directory / "gateway.yaml"
-    config.write_text(CONFIG.format(directory=directory))
-    return processes.start(
-        "-m",
-        "gateway.recorder",
-        "--config",
-        str(config),
-        *arguments,
-        MLOPS_CLICKHOUSE_HOST=engine.host,
-        MLOPS_CLICKHOUSE_PORT=str(engine.port),
-    )
-
-
-@pytest.fixture
-def clickhouse(engine: ClickHouseSettings) -> Iterator[Any]:
-    with contextlib.closing(
-        clickhouse_connect.get_client(host=engine.host, port=engine.port, database=engine.database)
-    ) as client:
-        yield client
 
 
 def test_a_killed_recorder_stores_every_record_once(
@@ -216,7 +103,7 @@ def test_the_recorder_waits_for_an_engine_that_is_not_there_yet(
         return float(next(line.split()[1] for line in lines if line.startswith(f"{name} ")))
 
     wait_until(lambda: metric("recorder_retries_total") > 0)
-    assert metric("recorder_spool_lag_seconds") > 0
+    assert metric("spool_lag_seconds") > 0
     assert metric("recorder_rows_total") == 0
     assert processes.end(recorder, signal.SIGTERM) == 0
 

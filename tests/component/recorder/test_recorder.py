@@ -338,3 +338,57 @@ async def test_lag_is_the_age_of_what_is_not_acknowledged(harness: Any, exchange
         await harness.until(
             lambda: recorder.metrics.registry.get_sample_value("spool_lag_seconds") == 0
         )
+
+
+async def test_backlogs_of_the_dead_do_not_keep_the_living_waiting(
+    harness: Any, exchange: Exchange
+) -> None:
+    """Two at a time, whatever their number; and each of them is read to its end."""
+    dead = []
+    for number in range(8):
+        writer = harness.writer()
+        dead += offer(writer, exchange, 2_000, f"d{number}-")
+        writer.close()
+    living = harness.writer()
+    alive = offer(living, exchange, 500, "a")
+    async with harness.recording() as recorder:
+        await harness.until(lambda: set(alive) <= set(harness.log.request_ids()))
+        read = len(harness.log.request_ids()) - len(alive)
+        assert read <= len(dead) / 2, "the living had to wait for the dead"
+        backlogs = recorder.metrics.registry.get_sample_value("recorder_backlogs")
+        assert backlogs is not None
+        assert backlogs >= 4
+        await harness.until(lambda: len(harness.log.request_ids()) == len(dead) + len(alive))
+    assert sorted(harness.log.request_ids()) == sorted(dead + alive)
+
+
+async def test_a_killed_worker_s_last_answers_are_told(harness: Any, exchange: Exchange) -> None:
+    """Across a restart of the recorder: what is untold stands in the cursor."""
+    writer = harness.writer()
+    second = 1_790_000_000
+    for number in range(7):
+        assert writer.offer(exchange(f"r{number}", ended_at_us=second * 1_000_000 + number))
+    async with harness.recording():
+        await harness.until(lambda: len(harness.log.request_ids()) == 7)
+    assert not harness.log.all_tallies()
+    writer.close()
+    async with harness.recording():
+        await harness.until(lambda: not (harness.spool / writer.worker).exists())
+    told, final = harness.log.all_tallies()
+    assert (told.second, told.final, final.final) == (second, False, True)
+    (entry,) = told.entries
+    assert (entry.route, entry.arm, entry.generation, entry.answered) == ("rag", "canary", 3, 7)
+
+
+async def test_what_is_acknowledged_is_wiped_in_a_segment_still_being_written(
+    harness: Any, exchange: Exchange
+) -> None:
+    writer = harness.writer()
+    offer(writer, exchange, 50)
+    path = segments.segment_path(harness.spool / writer.worker, 1)
+    assert b"query_text" in path.read_bytes()
+    async with harness.recording():
+        await harness.until(lambda: b"query_text" not in path.read_bytes())
+        offer(writer, exchange, 50, "later")
+        await harness.until(lambda: len(harness.log.request_ids()) == 100)
+    assert len(set(harness.log.request_ids())) == 100

@@ -52,6 +52,11 @@ def test_a_record_lost_before_a_tally_is_told_by_it() -> None:
     assert untold_after((), [exchange(5), tally(5, missing=1)], 0) == ()
 
 
+def test_seconds_whose_tally_is_lost_are_told_at_the_end() -> None:
+    entries = [exchange(5), exchange(6, missing=1), tally(6), exchange(7), tally(7)]
+    assert untold_after((), entries, 0) == (Untold(5, STABLE, 1, stranded=True),)
+
+
 def test_the_last_words_are_one_tally_a_second_and_the_final_one() -> None:
     untold = (Untold(6, CANARY, 3, 1), Untold(6, STABLE, 2), Untold(7, STABLE, 1))
     assert last_words("0-a", untold, 8) == [
