@@ -55,13 +55,22 @@ def _listen(address: Address, count: int) -> list[socket.socket]:
     if address.path is not None:
         return [_unix(address.path)]
     made: list[socket.socket] = []
+    port = address.port
+    missing: OSError | None = None
     try:
-        port = address.port
         for family, host in _resolved(address):
-            _refuse_taken(family, host, port)
+            try:
+                _refuse_taken(family, host, port)
+            except OSError as exc:
+                if exc.errno != errno.EADDRNOTAVAIL:
+                    raise
+                missing = exc  # `localhost` names ::1 too where there is no IPv6
+                continue
             for _ in range(count):
                 made.append(_tcp(family, host, port))
                 port = port or made[-1].getsockname()[1]
+        if missing is not None and not made:
+            raise missing
     except OSError as exc:
         for each in made:
             each.close()
@@ -111,9 +120,8 @@ def _bindable(family: int) -> socket.socket:
 
 def _refuse_taken(family: int, host: str, port: int) -> None:
     """With SO_REUSEPORT alone, two gateways would quietly share a port: bind once without it."""
-    if port:
-        with _bindable(family) as probe:
-            probe.bind((host, port))
+    with _bindable(family) as probe:
+        probe.bind((host, port))
 
 
 def _unix(path: str) -> socket.socket:

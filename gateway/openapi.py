@@ -90,7 +90,7 @@ def _paths() -> dict[str, Any]:
             "put": _operation(
                 "Set weights by hand: the next generation, held, without a lease.",
                 body="Weights",
-                refusals=(400, 401, 403, 404, 409, 413, 507),
+                refusals=(400, 401, 403, 404, 409, 413, 503, 507),
                 actor=True,
             ),
         },
@@ -99,7 +99,7 @@ def _paths() -> dict[str, Any]:
             "put": _operation(
                 "Put a whole plan in force; its generation must be above the live one.",
                 body="RoutePlan",
-                refusals=(400, 401, 403, 404, 409, 413, 507),
+                refusals=(400, 401, 403, 404, 409, 413, 503, 507),
                 actor=True,
             )
         },
@@ -108,7 +108,7 @@ def _paths() -> dict[str, Any]:
             "put": _operation(
                 "Renew the lease of the live generation.",
                 body="LeaseRenewal",
-                refusals=(400, 401, 403, 404, 409, 413),
+                refusals=(400, 401, 403, 404, 409, 413, 503),
             )
         },
         f"{at_route}/rollback": routed
@@ -116,7 +116,7 @@ def _paths() -> dict[str, Any]:
             "post": _operation(
                 "Everything to stable, now; repeating it changes nothing.",
                 body="RollbackRequest",
-                refusals=(400, 401, 403, 404, 409, 413, 507),
+                refusals=(400, 401, 403, 404, 409, 413, 503, 507),
                 actor=True,
                 body_required=False,
             )

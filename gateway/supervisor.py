@@ -150,6 +150,8 @@ class Supervisor:
                     log.error("the upgrade failed, this process serves on: %s", exc)  # noqa: TRY400
         finally:
             listening_at.close()
+            if self._is_gateway:  # else a successor has its own there
+                (self._settings.state_dir / handover.SOCKET_NAME).unlink(missing_ok=True)
 
     async def _hand_over(self, connection: socket.socket) -> None:
         async with self._crew.changing():

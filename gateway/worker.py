@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import secrets
 import signal
 import socket
@@ -55,7 +56,7 @@ from mlops.service.aio import spawn
 log = logging.getLogger(__name__)
 
 ORPHAN_DRAIN: Final = Drain(timeout_s=25.0, idle_s=1.0)
-"""When the supervisor is gone, or this worker alone is asked to end (SIGTERM)."""
+"""When the supervisor is gone."""
 
 
 class Worker:
@@ -277,19 +278,23 @@ def _wall_s() -> float:
 
 async def _serve(channel: int, sockets: Sequence[int]) -> None:
     worker = Worker(await Channel.over(inherited(channel)), [inherited(each) for each in sockets])
-    if not await worker.start():
-        return
-    loop = asyncio.get_running_loop()
-    # A terminal's Ctrl-C, hang-up and a group's signals reach the supervisor, which decides.
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
-        loop.add_signal_handler(number, lambda: None)
-    loop.add_signal_handler(signal.SIGTERM, worker.drain, ORPHAN_DRAIN)
-    await worker.run()
+    if await worker.start():
+        await worker.run()
+
+
+def _allow_many_connections() -> None:
+    """Use what the system allows: a session's usual soft limit is 1,024 descriptors."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def main() -> int:
     """`python -m gateway.worker CHANNEL SOCKET...`: inherited descriptors, by number."""
     channel, *sockets = (int(word) for word in sys.argv[1:])
+    # A terminal's Ctrl-C and what is sent to a whole group reach the supervisor, which decides.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    _allow_many_connections()
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,

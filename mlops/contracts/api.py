@@ -103,5 +103,6 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     """`stale_generation`, `bad_request`, `unauthorized`, `forbidden`, `not_found`, `conflict`;
     of the gateway also `unhealthy` (rollback without force), `not_stored` (its disk), `bad_config`,
-    `too_large`, `method_not_allowed`, `internal`."""
+    `not_taken` (by a worker: in force in none), `handed_over` (an upgrade replaced this process:
+    ask again), `too_large`, `method_not_allowed`, `internal`."""
     live_generation: int | None = None

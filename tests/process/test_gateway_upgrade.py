@@ -60,6 +60,7 @@ async def test_an_upgrade_under_load_fails_no_request_and_keeps_plan_and_lease(
     counted = sum(arm.requests for arm in (await successor.status()).arms.values())
     assert counted == hammer.count
     assert await successor.end() == 0
+    assert sorted(path.name for path in gateway.state.iterdir()) == ["lock", "plan-rag.json"]
 
 
 async def test_a_stream_under_way_ends_in_the_old_process(

@@ -143,6 +143,26 @@ async def test_a_killed_supervisor_leaves_nothing_behind_and_cuts_nothing_short(
     await until(lambda: not any(map(runs, workers)))
 
 
+async def test_a_signal_to_the_whole_group_ends_it_in_order(
+    gateway: Gateway, servers: Servers
+) -> None:
+    gateway.write_file(route(servers), workers=2)
+    await gateway.start()
+    servers.may_answer.clear()
+    waiting = asyncio.create_task(gateway.versions(8))
+    async with asyncio.timeout(DEADLINE_S):
+        await servers.asked.wait()
+    for pid in (*gateway.workers(), gateway.pid):
+        os.kill(pid, signal.SIGTERM)
+    async with asyncio.timeout(DEADLINE_S):
+        while (await gateway.ask("GET", "/readyz"))[0] != 503:
+            await asyncio.sleep(0.02)
+    servers.may_answer.set()
+    assert await waiting == {"A"}
+    assert await gateway.wait() == 0
+    assert "is replaced" not in gateway.log.read_text()
+
+
 async def test_a_reload_changes_routes_without_a_failed_request(
     gateway: Gateway, servers: Servers
 ) -> None:

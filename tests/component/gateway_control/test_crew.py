@@ -25,7 +25,7 @@ from gateway.channel import (
     Start,
     ToWorker,
 )
-from gateway.counts import NOTHING
+from gateway.counts import NOTHING, Counts
 from gateway.crew import ANSWER_S, Crew, HandedOver
 from gateway.plans import in_force
 from gateway.routing import LivePlan
@@ -50,6 +50,7 @@ class Scripted:
         self.fails = False
         self.refuses = False
         self.is_silent = False
+        self.counts = NOTHING
         self.in_force: list[int] = []
         self._prepared: Prepare | None = None
         self._its_channel = its_channel
@@ -101,7 +102,7 @@ class Scripted:
             case Forget():
                 self._prepared = None
             case Ask():
-                channel.send(Counted(number=message.number, counts=NOTHING))
+                channel.send(Counted(number=message.number, counts=self.counts))
 
 
 class Shop:
@@ -180,6 +181,20 @@ async def test_a_worker_that_does_not_answer_is_replaced_by_one_that_has_the_pla
     assert not shop.hired[0].runs
     assert shop.in_force == [[1], [1, 2], [2]]
     assert shop.crew.restarts == [1, 0]
+
+
+async def test_counts_do_not_go_down_when_a_worker_is_replaced(shop: Shop) -> None:
+    await shop.crew.start()
+    for each in shop.hired:
+        each.counts = Counts(in_flight=1, refused={"404": 5})
+    assert (await shop.crew.count()).refused == {"404": 10}
+    shop.hired[0].kill()
+    async with asyncio.timeout(5):
+        while len(shop.crew.members) < 2 or len(shop.hired) < 3:
+            await asyncio.sleep(0.01)
+    shop.hired[2].counts = Counts(refused={"404": 1})
+    counted = await shop.crew.count()
+    assert (counted.in_flight, counted.refused) == (1, {"404": 11})
 
 
 async def test_a_crew_that_cannot_start_leaves_nobody_behind(shop: Shop) -> None:
