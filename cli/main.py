@@ -6,6 +6,7 @@ import click
 
 from cli.artifacts import artifacts
 from cli.config import config
+from cli.explain import explain_command
 from cli.judge import judge
 from cli.local import demo, down, up
 from cli.release import release
@@ -36,6 +37,7 @@ for command in (
     migrate,
     validate,
     judge,
+    explain_command,
     train,
     weights,
     rollback,

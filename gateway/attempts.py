@@ -162,7 +162,7 @@ class Attempts:
             or route.is_retrying_enough(exchange)
         ):
             return False
-        return not was_sent or route.budget.spend(route.requests, time.monotonic_ns())
+        return not was_sent or route.budget.spend(route.requests)
 
     def _again(self, exchange: Exchange, avoid: Upstreams | None) -> None:
         lane = exchange.lane

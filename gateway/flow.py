@@ -98,6 +98,12 @@ class Flow(Attempts):
         """Take the distance of the time of day from the monotonic clock; once a second."""
         self.offset_ns = time.time_ns() - time.monotonic_ns()
 
+    def second_passed(self) -> None:
+        """Called by the sweep, once a second."""
+        self.read_wall_clock()
+        for route in self.routes:
+            route.budget.second_passed(route.requests)
+
     # ---- from head to arm ---------------------------------------------------------------------
 
     def match(self, exchange: Exchange) -> RouteState | None:

@@ -225,6 +225,8 @@ class RouteState:
     def take_over(self, before: RouteState) -> None:
         """Go on counting where the same route with other settings left off."""
         self.requests = before.requests
+        percent = self.settings.retry.budget_percent
+        self.budget = RetryBudget(percent, requests=self.requests)
         self.cells = before.cells
         self.arm_counts = before.arm_counts
         self.series = before.series

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from enum import Enum
 from typing import Final
 
@@ -60,7 +61,7 @@ class Failure(Enum):
 RETRY_FLOOR: Final = 10
 """Retries allowed in a window whatever the traffic: a quiet route must be able to retry at all."""
 
-RETRY_WINDOW_NS: Final = 10_000_000_000
+RETRY_WINDOW_S: Final = 10
 """Ten seconds, as in Finagle and linkerd: long enough to smooth, short enough to recover."""
 
 
@@ -68,26 +69,29 @@ class RetryBudget:
     """Retries as a share of recent requests, so that a sick upstream is not hit twice as hard.
 
     Only requests that may have reached an upstream spend it: one whose connection was refused
-    costs nobody anything twice.
+    costs nobody anything twice. Requests before a failure count: where hundreds fail at a time,
+    most of what they may spend was earned by then.
     """
 
-    __slots__ = ("_floor", "_percent", "_requests_at_start", "_spent", "_window_ends_ns")
+    __slots__ = ("_floor", "_percent", "_seconds", "_spent")
 
-    def __init__(self, percent: float, floor: int = RETRY_FLOOR) -> None:
+    def __init__(self, percent: float, floor: int = RETRY_FLOOR, requests: int = 0) -> None:
+        """`requests` of the route until now, which earn nothing."""
         self._percent = percent
         self._floor = floor if percent > 0 else 0
-        self._requests_at_start = 0
         self._spent = 0
-        self._window_ends_ns = 0
+        self._seconds: deque[tuple[int, int]] = deque([(requests, 0)], maxlen=RETRY_WINDOW_S)
+        """Requests and retries at the start of each of the last seconds."""
 
-    def spend(self, requests: int, now_ns: int) -> bool:
+    def second_passed(self, requests: int) -> None:
+        """Called once a second, whatever happens. `requests` as in `spend`."""
+        self._seconds.append((requests, self._spent))
+
+    def spend(self, requests: int) -> bool:
         """Take one retry if there is one. `requests` counts all of the route since its start."""
-        if now_ns >= self._window_ends_ns:
-            self._window_ends_ns = now_ns + RETRY_WINDOW_NS
-            self._requests_at_start = requests
-            self._spent = 0
-        recent = requests - self._requests_at_start
-        if self._spent >= self._floor + recent * self._percent / 100:
+        requests_before, spent_before = self._seconds[0]
+        recent, spent = requests - requests_before, self._spent - spent_before
+        if spent >= self._floor + recent * self._percent / 100:
             return False
         self._spent += 1
         return True

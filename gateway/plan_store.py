@@ -85,6 +85,39 @@ def _locked(directory: Path) -> int:
     return descriptor
 
 
+def read_plan(directory: Path, route: str) -> StoredPlan | None:
+    """The route's plan; None where none was ever stored.
+
+    Raises:
+        BadPlanFile: the file is damaged or of another route or format.
+    """
+    path = _path(directory, route)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise BadPlanFile(f"{path}: cannot be read: {exc.strerror}") from exc
+    try:
+        file = msgspec.json.decode(data, type=_PlanFile)
+    except msgspec.DecodeError as exc:
+        raise BadPlanFile(
+            f"{path}: not a stored plan: {exc}. Restore it from a backup, or remove it to "
+            f"start route {route!r} from the gateway's file"
+        ) from exc
+    if file.format != FORMAT:
+        raise BadPlanFile(f"{path}: expected format {FORMAT}, got {file.format}")
+    if file.stored.plan.route != route:
+        raise BadPlanFile(
+            f"{path}: expected a plan of route {route!r}, got {file.stored.plan.route!r}"
+        )
+    return file.stored
+
+
+def _path(directory: Path, route: str) -> Path:
+    return directory / f"plan-{route}.json"
+
+
 class PlanStore:
     """One directory of plans. One write at a time, so they land in order."""
 
@@ -100,32 +133,8 @@ class PlanStore:
         """The last write; while it hangs no other is queued behind it."""
 
     def load(self, route: str) -> StoredPlan | None:
-        """The route's plan; None where none was ever stored.
-
-        Raises:
-            BadPlanFile: the file is damaged or of another route or format.
-        """
-        path = self._path(route)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as exc:
-            raise BadPlanFile(f"{path}: cannot be read: {exc.strerror}") from exc
-        try:
-            file = msgspec.json.decode(data, type=_PlanFile)
-        except msgspec.DecodeError as exc:
-            raise BadPlanFile(
-                f"{path}: not a stored plan: {exc}. Restore it from a backup, or remove it to "
-                f"start route {route!r} from the gateway's file"
-            ) from exc
-        if file.format != FORMAT:
-            raise BadPlanFile(f"{path}: expected format {FORMAT}, got {file.format}")
-        if file.stored.plan.route != route:
-            raise BadPlanFile(
-                f"{path}: expected a plan of route {route!r}, got {file.stored.plan.route!r}"
-            )
-        return file.stored
+        """`read_plan` of this directory."""
+        return read_plan(self._directory, route)
 
     async def save(self, stored: StoredPlan) -> None:
         """Return once the plan would survive a power cut.
@@ -166,14 +175,11 @@ class PlanStore:
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
             writing.get_loop().call_soon_threadsafe(_settle, writing, failure)
 
-    def _path(self, route: str) -> Path:
-        return self._directory / f"plan-{route}.json"
-
     def _write(self, stored: StoredPlan) -> None:
         data = msgspec.json.format(
             msgspec.json.encode(_PlanFile(format=FORMAT, stored=stored)), indent=2
         )
-        path = self._path(stored.plan.route)
+        path = _path(self._directory, stored.plan.route)
         temporary = path.with_suffix(".json.new")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:

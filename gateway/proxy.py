@@ -236,7 +236,7 @@ class Proxy:
                 upstream.transport.close()
         if now_ns - self._clock_read_ns >= SECOND_NS:
             self._clock_read_ns = now_ns
-            self._flow.read_wall_clock()
+            self._flow.second_passed()
         if now_ns - self._looked_at_files_ns >= LOOK_S * SECOND_NS:
             self.look_at_files()
 

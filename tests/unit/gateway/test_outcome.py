@@ -10,7 +10,7 @@ from gateway.outcome import (
     ERRORS,
     OUTCOME_OF_STATUS,
     RETRY_FLOOR,
-    RETRY_WINDOW_NS,
+    RETRY_WINDOW_S,
     Failure,
     RetryBudget,
 )
@@ -40,21 +40,34 @@ def test_every_failure_is_charged_and_answered_with_a_gateway_status(failure):
     steps=st.lists(st.integers(0, 50), min_size=1, max_size=60),
 )
 def test_retries_stay_under_their_share_of_recent_requests(percent, steps):
-    budget, requests, spent = RetryBudget(percent), 1000, 0
-    assert budget.spend(requests, 1) == (percent > 0)
+    requests, spent = 1000, 0
+    budget = RetryBudget(percent, requests=requests)
+    assert budget.spend(requests) == (percent > 0)
     spent += percent > 0
     total = 0
     for step in steps:
         total += step
-        spent += budget.spend(requests + total, 2)
+        spent += budget.spend(requests + total)
     assert spent <= RETRY_FLOOR + total * percent / 100 + 1
 
 
-def test_a_new_window_starts_afresh():
+def test_what_was_spent_is_forgotten_after_the_window():
     budget = RetryBudget(0.001)
-    assert [budget.spend(0, 1) for _ in range(RETRY_FLOOR + 2)].count(True) == RETRY_FLOOR
-    assert budget.spend(0, 1 + RETRY_WINDOW_NS)
+    assert [budget.spend(0) for _ in range(RETRY_FLOOR + 2)].count(True) == RETRY_FLOOR
+    for _ in range(RETRY_WINDOW_S - 1):
+        budget.second_passed(0)
+        assert not budget.spend(0)
+    budget.second_passed(0)
+    assert budget.spend(0)
+
+
+def test_requests_before_a_failure_have_earned_its_retries_and_old_ones_no_more():
+    budget = RetryBudget(20)
+    assert [budget.spend(200) for _ in range(100)].count(True) == RETRY_FLOOR + 40
+    for _ in range(RETRY_WINDOW_S):
+        budget.second_passed(200)
+    assert [budget.spend(200) for _ in range(100)].count(True) == RETRY_FLOOR
 
 
 def test_no_budget_means_no_retry():
-    assert not RetryBudget(0).spend(1_000_000, 1)
+    assert not RetryBudget(0).spend(1_000_000)
