@@ -47,7 +47,7 @@ test: .venv/dev.stamp          ## every test that needs only Python and make
 	$(RUN) -m pytest --compiled tests/component/gateway tests/component/gateway_*
 
 test-system: .venv/dev.stamp   ## tests that need Debian packages (installs them)
-	scripts/install_debian nginx wrk
+	scripts/install_debian nginx prometheus wrk
 	$(RUN) -m pytest -m system
 
 fuzz: .venv/dev.stamp          ## look for input that breaks the HTTP readers; SECONDS=600
@@ -82,5 +82,5 @@ bench-recorder: .venv/dev.stamp ## cost of one offer to the spool; rows per seco
 bench-judge: .venv/dev.stamp   ## false alarms, power and cost of the judge, by simulation
 	OPENBLAS_NUM_THREADS=1 $(RUN) -m bench.judge
 
-bench-agent: .venv/dev.stamp   ## CPU of one agent cycle with a million rows in the last hour
+bench-agent: .venv/dev.stamp   ## a cycle's CPU, 500 gateways converging, how fast a catastrophe ends
 	$(RUN) -m bench.agent

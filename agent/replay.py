@@ -34,7 +34,7 @@ from agent.release import (
 from agent.stepper import reconcile
 from agent.watch import PairsWatch, Watch
 from mlops.contracts.evidence import Evidence, Pair
-from mlops.contracts.plan import RoutePlan, Slot
+from mlops.contracts.plan import Arm, RoutePlan, Slot
 
 GATEWAY = "replay"
 
@@ -113,7 +113,7 @@ class Replay:
         shares = self._past.holdback_shares if is_baking else self._past.shares
         watch.absorb(shares, lambda: True)
         if not is_baking:
-            self.canary_requests = watch.candidate_requests
+            self.canary_requests += _canary_requests(evidence, shares)
         self._judgement = self._judged(watch, pairs, evidence.closed_through)
         return self._cycle()
 
@@ -198,6 +198,14 @@ class Replay:
             "canary_requests": self.canary_requests,
             "reason": reason,
         }
+
+
+def _canary_requests(evidence: Evidence, shares: Mapping[int, int]) -> int:
+    return sum(
+        counts.requests + counts.cancelled
+        for counts in evidence.seconds
+        if counts.arm == Arm.CANARY and counts.generation in shares
+    )
 
 
 def _metrics(judgement: Judgement | None) -> dict[str, Any]:

@@ -27,8 +27,9 @@ WAIT_S = 40.0
 class World:
     """The stack's gateway, and agents that share its directory's database."""
 
-    def __init__(self, stack: Stack, session: aiohttp.ClientSession) -> None:
+    def __init__(self, stack: Stack, session: aiohttp.ClientSession, memory: str) -> None:
         self._stack = stack
+        self._memory = memory
         self._session = session
         self.agents: list[Started] = []
 
@@ -37,7 +38,7 @@ class World:
         config.write_text(
             f"""
 listen: 127.0.0.1:0
-memory: sqlite:///{self._stack.directory / "agents.sqlite"}
+memory: "{self._memory}"
 gateways: [{{url: "{self._stack.addresses["admin"]}", token: {{env: GATEWAY_OPERATOR_TOKEN}}}}]
 tokens: {{operator: {{env: AGENT_OPERATOR_TOKEN}}}}
 interval: 200ms
@@ -89,7 +90,13 @@ interval: 200ms
 
 
 @pytest.fixture
-async def world(stack: Stack) -> Any:
+def memory(stack: Stack) -> str:
+    """The address of the agents' database."""
+    return f"sqlite:///{stack.directory / 'agents.sqlite'}"
+
+
+@pytest.fixture
+async def world(stack: Stack, memory: str) -> Any:
     route = {
         "name": "rag",
         "match": {"prefix": "/"},
@@ -97,13 +104,26 @@ async def world(stack: Stack) -> Any:
     }
     await asyncio.to_thread(stack.start_gateway, [route])
     async with aiohttp.ClientSession() as session:
-        found = World(stack, session)
+        found = World(stack, session, memory)
         yield found
         for agent in list(found.agents):
             await asyncio.to_thread(found.kill_agent, agent)
 
 
-async def test_the_second_agent_goes_on_where_a_killed_leader_stopped(world: World) -> None:
+class TestOnEitherDatabase:
+    @pytest.fixture(params=["sqlite", "postgresql"])
+    def memory(self, request: pytest.FixtureRequest, stack: Stack) -> str:
+        if request.param == "postgresql":
+            return str(request.getfixturevalue("postgresql"))
+        return f"sqlite:///{stack.directory / 'agents.sqlite'}"
+
+    async def test_the_second_agent_goes_on_where_a_killed_leader_stopped(
+        self, world: World
+    ) -> None:
+        await the_second_agent_goes_on(world)
+
+
+async def the_second_agent_goes_on(world: World) -> None:
     """Same release, same step, no generation twice; and no evidence never advances it."""
     first = await asyncio.to_thread(world.start_agent, "first")
     await world.until_ready_says(first, "leads")

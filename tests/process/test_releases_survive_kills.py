@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
+import sys
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import aiohttp
@@ -246,3 +249,27 @@ async def test_a_failing_canary_is_rolled_back_without_a_person(
         route = await client.route()
         assert route["share_bp"] == 0
         assert route["plan"]["stable"]["version"] == "1"
+
+        again = await _replay(stack, release_id)
+        assert again[-1]["result"] == "rolled_back", again
+        assert again[-1]["canary_requests"] > 0
+        assert "error" in again[-1]["reason"]
+        since = str(datetime.fromisoformat(ended["started_at"]).timestamp())
+        lax = stack.directory / "lax.yaml"
+        lax.write_text("steps: [{setWeight: 30}]\ndwell: 1h\nchecks: {latency: {margin: 100%}}\n")
+        what_if = ("--what-if", "--route", "rag", "--since", since, "--policy", str(lax))
+        other = await _replay(stack, *what_if)
+        assert other[-1]["result"] == "rolled_back", "the guard against catastrophe always judges"
+
+
+async def _replay(stack: Stack, *arguments: str) -> list[Any]:
+    """The lines of `rag-mlops release replay`."""
+    environment = stack.environment() | {"MLOPS_AGENT_URL": stack.addresses["agent"]}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "ignore::SyntaxWarning", "-m", "cli", "release", "replay",
+        *arguments, "-o", "json",
+        env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output, errors = await process.communicate()
+    assert process.returncode == 1, errors.decode()
+    return [json.loads(line) for line in output.splitlines()]

@@ -144,7 +144,7 @@ def test_a_replay_by_another_policy_says_what_would_have_been(simulated: SimpleN
     """A release that was promoted: a stricter margin would have taken it back, or held it."""
     slightly = simulated.Behaviour(median_ms=54.0)
     simulation = simulated.Simulation(POLICY, canary=slightly)
-    simulation.run(LIMIT_S)
+    simulation.run(300)
     strict = amended(POLICY, checks=Checks(errors=None))
     strict = amended(strict, checks=amended(strict.checks, latency=simulated.latency(0.01)))
     _, result = again(simulated, simulation, strict)
