@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -232,3 +233,90 @@ def test_a_hold_survives_any_number_of_restarts(share_bp: int) -> None:
         for verdict in Verdict:
             cycle(world, Step(verdict, 2, frozenset(), fresh=True, person=""))
     assert world.live[GATEWAYS[0]] == held
+
+
+# ---- two agents ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Fenced(World):
+    """The same, with the memory's compare-and-set: what is stale is refused, as `Outdated`."""
+
+    revision: int = 0
+    remembered: list[RoutePlan] = field(default_factory=list)
+
+    def read(self) -> tuple[Release, int]:
+        return self.kept, self.revision
+
+    def write(self, write: Write, revision: int) -> int | None:
+        """The revision afterwards; None: refused, the agent makes none of its other writes."""
+        match write:
+            case Remember(release, _):
+                if revision != self.revision:
+                    return None
+                self.kept = release
+                self.revision += 1
+                if release.plan is not None:
+                    self.remembered.append(release.plan)
+                return self.revision
+            case Publish(plan, gateways):
+                assert plan in self.remembered, "published what was never remembered"
+                known = self.published.setdefault(plan.generation, plan)
+                assert known == plan, "a generation was used for two plans"
+                for gateway in gateways:
+                    self._take(gateway, plan)
+        return revision
+
+
+@dataclass
+class Agent:
+    """What one agent still has to write: it may be frozen in the middle, for any time."""
+
+    writes: list[Write] = field(default_factory=list)
+    revision: int = 0
+
+    def begin(self, world: Fenced, step: Step) -> None:
+        release, self.revision = world.read()
+        picture = world.picture(step.verdict, step.away, fresh=step.fresh)
+        self.writes = list(reconcile(release, POLICY, picture))
+
+    def go_on(self, world: Fenced, count: int) -> None:
+        for _ in range(min(count, len(self.writes))):
+            after = world.write(self.writes.pop(0), self.revision)
+            if after is None:
+                self.writes = []
+                return
+            self.revision = after
+
+
+moves = st.tuples(st.sampled_from([0, 1]), st.booleans(), st.integers(1, 2), steps)
+"""Which agent moves, whether it looks anew (else it wakes up where it was), how many writes."""
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(moves, max_size=40))
+def test_two_agents_that_freeze_anywhere_never_undo_each_other(drawn: list[Any]) -> None:
+    """No generation means two plans, nothing goes back in time, and a rollback stays one."""
+    world = Fenced()
+    agents = (Agent(), Agent())
+    for which, looks, count, step in drawn:
+        world.now_s += 10
+        before = dict(world.live)
+        over = world.kept.phase in {Phase.ROLLED_BACK, Phase.ABORTED}
+        agent = agents[which]
+        if looks or not agent.writes:
+            agent.begin(world, step)
+        agent.go_on(world, count)
+        for gateway, after in world.live.items():
+            if after != before[gateway]:
+                assert after.generation > before[gateway].generation
+                newest = world.kept.plan
+                stale = newest is not None and after.generation < newest.generation
+                assert not (over and after.canary_share_bp and not stale)
+    quiet = Step(Verdict.UNDECIDED, 2, frozenset(), fresh=True, person="")
+    world.now_s -= 10
+    for _ in range(3):
+        agents[0].begin(world, quiet)
+        agents[0].go_on(world, 9)
+    if world.kept.plan is not None:
+        assert all(live == world.kept.plan for live in world.live.values())
