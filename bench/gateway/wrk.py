@@ -17,8 +17,8 @@ SCRIPT = """
 local sent = 0
 request = function()
   sent = sent + 1
-  return wrk.format("{method}", "{path}",
-    {{["content-type"] = "application/json", ["x-user-id"] = "user-" .. sent % {users}}}, {body})
+  return wrk.format("POST", "{path}",
+    {{["content-type"] = "application/json", ["x-user-id"] = "user-" .. sent % {users}}}, '{body}')
 end
 """
 
@@ -34,7 +34,6 @@ class Round:
     kernel_s: float
     p50_ms: float
     p99_ms: float
-    bytes_read: float
 
     @property
     def cpu_us(self) -> float:
@@ -57,36 +56,38 @@ class Round:
         )
 
 
-def drive(proxy: Running, seconds: int, connections: int = CONNECTIONS, get: str = "") -> Round:
-    """Load on one proxy, which is charged the CPU of its whole process tree.
-
-    `get` is a path that is asked for in place of the server's own request.
-    """
+def drive(proxy: Running, seconds: int, connections: int = CONNECTIONS) -> Round:
+    """Load on one proxy, which is charged the CPU of its whole process tree."""
     server = proxy.server
-    body = "nil" if get else f"'{server.body.decode()}'"
     script = server.directory / "load.lua"
     script.write_text(
-        SCRIPT.format(
-            method="GET" if get else "POST", path=get or server.path, users=USERS, body=body
-        ),
-        encoding="utf-8",
+        SCRIPT.format(path=server.path, users=USERS, body=server.body.decode()), encoding="utf-8"
     )
     before_s, (_, kernel_before_s) = proxy.cpu_s(), proxy.user_and_system_s()
     began_s = monotonic()
     out = _run(script, proxy.port, seconds, connections)
     ended_s = monotonic()
     after_s, (_, kernel_after_s) = proxy.cpu_s(), proxy.user_and_system_s()
+    return read_round(
+        out,
+        seconds=ended_s - began_s,
+        cpu_s=after_s - before_s,
+        kernel_s=kernel_after_s - kernel_before_s,
+    )
+
+
+def read_round(out: str, *, seconds: float, cpu_s: float, kernel_s: float) -> Round:
+    """What wrk wrote, and what the proxy used meanwhile."""
     bad = re.findall(r"Socket errors: (.*)|Non-2xx or 3xx responses: (\d+)", out)
     latency = out.partition("Latency Distribution")[2]
     return Round(
         requests=int(re.findall(r"(\d+) requests in", out)[0]),
         errors=sum(int(number) for pair in bad for number in re.findall(r"\d+", " ".join(pair))),
-        seconds=ended_s - began_s,
-        cpu_s=after_s - before_s,
-        kernel_s=kernel_after_s - kernel_before_s,
+        seconds=seconds,
+        cpu_s=cpu_s,
+        kernel_s=kernel_s,
         p50_ms=_milliseconds(latency, "50%"),
         p99_ms=_milliseconds(latency, "99%"),
-        bytes_read=_bytes(out),
     )
 
 
@@ -101,8 +102,3 @@ def _run(script: Path, port: int, seconds: int, connections: int) -> str:
 def _milliseconds(text: str, percentile: str) -> float:
     number, unit = re.findall(percentile + r"\s+([\d.]+)(us|ms|s|m)", text)[0]
     return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}[unit]
-
-
-def _bytes(out: str) -> float:
-    number, unit = re.findall(r"requests in [^,]+, ([\d.]+)(B|KB|MB|GB) read", out)[0]
-    return float(number) * {"B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}[unit]
