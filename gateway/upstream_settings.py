@@ -11,8 +11,9 @@ MAX_CONNECTIONS: Final = 1024
 MAX_PENDING: Final = 2048
 """Requests that may wait for a connection, two for each; the next one is answered 503 at once."""
 
-MAX_IDLE: Final = 256
-"""Kept open per endpoint when nothing uses them; above it a connection is closed after use."""
+MAX_IDLE: Final = MAX_CONNECTIONS
+"""Kept open per endpoint when nothing uses them; above it a connection is closed after use. Fewer
+than may be open would mean a new connection for every request above them; Envoy keeps all, too."""
 
 IDLE_TIMEOUT_S: Final = 4.0
 """Under the 5 s after which uvicorn closes, the shortest in common use: we close first."""
