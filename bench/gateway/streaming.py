@@ -45,7 +45,8 @@ def events(bench: Bench) -> list[Measured]:
         )
         bench.say(
             f"  {proxy.name:24}{found['events']:8,} events  CPU {found['cpu_us']:6.2f} us  "
-            f"delay p50 {found['delay_p50_us']:6.0f} us  p99 {found['delay_p99_us']:6.0f} us"
+            f"delay p50 {found['delay_p50_us']:6.0f} us  p99 {found['delay_p99_us']:6.0f} us  "
+            f"first {found['first_p50_us']:6.0f} us"
         )
         if found["events"] != STREAMS * count:
             bench.say(f"  {proxy.name}: {STREAMS * count - found['events']} events are missing")
