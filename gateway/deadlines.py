@@ -8,6 +8,9 @@ from typing import Final, Generic, Protocol, TypeVar
 NEVER: Final = 1 << 62
 """A deadline that does not come: 146 years of monotonic nanoseconds."""
 
+CLIENT_IDLE_NS: Final = 75_000_000_000
+"""An idle client connection, as in nginx; longer than the 60 s that most client pools keep one."""
+
 SWEEP_S: Final = 0.1
 """How late a deadline may be noticed. A sweep of 10,000 connections takes about half a ms."""
 

@@ -30,9 +30,6 @@ MAX_PENDING_BYTES: Final = 64 * 1024
 HEAD_NS: Final = 10_000_000_000
 """From the first byte of a head to its last: a client that drips a head holds a descriptor."""
 
-IDLE_NS: Final = 75_000_000_000
-"""An idle connection, as in nginx; longer than the 60 s that most client pools keep one."""
-
 LINGER_NS: Final = 1_000_000_000
 """How long bytes of a refused client are read and dropped, so that a reset does not overtake the
 answer on its way."""
@@ -92,7 +89,7 @@ class Downstream(RequestReader):
         )
         connections = self.flow.connections
         connections.add(self)
-        self.deadline_ns = monotonic_ns() + IDLE_NS
+        self.deadline_ns = monotonic_ns() + self.flow.client_idle_ns
         if len(connections) > self._rules.max_connections:
             self._turn_away(len(connections) - self._rules.max_connections)
 
@@ -245,7 +242,7 @@ class Downstream(RequestReader):
             # In the next turn of the loop: a long pipeline of short answers must not recurse.
             self.flow.later(self._advance)
         else:
-            self.deadline_ns = self.read_ns + IDLE_NS
+            self.deadline_ns = self.read_ns + self.flow.client_idle_ns
 
     def switch(self, exchange: Exchange, early: bytes) -> None:
         """The upstream has switched protocols, and `early` is what it sent of the new one."""
@@ -258,7 +255,7 @@ class Downstream(RequestReader):
     def _release_held(self) -> None:
         """The protocol stays: what followed the request to switch is HTTP after all."""
         held, self._held = self._held, None
-        self.deadline_ns = self.read_ns + IDLE_NS
+        self.deadline_ns = self.read_ns + self.flow.client_idle_ns
         if held and not self.transport.is_closing():
             self.data_received(held)
         self._advance()

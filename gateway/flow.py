@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway import answers, outcome
 from gateway.attempts import Attempts, Dialer
-from gateway.deadlines import NEVER, Deadlines
+from gateway.deadlines import CLIENT_IDLE_NS, NEVER, Deadlines
 from gateway.exchange import ENDED, EVENTS, NEXT, Event, Exchange, State
 from gateway.framing import is_request_id
 from gateway.keys import key_of, wish_of
@@ -74,6 +74,8 @@ class Flow(Attempts):
         self.mirrors: dict[Exchange, None] = {}
         """Copies under way; each route bounds its own."""
         self.closing = False
+        self.client_idle_ns = CLIENT_IDLE_NS
+        """How long a client's connection may be idle."""
         self.in_flight = 0
         self.on_empty: Callable[[], None] | None = None
         self.refused: dict[int, int] = {}

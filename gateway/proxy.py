@@ -193,9 +193,10 @@ class Proxy:
         """
         flow = self._flow
         flow.closing = True
+        flow.client_idle_ns = int(idle_s * SECOND_NS)
         self._stop_accepting()
         for connection in flow.connections:
-            connection.close_if_idle(int(idle_s * SECOND_NS))
+            connection.close_if_idle(flow.client_idle_ns)
         cut = 0
         if len(flow.connections):
             flow.on_empty = self._emptied.set

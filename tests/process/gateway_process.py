@@ -246,6 +246,34 @@ class Hammer:
         return "connection: close" not in head
 
 
+class Stream:
+    """A client that reads an event stream, and keeps its connection open afterwards."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, url: str) -> Stream:
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        made = cls(*await asyncio.open_connection(host, int(port)))
+        made._writer.write(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n")
+        await made._until(b"data: first\n\n")
+        return made
+
+    async def finish(self) -> None:
+        """Read to the last chunk."""
+        await self._until(b"data: last\n\n")
+        await self._until(b"\r\n0\r\n\r\n")
+
+    async def _until(self, text: bytes) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            await self._reader.readuntil(text)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
 class Servers:
     """Versions A and B, each answering its name."""
 
@@ -255,6 +283,15 @@ class Servers:
         self.may_answer.set()
         self.slots: dict[str, Slot] = {}
 
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        """The first event at once, the last when it may."""
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"data: first\n\n")
+        await self.may_answer.wait()
+        await response.write(b"data: last\n\n")
+        return response
+
     async def serve(self, version: str) -> web.AppRunner:
         async def answer(_: web.Request) -> web.Response:
             self.asked.set()
@@ -263,6 +300,7 @@ class Servers:
 
         app = web.Application()
         app.router.add_get("/query", answer)
+        app.router.add_get("/stream", self._stream)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

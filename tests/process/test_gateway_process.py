@@ -19,6 +19,7 @@ from tests.process.gateway_process import (
     OPERATOR,
     Gateway,
     Servers,
+    Stream,
     failed_start,
     plan,
     route,
@@ -153,6 +154,24 @@ async def test_sigterm_refuses_readiness_first_and_then_lets_exchanges_finish(
     servers.may_answer.set()
     assert await waiting == {"A"}
     assert await gateway.wait() == 0
+
+
+async def test_sigterm_lets_a_stream_end_and_then_waits_for_nobody(
+    gateway: Gateway, servers: Servers
+) -> None:
+    """The client keeps its connection: once that is idle, nothing holds the end up."""
+    gateway.write_file(route(servers))
+    await gateway.start()
+    servers.may_answer.clear()
+    stream = await Stream.open(gateway.url)
+    gateway.signal(signal.SIGTERM)
+    async with asyncio.timeout(DEADLINE_S):
+        while (await gateway.ask("GET", "/readyz"))[0] != 503:
+            await asyncio.sleep(0.02)
+    servers.may_answer.set()
+    await stream.finish()
+    assert await gateway.wait() == 0
+    stream.close()
 
 
 async def test_everything_answered_is_in_the_tallies_and_the_metrics(

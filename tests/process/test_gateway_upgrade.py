@@ -17,6 +17,7 @@ from tests.process.gateway_process import (
     Gateway,
     Hammer,
     Servers,
+    Stream,
     failed_start,
     plan,
     route,
@@ -69,13 +70,12 @@ async def test_a_stream_under_way_ends_in_the_old_process(
     gateway.write_file(route(servers))
     await gateway.start()
     servers.may_answer.clear()
-    waiting = asyncio.create_task(gateway.versions(1))
-    async with asyncio.timeout(DEADLINE_S):
-        await servers.asked.wait()
+    stream = await Stream.open(gateway.url)
     await successor.start("--upgrade")
     assert gateway.runs
     servers.may_answer.set()
-    assert await waiting == {"A"}
+    await stream.finish()
+    stream.close()
     assert await gateway.wait() == 0
     assert await successor.versions() == {"A"}
     assert await successor.end() == 0
