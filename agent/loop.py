@@ -250,6 +250,8 @@ class Loop:
                     revision = await self._memory.change(
                         after, change, revision=revision, at_s=now_s, leader=self._holder
                     )
+                    if change is not None:
+                        self._metrics.events.labels(after.route, change.kind).inc()
                     if after.phase is not release.phase:
                         self._metrics.count_ended(after)
                     release = after

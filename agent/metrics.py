@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from agent.judge import Judgement
+from agent.judge import Judgement, Verdict
 from agent.release import GateAnswer, Phase, Release, candidate_share_bp
 
 CYCLE_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -52,6 +52,18 @@ class Metrics:
             "agent_releases",
             "Releases that ended, by how.",
             ["route", "status"],
+            registry=self.registry,
+        )
+        self.events = Counter(
+            "agent_release_events",
+            "Entries of the journal, by kind (as Argo's rollout_events_total).",
+            ["route", "kind"],
+            registry=self.registry,
+        )
+        self._verdict = Gauge(
+            "agent_release_verdict",
+            "1 for the verdict on the route's release.",
+            ["route", "verdict"],
             registry=self.registry,
         )
         self._analysis = Gauge(
@@ -112,6 +124,9 @@ class Metrics:
         ended_s = release.ended_at_s if release.ended_at_s is not None else now_s
         self._duration.labels(route).set(max(0.0, ended_s - release.started_at_s))
         if judgement is not None:
+            for verdict in Verdict:
+                said = verdict is judgement.verdict
+                self._verdict.labels(route, verdict.value).set(said)
             for name, check in judgement.checks.items():
                 if check.e_value is not None:
                     self._analysis.labels(route, name).set(check.e_value)

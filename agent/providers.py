@@ -28,6 +28,12 @@ MAX_VALUES = 1_000
 EMBEDDING_TIMEOUT_S = 10.0
 """Of one server: a cold encoder takes seconds for its first text."""
 
+DECLARATION_TIMEOUT_S = 3.0
+"""A server that takes longer, and never declared anything, counts as one that declares nothing."""
+
+MAX_DECLARING = 10_000
+"""Versions times servers that are remembered: years of releases."""
+
 SPACE_PATH = "/v1/embedding-space"
 _ARGUMENT = re.compile(r"\{\{\s*args\.([a-z]+)\s*\}\}")
 
@@ -69,6 +75,8 @@ class Providers:
         self._settings = clickhouse
         self._client: Any = None
         self._session: aiohttp.ClientSession | None = None
+        self._declaring: set[tuple[str, str]] = set()
+        """Version and endpoint of servers that have declared: from then on silence is a no."""
 
     async def close(self) -> None:
         if self._session is not None:
@@ -180,20 +188,25 @@ class Providers:
         return True, f"{declared.model}, {declared.dimension} dimensions", False
 
     async def _declared(self, endpoint: str, slot: Slot) -> Declaration | None:
-        """None: nothing is declared. Nobody there is nothing declared: gateways may reach what we
-        cannot."""
+        """None: nothing is declared. Nobody there is nothing declared, as long as it never was:
+        gateways may reach what we cannot."""
+        known = (slot.version, endpoint) in self._declaring
         try:
-            status, content = await self._call_slot("GET", endpoint, SPACE_PATH, slot, None)
-        except (aiohttp.ClientError, OSError):
-            return None
-        if status == 503:
-            raise _Nothing(f"{SPACE_PATH} answered 503")
-        if status != 200:
+            async with asyncio.timeout(DECLARATION_TIMEOUT_S):
+                status, content = await self._call_slot("GET", endpoint, SPACE_PATH, slot, None)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            if known:
+                raise _Nothing(f"{SPACE_PATH} did not answer: {type(error).__name__}") from error
             return None
         try:
-            return msgspec.json.decode(content, type=Declaration)
+            declared = msgspec.json.decode(content, type=Declaration) if status == 200 else None
         except msgspec.MsgspecError:
-            return None  # some other server's page
+            declared = None  # some other server's page
+        if declared is None and (known or status == 503):
+            raise _Nothing(f"{SPACE_PATH} answered {status}")
+        if declared is not None and len(self._declaring) < MAX_DECLARING:
+            self._declaring.add((slot.version, endpoint))
+        return declared
 
     async def _call_slot(
         self, method: str, endpoint: str, path: str, slot: Slot, body: object | None

@@ -101,8 +101,9 @@ async def test_a_failing_canary_is_rolled_back(start, wait, gateway, log):
 
 
 async def test_without_evidence_no_lease_is_renewed_and_with_it_the_weight_returns(
-    start, wait, gateway, log
+    start, wait, gateway, log, monkeypatch
 ):
+    monkeypatch.setattr("agent.standing.FRESH_S", 4.0)
     agent = await start()
     release_id = await begin(agent, wait, gateway, WAITS)
 
@@ -118,7 +119,7 @@ async def test_without_evidence_no_lease_is_renewed_and_with_it_the_weight_retur
         return found if (found["pause"] or {}).get("kind") == "evidence" else None
 
     assert paused["step"] == 1
-    # Fifteen seconds without evidence make it stale; then a lease of two seconds runs out.
+    # Without evidence for a while it is stale; then a lease of two seconds runs out.
     async with asyncio.timeout(25):
         while gateway.share_bp:
             await asyncio.sleep(0.05)

@@ -226,8 +226,25 @@ async def test_a_server_that_declares_and_cannot_be_asked_holds(providers, recei
     passed, why, refuses = await providers.embedding_space(release(receiver.url).candidate)
     assert (passed, refuses) == (False, False)
     assert "answered 404" in why
-    receiver.answers[SPACE_PATH] = lambda _: web.Response(status=503)
-    assert not (await providers.embedding_space(release(receiver.url).candidate))[0]
+    for status in (503, 404):  # it has declared before: silence is a no from then on
+        receiver.answers[SPACE_PATH] = lambda _, status=status: web.Response(status=status)
+        assert not (await providers.embedding_space(release(receiver.url).candidate))[0]
+
+
+async def test_a_server_that_never_answers_is_held_to_nothing(
+    providers, receiver, monkeypatch
+) -> None:
+    """A network policy may keep the agent out, and not the gateways."""
+    monkeypatch.setattr("agent.providers.DECLARATION_TIMEOUT_S", 0.1)
+    hangs = asyncio.Event()
+
+    async def hang(_: bytes) -> web.Response:
+        await hangs.wait()
+        return web.Response()
+
+    receiver.answers[SPACE_PATH] = hang
+    assert (await providers.embedding_space(release(receiver.url).candidate))[0]
+    hangs.set()
 
 
 async def test_a_version_in_the_wrong_space_never_gets_traffic(start, wait, gateway, log, receiver):
