@@ -19,6 +19,11 @@ from mlops.feature_store.batch import (
     check_token,
     microseconds,
 )
+from mlops.feature_store.completeness import (
+    COMPLETENESS_OF_SPAN,
+    Completeness,
+    completeness_of,
+)
 from mlops.feature_store.connection import open_client, translated
 from mlops.feature_store.embedding_sums import SUMS, check_span, embedding_sums
 from mlops.feature_store.entries import DeadLetter, Evaluation, ReleaseEvent
@@ -212,6 +217,18 @@ class FeatureLog:
             scores=score_counts(scores),
             answered=answered_counts(answered),
         )
+
+    async def read_completeness(self, seconds: int = 60) -> tuple[Completeness, ...]:
+        """Rows stored over requests answered, per route and arm, in the last `seconds` that every
+        live worker's tally has passed. Nothing before the first tally.
+        """
+        what = "read the completeness of the log"
+        heard = await self._rows(WATERMARK, {"since": 0}, what)
+        closed = closed_through(WorkerTally(*row[:3]) for row in heard)
+        if closed is None:
+            return ()
+        span = {"since": closed - seconds + 1, "until": closed}
+        return completeness_of(await self._rows(COMPLETENESS_OF_SPAN, span, what))
 
     async def read_embedding_sums(
         self, route: str, *, since: int, until: int, every_s: int = 1

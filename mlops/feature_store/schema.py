@@ -23,6 +23,7 @@ from mlops.feature_store.aggregates import (
     Aggregate,
     added_by,
 )
+from mlops.feature_store.completeness import STORED_AND_ANSWERED
 from mlops.feature_store.tables import (
     BATCH,
     COMPLETENESS,
@@ -253,15 +254,7 @@ _CREATE_COMPLETENESS = f"""CREATE VIEW IF NOT EXISTS {COMPLETENESS} AS SELECT
   sum(stored) AS stored, sum(told) AS answered, sum(lost) AS dropped,
   if(answered = 0, NULL, stored / answered) AS completeness
 FROM (
-  SELECT route, arm, generation, second, b.rows AS stored,
-    toUInt64(0) AS told, toUInt64(0) AS lost
-  FROM {SECOND_BATCHES} AS b FINAL
-  UNION ALL
-  SELECT route, arm, generation, second, toUInt64(0) AS stored,
-    count AS told, arraySum(mapValues(reasons)) AS lost
-  FROM {TALLIES} FINAL
-  ARRAY JOIN routes AS route, arms AS arm, generations AS generation, answered AS count,
-    dropped AS reasons
+  {STORED_AND_ANSWERED.format(where="")}
 )
 GROUP BY route, arm, generation, block"""
 """Rows stored over requests answered, in blocks of five seconds. A last block is not whole yet."""

@@ -14,6 +14,7 @@ from mlops.feature_store.cluster import on_cluster
 from mlops.feature_store.connection import open_client
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.migrations import migrate, pending
+from mlops.feature_store.offered import Defaults, row_of
 from mlops.feature_store.retention import EXPIRES_BY
 from mlops.feature_store.roles import role_statements
 from mlops.feature_store.schema import CREATE_MIGRATIONS, MIGRATION_STEPS
@@ -95,6 +96,27 @@ async def test_completeness_is_stored_over_answered(
         settings, f"SELECT stored, answered, dropped, completeness FROM {COMPLETENESS}"
     )
     assert row == (9, 12, 2, 0.75)
+
+
+async def test_completeness_of_the_last_closed_seconds(feature_log: FeatureLog) -> None:
+    second = 1_790_000_000
+    assert await feature_log.read_completeness() == ()
+    rows = [
+        row_of(
+            {"query_id": f"q{number}", "query_text": "x", "route": "rag",
+             "ended_at": datetime.fromtimestamp(second + number, UTC)},
+            record_id=f"r{number}", now=datetime.now(UTC), defaults=Defaults(),
+        )
+        for number in range(10)
+    ]  # fmt: skip
+    await feature_log.insert_rows(rows, token="t")
+    entry = TallyEntry(route="rag", arm="stable", generation=0, answered=2, dropped={"full": 1})
+    tallies = [Tally(worker="w", second=second + n, entries=(entry,)) for n in range(8)]
+    await feature_log.insert_tallies(tallies, token="t")
+
+    (last,) = await feature_log.read_completeness(seconds=4)
+
+    assert (last.stored, last.answered, last.dropped, last.ratio) == (4, 8, 4, 0.5)
 
 
 @pytest.mark.parametrize("name", ["cluster", "roles"])
