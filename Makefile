@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help venv accelerate demo up down test test-system fuzz check bench bench-gateway bench-control bench-recorder bench-judge bench-agent lock
+.PHONY: help venv accelerate demo up down test test-system fuzz check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-agent lock
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -68,7 +68,7 @@ lock:                          ## make the locks again (needs uv)
 
 # ---- measuring --------------------------------------------------------------------------------
 
-bench: bench-gateway bench-control bench-recorder bench-judge bench-agent   ## every benchmark
+bench: bench-gateway bench-control bench-recorder bench-store bench-judge bench-agent   ## every benchmark
 
 bench-gateway: .venv/dev.stamp accelerate ## the gateway beside nginx, HAProxy, Envoy and others; QUICK=1
 	$(RUN) -m bench.gateway
@@ -78,6 +78,9 @@ bench-control: .venv/dev.stamp accelerate ## plans, reloads, kills and upgrades 
 
 bench-recorder: .venv/dev.stamp ## cost of one offer to the spool; rows per second of the recorder
 	$(RUN) -m bench.recorder
+
+bench-store: .venv/dev.stamp   ## training data, inserts, one look of the agent; FULL=1 to 10 M rows
+	$(RUN) -m bench.store
 
 bench-judge: .venv/dev.stamp   ## false alarms, power and cost of the judge, by simulation
 	OPENBLAS_NUM_THREADS=1 $(RUN) -m bench.judge
