@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cli.archive import archive, erase
 from cli.artifacts import artifacts
 from cli.config import config
 from cli.explain import explain_command
@@ -35,6 +36,8 @@ for command in (
     artifacts,
     config,
     migrate,
+    archive,
+    erase,
     validate,
     judge,
     explain_command,

@@ -15,6 +15,7 @@ from mlops.feature_store.tables import (
     BATCH,
     DEAD_LETTERS,
     EMBEDDING_BATCHES,
+    ERASURES,
     EVALUATIONS,
     MIGRATIONS,
     PERFORMANCE,
@@ -33,6 +34,7 @@ SHARDED_BY: Final[dict[str, str]] = {
     RELEASE_EVENTS: "release_id",
     DEAD_LETTERS: "record_id",
     PERFORMANCE: "model",
+    ERASURES: "key",
     MIGRATIONS: "number",
 }
 """Column whose hash chooses the shard: what replaces itself must always meet on the same one."""

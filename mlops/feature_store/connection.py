@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -67,6 +68,14 @@ async def open_client(settings: ClickHouseSettings, *, database: str | None) -> 
             compress="lz4",
             settings=CLUSTER_SETTINGS if settings.cluster else {},
         )
+
+
+def never_dropped() -> dict[str, object]:
+    """Settings of an insert that the engine must not take for a repeated one.
+
+    A token of its own: `insert_deduplicate = 0` is heard by some versions and not by others.
+    """
+    return {"insert_deduplication_token": secrets.token_hex(16)}
 
 
 @asynccontextmanager

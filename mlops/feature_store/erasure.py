@@ -1,24 +1,44 @@
-"""What has to go when a person asks: statements that count and delete. Pure."""
+"""What has to go when a person asks: statements that find, delete and count. Pure.
+
+A statement that changes a table stays on the disk as text, so none names the person: what is to go
+is first listed by id in `erasures`.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
-from mlops.feature_store.tables import DEAD_LETTERS, EVALUATIONS, ROWS
+from mlops.feature_store.aggregates import EMBEDDING_AGGREGATE
+from mlops.feature_store.tables import (
+    BATCH,
+    DEAD_LETTERS,
+    EMBEDDING_BATCHES,
+    ERASURES,
+    EVALUATIONS,
+    ROWS,
+)
 
-_OF_USER = "user_id = {user:String}"
+RECORD: Final = "record"
+REQUEST: Final = "request"
+LETTER: Final = "letter"
+IN_BATCH: Final = "batch"
 
-CONDITIONS: Final[dict[str, str]] = {
-    EVALUATIONS: f"request_id IN (SELECT request_id FROM {ROWS} WHERE {_OF_USER})",
-    DEAD_LETTERS: "position(payload_excerpt, {user:String}) > 0",
-    ROWS: _OF_USER,
+ERASED_BY: Final[dict[str, tuple[str, str]]] = {
+    EVALUATIONS: ("request_id", REQUEST),
+    DEAD_LETTERS: ("record_id", LETTER),
+    ROWS: ("record_id", RECORD),
 }
-"""By table, in the order they are deleted: scores are found through the rows they belong to.
+"""By table, in the order they are erased: the column, and the kind of id that is in it."""
 
-Counts per second hold nothing of a person and stay, so what was judged can be judged again.
-"""
+RESTORED: Final = "_restored"
+"""Ends the name of a table that archived days are brought back into."""
+
+_OF_USER: Final = "user_id = {user:String}"
+_NAMES_USER: Final = "match(payload_excerpt, {pattern:String})"
 
 
 class Erased(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,13 +47,54 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     evaluations: int
     dead_letters: int
+    archived: int = 0
+    """Rows in archived days, of all tables."""
+    partitions: int = 0
+    """Rows in partitions of training data."""
 
 
-def count_statement(table: str) -> str:
-    return f"SELECT count() FROM {table} WHERE {CONDITIONS[table]}"
+def find_statements() -> Iterator[str]:
+    """List what there is of a person: parameters `erasure`, `user` and `pattern`."""
+    for kind, column in ((RECORD, "record_id"), (REQUEST, "request_id"), (IN_BATCH, BATCH)):
+        yield _listing(kind, column, ROWS, _OF_USER)
+    yield _listing(LETTER, "record_id", DEAD_LETTERS, _NAMES_USER)
 
 
-def delete_statement(table: str, cluster: str = "") -> str:
+def _listing(kind: str, column: str, table: str, condition: str) -> str:
+    return (
+        f"INSERT INTO {ERASURES} (erasure, kind, key) "
+        f"SELECT DISTINCT {{erasure:String}}, '{kind}', {column} FROM {table} WHERE {condition}"
+    )
+
+
+def mention_of(user_id: str) -> str:
+    """A pattern that finds the id as a whole word, and not inside another."""
+    return rf"(^|[^A-Za-z0-9_]){re.escape(user_id)}($|[^A-Za-z0-9_])"
+
+
+def _listed(kind: str, erasure: str) -> str:
+    return f"(SELECT key FROM {ERASURES} WHERE erasure = '{erasure}' AND kind = '{kind}')"
+
+
+def count_statement(table: str, erasure: str) -> str:
+    column, kind = ERASED_BY[table.removesuffix(RESTORED)]
+    return f"SELECT count() FROM {table} WHERE {column} IN {_listed(kind, erasure)}"
+
+
+def delete_statement(table: str, erasure: str, cluster: str = "") -> str:
     """To be run with `mutations_sync = 2`: it has happened when it returns, on every replica."""
-    target = f"{table}_local ON CLUSTER '{cluster}'" if cluster else table
-    return f"ALTER TABLE {target} DELETE WHERE {CONDITIONS[table]}"
+    column, kind = ERASED_BY.get(table.removesuffix(RESTORED), (BATCH, IN_BATCH))
+    target = placed(table, cluster)
+    return f"ALTER TABLE {target} DELETE WHERE {column} IN {_listed(kind, erasure)}"
+
+
+def sums_again(erasure: str) -> str:
+    """Sums of the batches that lost rows: the sum of one query is that query's embedding."""
+    return (
+        f"INSERT INTO {EMBEDDING_BATCHES}\n{EMBEDDING_AGGREGATE.selection}\n"
+        f"WHERE {BATCH} IN {_listed(IN_BATCH, erasure)}\nGROUP BY {EMBEDDING_AGGREGATE.keys}"
+    )
+
+
+def placed(table: str, cluster: str) -> str:
+    return f"{table}_local ON CLUSTER '{cluster}'" if cluster else table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ from mlops.feature_store.completeness import (
     Completeness,
     completeness_of,
 )
-from mlops.feature_store.connection import open_client, translated
+from mlops.feature_store.connection import never_dropped, open_client, translated
 from mlops.feature_store.embedding_sums import SUMS, check_span, embedding_sums
 from mlops.feature_store.entries import DeadLetter, Evaluation, ReleaseEvent
 from mlops.feature_store.errors import Refused, Unavailable
@@ -145,7 +146,7 @@ class FeatureLog:
                 token, batch.rows, stored, counted, attempt, MAX_REPAIRS,
             )  # fmt: skip
             if stored < batch.rows:
-                await self._insert_missing(batch, attempt)
+                await self._insert_missing(batch)
                 uncounted = list(RECOUNTS)
             for recount in uncounted:
                 await self._command(recount, batch.reach, "count a batch again")
@@ -277,12 +278,12 @@ class FeatureLog:
                 settings=_with_token(token),
             )
 
-    async def _insert_missing(self, batch: Batch, attempt: int) -> None:
+    async def _insert_missing(self, batch: Batch) -> None:
         """Rows the engine remembers as stored but does not have: under a token it cannot know."""
         stored = await self._rows(STORED_RECORD_IDS, batch.reach, "look for missing rows")
         missing = batch.without(frozenset(record_id for (record_id,) in stored))
         if missing.rows:
-            await self._insert_columns(missing, f"{batch.token}#{attempt}")
+            await self._insert_columns(missing, f"{batch.token}#{secrets.token_hex(8)}")
 
     async def _count(self, batch: Batch) -> list[int]:
         """Rows stored, then rows that each aggregate stands for."""
@@ -305,9 +306,7 @@ class FeatureLog:
 
     async def _command(self, sql: str, parameters: Mapping[str, object], what: str) -> None:
         async with translated(self._settings, what):
-            await self._client.command(
-                sql, parameters=dict(parameters), settings={"insert_deduplicate": 0}
-            )
+            await self._client.command(sql, parameters=dict(parameters), settings=never_dropped())
 
     async def _rows(
         self, sql: str, parameters: Mapping[str, object], what: str

@@ -9,6 +9,7 @@ from typing import Final
 from mlops.feature_store.tables import (
     DEAD_LETTERS,
     EMBEDDING_BATCHES,
+    ERASURES,
     EVALUATIONS,
     PERFORMANCE,
     RELEASE_EVENTS,
@@ -26,6 +27,7 @@ EXPIRES_BY: Final[dict[str, str]] = {
     RELEASE_EVENTS: "at",
     DEAD_LETTERS: "at",
     PERFORMANCE: "hour",
+    ERASURES: "at",
 }
 """The column that a row's age is counted from."""
 

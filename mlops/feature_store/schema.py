@@ -30,6 +30,7 @@ from mlops.feature_store.tables import (
     DEAD_LETTERS,
     EMBEDDING_BATCHES,
     EMBEDDING_SUMS,
+    ERASURES,
     EVALUATIONS,
     MIGRATIONS,
     PERFORMANCE,
@@ -279,6 +280,15 @@ def _replacing(
     )
 
 
+_CREATE_ERASURES = f"""CREATE TABLE IF NOT EXISTS {ERASURES} (
+  erasure String, kind {_NAME}, key String, at DateTime('UTC') DEFAULT now('UTC')
+) ENGINE = ReplacingMergeTree
+PARTITION BY erasure
+ORDER BY (kind, key)"""
+"""Ids of what an erasure under way takes out. Mutations name this table and no person: their text
+stays on disk. An erasure's partition is dropped when all of it is gone."""
+
+
 class Migration(NamedTuple):
     number: int
     name: str
@@ -355,5 +365,6 @@ MIGRATION_STEPS: tuple[Migration, ...] = (
             _seconds("CREATE OR REPLACE VIEW", COUNTS, BINS),
         ),
     ),
+    Migration(8, "what is being erased", (_CREATE_ERASURES,)),
 )
 """Forward only: a step is never changed once it has been released; a new one is added."""

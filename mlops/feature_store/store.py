@@ -15,13 +15,13 @@ from msgspec.structs import replace
 from mlops.feature_store.batch import MAX_BATCH_ROWS, microseconds
 from mlops.feature_store.connection import open_client, translated
 from mlops.feature_store.entries import Evaluation
-from mlops.feature_store.erasure import CONDITIONS, Erased, count_statement, delete_statement
+from mlops.feature_store.eraser import Eraser
+from mlops.feature_store.erasure import Erased
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.offered import Defaults, InvalidFeatures, row_of
 from mlops.feature_store.performance import HISTORY, REFRESH, ModelPerformance, history
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.feature_store.statistics import FeatureStatistics, statistics_of, statistics_statement
-from mlops.feature_store.tables import DEAD_LETTERS, EVALUATIONS, ROWS
 from mlops.feature_store.training_data import Selection, TrainingData
 
 MAX_DAYS = 3660
@@ -171,29 +171,14 @@ class AsyncClickHouseFeatureStore:
     async def erase_user(self, user_id: str) -> Erased:
         """Delete everything of one user: rows, late scores, dead letters that name the user.
 
-        Returns when it is gone. May be repeated, and must be where rows of the user are still in a
-        spool. `user_id` is as stored: where the recorder hashes it, the hash.
+        Returns when it is gone from the disk too, after some seconds. May be repeated, and must be
+        where rows of the user are still in a spool. Archived days and training partitions are for
+        `rag-mlops erase`. `user_id` is as stored: where the recorder hashes it, the hash.
 
         Raises:
             ValueError: no user is named.
         """
-        if not user_id:
-            raise ValueError("user_id is empty; expected the id of the user to erase")
-        client, user = await self._connected(), {"user": user_id}
-        found: dict[str, int] = {}
-        for table in CONDITIONS:
-            async with translated(self._settings, f"erase a user from {table}"):
-                answer = await client.query(count_statement(table), parameters=user)
-                found[table] = int(answer.result_rows[0][0])
-                if found[table]:
-                    await client.command(
-                        delete_statement(table, self._settings.cluster),
-                        parameters=user,
-                        settings={"mutations_sync": 2, "allow_nondeterministic_mutations": 1},
-                    )
-        return Erased(
-            rows=found[ROWS], evaluations=found[EVALUATIONS], dead_letters=found[DEAD_LETTERS]
-        )
+        return await Eraser(await self._connected(), self._settings).erase(user_id)
 
     def _days_ago(self, days: int) -> int:
         if not 1 <= days <= MAX_DAYS:

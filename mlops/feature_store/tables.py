@@ -15,6 +15,7 @@ RELEASE_EVENTS: Final = "release_events"
 DEAD_LETTERS: Final = "dead_letters"
 PERFORMANCE: Final = "model_performance"
 COMPLETENESS: Final = "log_completeness"
+ERASURES: Final = "erasures"
 MIGRATIONS: Final = "schema_migrations"
 
 BATCH: Final = "batch"

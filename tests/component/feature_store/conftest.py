@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.migrations import migrate
+from mlops.feature_store.object_store import ObjectStoreSettings
 from mlops.feature_store.settings import ClickHouseSettings
 
 ENGINE = (sys.executable, "-W", "ignore::SyntaxWarning", "-m", "mlops.local.clickhouse")
@@ -20,8 +22,13 @@ _databases = count(1)
 
 
 @pytest.fixture(scope="module")
-def engine_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    directory: Path = tmp_path_factory.mktemp("engine")
+def engine_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("engine")
+
+
+@pytest.fixture(scope="module")
+def engine_port(engine_directory: Path) -> Iterator[int]:
+    directory = engine_directory
     process = subprocess.Popen(
         [*ENGINE, "--path", str(directory / "db"), "--port", "0"],
         stdout=subprocess.PIPE,
@@ -32,6 +39,34 @@ def engine_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         line = process.stdout.readline()
         assert line.startswith("ready http://127.0.0.1:"), line
         yield int(line.rsplit(":", 1)[1])
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+        process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStoreSettings]:
+    """A real S3 server, and a bucket on it."""
+    keys = {"MLOPS_MINIO_ACCESS_KEY": "archive", "MLOPS_MINIO_SECRET_KEY": "archive-secret"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlops.local.s3", "--port", "0", "--bucket", "features",
+         "--path", str(tmp_path_factory.mktemp("s3"))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, **keys},
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("ready http://"), line
+        yield ObjectStoreSettings(
+            endpoint=line.removeprefix("ready http://").strip(),
+            access_key=keys["MLOPS_MINIO_ACCESS_KEY"],
+            secret_key=keys["MLOPS_MINIO_SECRET_KEY"],
+            bucket="features",
+        )
     finally:
         process.terminate()
         process.wait(timeout=20)

@@ -203,20 +203,21 @@ async def test_missing_rows_and_counts_are_made_up_for(
     """The engine knows the token, but has lost some of what came with it."""
     rows = [row(n, ended_at=NOON + timedelta(milliseconds=n)) for n in range(3_000)]
     await feature_log.insert_rows(rows, token="w/1")
-    client = await open_client(settings, database=settings.database)
-    await client.command(
-        "ALTER TABLE query_features DELETE WHERE cityHash64(record_id) % 3 = 0 "
-        "SETTINGS mutations_sync = 1"
-    )
-    await client.command("TRUNCATE TABLE second_count_batches")
-    await client.close()
-    broken = await totals(settings)
+    for _ in range(2):
+        client = await open_client(settings, database=settings.database)
+        await client.command(
+            "ALTER TABLE query_features DELETE WHERE cityHash64(record_id) % 3 = 0 "
+            "SETTINGS mutations_sync = 1"
+        )
+        await client.command("TRUNCATE TABLE second_count_batches")
+        await client.close()
+        broken = await totals(settings)
 
-    await feature_log.insert_rows(rows, token="w/1")
+        await feature_log.insert_rows(rows, token="w/1")
 
-    assert broken[0] < 3_000
-    assert broken[1] == 0
-    assert await totals(settings) == (3_000, 3_000)
+        assert broken[0] < 3_000
+        assert broken[1] == 0
+        assert await totals(settings) == (3_000, 3_000)
     assert await query(
         settings, "SELECT sum(arraySum(mapValues(latency_bins))) FROM second_counts"
     ) == [(3_000,)]

@@ -1,0 +1,228 @@
+"""`archive`: days of the tables to S3 and back. `erase`: a person out of all of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import click
+from msgspec.structs import asdict
+
+from cli.connect import output_option, print_json, run
+from cli.store import clickhouse_settings
+from mlops.config import ConfigError, read_config
+from mlops.feature_store.archive import Archive
+from mlops.feature_store.archive_plan import ARCHIVED
+from mlops.feature_store.connection import open_client
+from mlops.feature_store.eraser import Eraser
+from mlops.feature_store.erasure import RESTORED, Erased
+from mlops.feature_store.errors import Unavailable
+from mlops.feature_store.object_store import ObjectStore, ObjectStoreSettings
+from mlops.feature_store.partitions import BucketPartitions, FolderPartitions, Partitions
+
+DAY = click.DateTime(formats=["%Y-%m-%d"])
+
+
+@click.group()
+def archive() -> None:
+    """Keep days of the tables in S3 as Parquet, before retention deletes them."""
+
+
+@archive.command("run")
+@click.option(
+    "--older-than",
+    "older_than_days",
+    type=click.IntRange(min=1),
+    help="Also tables without retention, and days that are this many days old.",
+)
+@output_option
+def archive_run(older_than_days: int | None, output: str) -> None:
+    """Archive every day that is due and not archived yet. Safe to repeat; run it daily.
+
+    A day is due one day before MLOPS_CLICKHOUSE_RETENTION deletes it. Each file is read back and
+    compared before the day counts as archived.
+    """
+    done = run(_archive(older_than_days))
+    if output == "json":
+        print_json([{"table": table, "day": day, "rows": rows} for table, day, rows in done])
+        return
+    for table, day, rows in done:
+        click.echo(f"archived {table} {day}: {rows:,} rows")
+    if not done:
+        click.echo("nothing to do")
+
+
+@archive.command("check")
+@output_option
+def archive_check(output: str) -> None:
+    """Exit 1 where a day is due and not archived."""
+    due = run(_due())
+    if output == "json":
+        print_json([{"table": table, "day": day} for table, day in due])
+    else:
+        lines = [f"due {table} {day}" for table, day in due]
+        click.echo("\n".join(lines) or "every day that is due is archived")
+    if due:
+        raise SystemExit(1)
+
+
+@archive.command("ls")
+@click.argument("tables", nargs=-1, type=click.Choice(sorted(ARCHIVED)))
+@output_option
+def archive_ls(tables: tuple[str, ...], output: str) -> None:
+    """List archived days with their rows and bytes."""
+    found = run(_archived(tables or tuple(ARCHIVED)))
+    if output == "json":
+        print_json(found)
+        return
+    for one in found:
+        click.echo(f"{one['table']} {one['day']}: {one['rows']:,} rows, {one['bytes']:,} bytes")
+
+
+@archive.command("restore")
+@click.argument("table", type=click.Choice(sorted(ARCHIVED)))
+@click.option("--day", "first", type=DAY, required=True, help="Day to bring back (UTC).")
+@click.option("--until", "last", type=DAY, help="Last day, if there are several.")
+@click.option("--into", help="Table to fill.  [default: TABLE_restored]")
+def archive_restore(table: str, first: datetime, last: datetime | None, into: str | None) -> None:
+    """Bring archived days back, into a table that retention leaves alone. Safe to repeat."""
+    target = into or table + RESTORED
+    if not target.isidentifier():
+        raise click.BadParameter(f"{target!r} is not a name of a table")
+    if target in ARCHIVED:
+        raise click.BadParameter(f"{target}: its retention would delete the days again")
+    day, end = first.date(), (last or first).date()
+    while day <= end:
+        rows = run(_restore(table, day, target))
+        click.echo(f"restored {table} {day} into {target}: {rows:,} rows")
+        day += timedelta(days=1)
+
+
+@click.command()
+@click.option("--user", "user_id", required=True, help="The id as it is stored.")
+@click.option(
+    "--partitions",
+    "places",
+    multiple=True,
+    help="Folder or s3://BUCKET/PREFIX of training data; several times for several. "
+    " [default: MLOPS_RETRAINING_DATA_PATH, if it is there]",
+)
+@output_option
+def erase(user_id: str, places: tuple[str, ...], output: str) -> None:
+    """Take a person out of tables, archived days and training partitions.
+
+    Returns when nothing is left, on disk either. Repeat it after a minute where requests of the
+    person may still have been on their way, and after any failure.
+    """
+    erased = run(_erase(user_id, places))
+    if output == "json":
+        print_json(asdict(erased))
+        return
+    click.echo(
+        f"erased {erased.rows:,} rows, {erased.evaluations:,} evaluations, "
+        f"{erased.dead_letters:,} dead letters, {erased.archived:,} archived rows, "
+        f"{erased.partitions:,} rows of training partitions"
+    )
+
+
+async def _archive(older_than_days: int | None) -> list[tuple[str, date, int]]:
+    done = []
+    async with _archive_of_settings() as store:
+        for table, day in await store.missing(older_than_days=older_than_days):
+            manifest = await store.archive_day(table, day)
+            done.append((table, day, manifest.rows))
+    return done
+
+
+async def _due() -> list[tuple[str, date]]:
+    async with _archive_of_settings() as store:
+        return await store.missing()
+
+
+async def _archived(tables: tuple[str, ...]) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    async with _archive_of_settings() as store:
+        for table in tables:
+            for day in await store.days(table):
+                if (manifest := await store.manifest(table, day)) is not None:
+                    size_bytes = sum(part.size_bytes for part in manifest.parts)
+                    found.append(
+                        {"table": table, "day": day, "rows": manifest.rows, "bytes": size_bytes}
+                    )
+    return found
+
+
+async def _restore(table: str, day: date, into: str) -> int:
+    async with _archive_of_settings() as store:
+        try:
+            return await store.restore_day(table, day, into=into)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from error
+
+
+async def _erase(user_id: str, places: tuple[str, ...]) -> Erased:
+    settings = clickhouse_settings()
+    objects = _objects()
+    try:
+        client = await open_client(settings, database=settings.database)
+        try:
+            store = Archive(client, settings, objects) if objects is not None else None
+            if store is None:
+                click.echo("no archive is configured (MLOPS_MINIO_ACCESS_KEY is empty)", err=True)
+            return await Eraser(client, settings, store).erase(user_id, _partitions(places))
+        finally:
+            await client.close()
+    except Unavailable as error:
+        raise click.ClickException(f"{error}; run the same again") from error
+
+
+def _partitions(places: tuple[str, ...]) -> list[Partitions]:
+    found: list[Partitions] = []
+    for place in places or (str(read_config().retraining.data_path),):
+        if place.startswith("s3://"):
+            bucket, _, prefix = place.removeprefix("s3://").partition("/")
+            objects = _objects(bucket)
+            if objects is None:
+                raise click.ClickException(f"{place}: MLOPS_MINIO_ACCESS_KEY is empty")
+            found.append(BucketPartitions(objects, prefix))
+        elif Path(place).is_dir():
+            found.append(FolderPartitions(Path(place)))
+        elif places:
+            raise click.ClickException(f"{place} is not a folder")
+    return found
+
+
+def _objects(bucket: str = "") -> ObjectStore | None:
+    """The bucket of the settings or another one on its server; None where no key is set."""
+    try:
+        minio = read_config().minio
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+    if not minio.access_key:
+        return None
+    return ObjectStore(
+        ObjectStoreSettings(
+            endpoint=minio.endpoint,
+            access_key=minio.access_key,
+            secret_key=minio.secret_key,
+            bucket=bucket or minio.bucket_name,
+            secure=minio.secure,
+        )
+    )
+
+
+@asynccontextmanager
+async def _archive_of_settings() -> AsyncIterator[Archive]:
+    objects = _objects()
+    if objects is None:
+        raise click.ClickException(
+            "no archive is configured: set MLOPS_MINIO_ENDPOINT, MLOPS_MINIO_ACCESS_KEY, "
+            "MLOPS_MINIO_SECRET_KEY and MLOPS_MINIO_BUCKET_NAME"
+        )
+    try:
+        async with Archive.connected(clickhouse_settings(), objects) as store:
+            yield store
+    except Unavailable as error:
+        raise click.ClickException(f"{error}; what was done stays, run the same again") from error

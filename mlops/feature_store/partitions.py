@@ -1,0 +1,95 @@
+"""Training data that lies about as Parquet files: in a folder, or below a prefix of a bucket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import tempfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from mlops.feature_store.object_store import ObjectStore
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".parquet"
+
+
+class Partitions(Protocol):
+    """Files that can be read, and replaced whole."""
+
+    async def names(self) -> list[str]: ...
+
+    async def get(self, name: str) -> bytes | None: ...
+
+    async def replace(self, name: str, data: bytes) -> None:
+        """Afterwards nothing of the old bytes can be read."""
+
+
+class FolderPartitions:
+    """Every Parquet file below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def names(self) -> list[str]:
+        return sorted(str(path) for path in self._folder.rglob(f"*{SUFFIX}"))
+
+    async def get(self, name: str) -> bytes | None:
+        return await asyncio.to_thread(Path(name).read_bytes)
+
+    async def replace(self, name: str, data: bytes) -> None:
+        await asyncio.to_thread(_replace, Path(name), data)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """The old file or the new one, whatever happens in between."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".erasing-", delete=False) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).replace(path)
+
+
+class BucketPartitions:
+    """Every Parquet object below a prefix."""
+
+    def __init__(self, objects: ObjectStore, prefix: str) -> None:
+        self._objects = objects
+        self._prefix = prefix
+
+    async def names(self) -> list[str]:
+        return [name for name in await self._objects.names(self._prefix) if name.endswith(SUFFIX)]
+
+    async def get(self, name: str) -> bytes | None:
+        return await self._objects.get(name)
+
+    async def replace(self, name: str, data: bytes) -> None:
+        await self._objects.put(name, data)
+        await self._objects.forget_old_versions(name)
+
+
+async def erase_from(partitions: Partitions, unwanted: Mapping[str, Collection[str]]) -> int:
+    """Take rows out of every file; how many went. See `parquet_rows.without`.
+
+    A file that has none of the columns cannot be told to hold the person or not, and is named in
+    the log.
+    """
+    from mlops.feature_store import parquet_rows  # noqa: PLC0415  pyarrow is an extra
+
+    taken = 0
+    for name in await partitions.names():
+        data = await partitions.get(name)
+        if data is None:
+            continue
+        if not parquet_rows.has_any(data, unwanted):
+            log.warning("%s has no column of %s: left as it is", name, ", ".join(unwanted))
+            continue
+        changed = await asyncio.to_thread(parquet_rows.without, data, unwanted)
+        if changed is not None:
+            rest, gone = changed
+            await partitions.replace(name, rest)
+            taken += gone
+    return taken
