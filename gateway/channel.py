@@ -23,6 +23,8 @@ PROTOCOL: Final = 1
 """Raised when a message changes in a way that the other side could misunderstand."""
 MAX_MESSAGE_BYTES: Final = 64 * 1024**2
 """A thousand routes with a thousand endpoints each are less."""
+DRAIN_IDLE_S: Final = 1.0
+"""At the end of a gateway a client that is about to ask on an idle connection has so long."""
 _LENGTH_BYTES: Final = 4
 _READ_BYTES: Final = 64 * 1024
 """Held unread from the other end before it is made to wait."""

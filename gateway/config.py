@@ -120,6 +120,7 @@ def _gateway(file: GatewayFile, environ: Mapping[str, str]) -> GatewaySettings:
         tls=None if file.tls is None else listener_tls_settings(file.tls),
         observe=observe_settings(file.observe),
         workers=_workers(file.workers),
+        drain_s=file.drain.seconds,
         clients=client_settings(file.limits, file.forwarded),
     )
 

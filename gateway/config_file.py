@@ -97,6 +97,7 @@ class GatewayFile(_File):
     listen: str | list[str] = "127.0.0.1:8000"
     tls: ListenerTlsFile | None = None
     workers: int = 1
+    drain: Duration = msgspec.field(default_factory=lambda: Duration("25s"))
     limits: LimitsFile = msgspec.field(default_factory=LimitsFile)
     forwarded: ForwardedFile = msgspec.field(default_factory=ForwardedFile)
     admin: AdminFile = msgspec.field(default_factory=AdminFile)

@@ -220,5 +220,7 @@ class GatewaySettings:
     """None: clients speak plain HTTP. A Unix socket always does."""
     workers: int = 1
     """Processes that serve; at least 1."""
+    drain_s: float = 25.0
+    """For exchanges under way at the end; Kubernetes kills 30 s after SIGTERM by default."""
     observe: ObserveSettings = field(default_factory=ObserveSettings)
     clients: ClientSettings = field(default_factory=ClientSettings)

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from gateway import compiled, handover, hiring, listening, reload
 from gateway.admin import Admin, BadConfig, Readiness
-from gateway.channel import Drain
+from gateway.channel import DRAIN_IDLE_S, Drain
 from gateway.control import Control
 from gateway.counts import ended
 from gateway.crew import Crew, HandedOver
@@ -37,8 +37,6 @@ from mlops.service.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
-DRAIN: Final = Drain(timeout_s=25.0, idle_s=1.0)
-"""For exchanges under way at the end; Kubernetes kills 30 s after SIGTERM by default."""
 UPGRADE_DRAIN: Final = Drain(timeout_s=600.0, idle_s=75.0)
 """After an upgrade there is no hurry: streams end, and idle connections have their usual time."""
 ADMIN_SHUTDOWN_S: Final = 2.0
@@ -76,6 +74,7 @@ class Supervisor:
         self._ports = Ports(settings)
         self._is_gateway = False
         """Serves, and is the only one that does."""
+        self._drain = Drain(timeout_s=settings.drain_s, idle_s=DRAIN_IDLE_S)
         self._drains = False
         self._crew: Crew
         self._readiness: Readiness
@@ -120,7 +119,7 @@ class Supervisor:
             if self._successor is not None:
                 await self._runner.cleanup()  # the port is the successor's
             self._drains = True
-            self._crew.drain(DRAIN if self._successor is None else UPGRADE_DRAIN)
+            self._crew.drain(self._drain if self._successor is None else UPGRADE_DRAIN)
             await self._crew.wait()
         for task in self._tasks:
             task.cancel()
@@ -134,7 +133,7 @@ class Supervisor:
     def hurry(self) -> None:
         """Asked to end while an upgrade lets it take its time: now there is the usual bound."""
         if self._drains:
-            self._crew.drain(DRAIN)
+            self._crew.drain(self._drain)
 
     # ---- upgrade -------------------------------------------------------------------------------
 

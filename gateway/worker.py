@@ -17,12 +17,13 @@ import sys
 import time
 from collections.abc import Sequence
 from random import Random
-from typing import Final, assert_never
+from typing import assert_never
 
 import uvloop
 from msgspec.structs import replace as replace_fields
 
 from gateway.channel import (
+    DRAIN_IDLE_S,
     PROTOCOL,
     START,
     TO_WORKER,
@@ -55,9 +56,6 @@ from mlops.service.aio import spawn
 
 log = logging.getLogger(__name__)
 
-ORPHAN_DRAIN: Final = Drain(timeout_s=25.0, idle_s=1.0)
-"""When the supervisor is gone."""
-
 
 class Worker:
     """Does what the supervisor says, in the order in which it says it."""
@@ -75,6 +73,8 @@ class Worker:
         self._ending: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
         self._has_settled = False
+        self._drain_s = 0.0
+        """When the supervisor has gone."""
 
     async def start(self) -> bool:
         """Do what the first message asks; False: there is none, or it cannot be done."""
@@ -108,6 +108,7 @@ class Worker:
             )
             return await self._fail(reason)
         settings = start.settings
+        self._drain_s = settings.drain_s
         if settings.spool is not None:
             try:
                 self._spool = await asyncio.to_thread(SpoolWriter.open, settings.spool, start.index)
@@ -137,7 +138,7 @@ class Worker:
             log.warning("the supervisor has gone: draining")
         except Exception:
             log.exception("an order could not be carried out, draining")
-        self.drain(ORPHAN_DRAIN)
+        self.drain(Drain(timeout_s=self._drain_s, idle_s=DRAIN_IDLE_S))
 
     async def _obey(self, message: ToWorker) -> None:
         match message:

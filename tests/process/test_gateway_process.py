@@ -174,6 +174,20 @@ async def test_sigterm_lets_a_stream_end_and_then_waits_for_nobody(
     stream.close()
 
 
+async def test_what_does_not_end_is_cut_when_the_drain_is_over(
+    gateway: Gateway, servers: Servers
+) -> None:
+    gateway.write_file(route(servers), drain="500ms")
+    await gateway.start()
+    servers.may_answer.clear()
+    stream = await Stream.open(gateway.url)
+    assert await gateway.end(signal.SIGTERM) == 0
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        await stream.finish()
+    stream.close()
+    assert "1 exchanges were cut after 0.5 s of draining" in gateway.log.read_text()
+
+
 async def test_everything_answered_is_in_the_tallies_and_the_metrics(
     gateway: Gateway, servers: Servers
 ) -> None:

@@ -111,7 +111,8 @@ class Shop:
     def __init__(self, directory: Path) -> None:
         self.hired: list[Scripted] = []
         self.plan = live(1)
-        self.last_fails = False
+        self.failing: set[int] = set()
+        """Which of those who are hired cannot start, by their turn."""
         settings = GatewaySettings(
             listen=(), admin=AdminSettings(), state_dir=directory, routes=(), workers=2
         )
@@ -119,7 +120,7 @@ class Shop:
 
     async def _hire(self, _: int) -> Scripted:
         self.hired.append(await Scripted.hire(len(self.hired)))
-        self.hired[-1].fails = self.last_fails and len(self.hired) == 2
+        self.hired[-1].fails = len(self.hired) - 1 in self.failing
         return self.hired[-1]
 
     async def change(self, plan: LivePlan) -> None:
@@ -183,6 +184,17 @@ async def test_a_worker_that_does_not_answer_is_replaced_by_one_that_has_the_pla
     assert shop.crew.restarts == [1, 0]
 
 
+async def test_a_worker_that_cannot_be_replaced_is_tried_again(shop: Shop) -> None:
+    await shop.crew.start()
+    shop.failing = {2, 3}
+    shop.hired[1].kill()
+    async with asyncio.timeout(10):
+        while len(shop.crew.members) < 2 or len(shop.hired) < 5:
+            await asyncio.sleep(0.01)
+    assert shop.in_force == [[1], [1], [], [], [1]]
+    assert shop.crew.restarts == [0, 3]
+
+
 async def test_counts_do_not_go_down_when_a_worker_is_replaced(shop: Shop) -> None:
     await shop.crew.start()
     for each in shop.hired:
@@ -198,7 +210,7 @@ async def test_counts_do_not_go_down_when_a_worker_is_replaced(shop: Shop) -> No
 
 
 async def test_a_crew_that_cannot_start_leaves_nobody_behind(shop: Shop) -> None:
-    shop.last_fails = True
+    shop.failing = {1}
     with pytest.raises(CannotStart, match="no disk"):
         await shop.crew.start()
     await asyncio.gather(*(each.wait() for each in shop.hired))

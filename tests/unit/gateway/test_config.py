@@ -13,7 +13,8 @@ ENVIRON = {"OPERATOR": "operator-secret", "VIEWER": "viewer-secret", "UPSTREAM":
 
 FULL = """
 listen: 127.0.0.1:8000
-workers: 1
+workers: 2
+drain: 90s
 admin: {listen: 127.0.0.1:8001, tokens: {operator: {env: OPERATOR}, viewer: {env: VIEWER}}}
 state: var/gateway
 spool: {dir: var/spool, limit: 2GiB}
@@ -50,6 +51,7 @@ def test_every_key_of_the_file_arrives() -> None:
     assert settings.admin.operator_token == "operator-secret"
     assert settings.admin.viewer_token == "viewer-secret"
     assert settings.state_dir == Path("var/gateway")
+    assert (settings.workers, settings.drain_s) == (2, 90)
     assert settings.spool is not None
     assert settings.spool.dir == Path("var/spool")
     assert settings.spool.limit_bytes == 2 * 1024**3
@@ -105,7 +107,7 @@ MISTAKES = [
     ("127.0.0.1:8000", "127.0.0.1:70000", "listen: expected HOST:PORT"),
     ("prefix: /,", "prefix: v1,", "routes[0].match.prefix: expected a path that starts with /"),
     ("[GET, POST]", "[get]", "routes[0].match.methods: expected methods such as POST"),
-    ("workers: 1", "workers: 300", "workers: expected 0 (one for each core) to 256"),
+    ("workers: 2", "workers: 300", "workers: expected 0 (one for each core) to 256"),
     ("sample: 100%", "sample: 101%", "routes[0].record.sample: expected a percentage from 0"),
     ("state:", "workers: 1\nstate:", "the key 'workers' stands twice"),
     ("name: rag", "name: ../rag", "routes[0].name: expected 1 to 63 letters"),
