@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections import deque
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final, cast
@@ -15,6 +13,7 @@ from gateway.deadlines import NEVER
 from gateway.exchange import Exchange, State
 from gateway.plain import RepeatedRequest
 from gateway.request_reader import RequestReader
+from gateway.transports import is_tls, peer_address, reset
 from gateway.tunnel import Tunnel
 from gateway.upstream import MAX_WRITE_BUFFER_BYTES, Upstream
 
@@ -32,15 +31,11 @@ HEAD_NS: Final = 10_000_000_000
 
 LINGER_NS: Final = 1_000_000_000
 """How long bytes of a refused client are read and dropped, so that a reset does not overtake the
-answer on its way."""
-
-TURNED_AWAY_NS: Final = 1_000_000_000
-"""How long a connection above the bound may take to ask, so that it can be told."""
+answer on its way; and how long a connection above the bound may take to ask, to be told."""
 
 MAX_TURNED_AWAY: Final = 1024
 """Connections above the bound that are told so; the rest is only closed."""
 
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _RECEIVED: Final = int(State.RECEIVED)
 _ROUTED: Final = int(State.ROUTED)
 
@@ -82,11 +77,7 @@ class Downstream(RequestReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         self.transport.set_write_buffer_limits(high=MAX_WRITE_BUFFER_BYTES)
-        peer = transport.get_extra_info("peername")
-        self._forwarding = self._rules.forwarding(
-            peer[0] if isinstance(peer, tuple) else "",
-            is_tls=transport.get_extra_info("sslcontext") is not None,
-        )
+        self._forwarding = self._rules.forwarding(peer_address(transport), is_tls=is_tls(transport))
         connections = self.flow.connections
         connections.add(self)
         self.deadline_ns = monotonic_ns() + self.flow.client_idle_ns
@@ -98,7 +89,7 @@ class Downstream(RequestReader):
             self.abort()
             return
         self._discarding = self._is_turned_away = True
-        self.deadline_ns = monotonic_ns() + TURNED_AWAY_NS
+        self.deadline_ns = monotonic_ns() + LINGER_NS
 
     def data_received(self, data: bytes) -> None:
         if self._discarding:
@@ -276,7 +267,7 @@ class Downstream(RequestReader):
     def update_reading(self) -> None:
         """Read the client only while what it sends can go somewhere."""
         current = self.current
-        full = bool(self.queue) or self._held is not None
+        full = self._holds_too_much()
         if current is not None and not full:
             upstream = current.upstream
             full = (
@@ -290,6 +281,18 @@ class Downstream(RequestReader):
                 self.transport.pause_reading()
             else:
                 self.transport.resume_reading()
+
+    def _holds_too_much(self) -> bool:
+        """Of what nothing can be done with yet. Below that it is read on, to see a client go."""
+        if self._held is not None and len(self._held) > MAX_PENDING_BYTES:
+            return True
+        queue = self.queue
+        if not queue:
+            return False
+        return (
+            len(queue) > MAX_PIPELINED // 2
+            or sum(len(part) for exchange in queue for part in exchange.pending) > MAX_PENDING_BYTES
+        )
 
     # ---- endings ------------------------------------------------------------------------------
 
@@ -348,11 +351,7 @@ class Downstream(RequestReader):
         """Close in a way that no client can take for the end of an answer."""
         self.current = None
         self._discarding = True
-        opened = self.transport.get_extra_info("socket")
-        if opened is not None and opened.family != socket.AF_UNIX:
-            # The close itself is the end of an answer without a length: it must be a reset.
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self.transport.abort()
+        reset(self.transport)
 
     def on_deadline(self) -> None:
         """The deadline has passed; the sweep says so once a tick."""

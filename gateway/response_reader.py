@@ -159,6 +159,8 @@ class ResponseReader(asyncio.Protocol):
                 raise BadAnswer("trailers longer than a head may be")
 
     def on_chunk_header(self) -> None:
+        if self._done:
+            self._reusable = False  # a body after the answer to a HEAD
         self._framing_bytes -= CHUNK_FRAMING_BYTES
 
     def on_body(self, data: bytes) -> None:

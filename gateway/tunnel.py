@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateway.exchange import ENDED, Event
 from gateway.outcome import CANCELLED, OK, TRUNCATED
+from gateway.transports import reset
 
 if TYPE_CHECKING:
     from gateway.downstream import Downstream
@@ -72,7 +73,7 @@ class Tunnel:
         if error is None:
             self._close()
         else:
-            end.peer.transport.abort()
+            reset(end.peer.transport)
 
     def _close(self) -> None:
         self._client.transport.close()

@@ -154,7 +154,10 @@ class Upstream(ResponseReader):
         if rest is None:
             self._fail(Failure.GARBAGE)
         elif self._head_ready:
-            if is_first and self._done and not exchange.head_only:
+            if exchange.head_only:
+                # llhttp waits for a body; what it has begun to read of one shows only here.
+                self._reusable = self._reusable and _END.endswith(data[-len(_END) :])
+            elif is_first and self._done:
                 self._learn(data, exchange)
             self._pass_on(exchange, now_ns, len(data))
         else:

@@ -22,6 +22,7 @@ from gateway.record import ExchangeRecord
 from gateway.routing import LivePlan
 from gateway.settings import (
     Address,
+    ClientSettings,
     MatchSettings,
     RouteSettings,
     StickySettings,
@@ -121,6 +122,8 @@ class Upstreamed:
     url: str
     server: asyncio.Server
     connections: int = 0
+    ended: int = 0
+    """Connections that the gateway, or the handler, has closed."""
     heads: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
 
@@ -181,6 +184,7 @@ class World:
             except (ConnectionError, asyncio.CancelledError):
                 pass
             finally:
+                started.ended += 1
                 writer.close()
 
         started.server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -194,6 +198,7 @@ class World:
         *,
         canary: str | None = None,
         share_bp: int = 0,
+        clients: ClientSettings | None = None,
         **settings: object,
     ) -> None:
         endpoints = (stable,) if isinstance(stable, str) else stable
@@ -206,7 +211,7 @@ class World:
             timeouts=TimeoutSettings(connect_s=0.5, first_byte_s=0.4, idle_s=0.4),
         )
         route = replace(route, **settings)  # type: ignore[arg-type]
-        self.proxy = Proxy([route], self.spool, self.observing)
+        self.proxy = Proxy([route], self.spool, self.observing, clients=clients)
         slot = Slot(version="2", endpoints=(canary,)) if canary else None
         self.apply(generation=1, stable=route.stable, canary=slot, canary_share_bp=share_bp)
         await self.listen()
@@ -246,6 +251,10 @@ class World:
         await until(lambda: len(self.spool.records) >= count and self.proxy.in_flight == 0)
         assert len(self.spool.records) == count
         return self.spool.records
+
+    @staticmethod
+    async def until(condition: Callable[[], bool]) -> None:
+        await until(condition)
 
     async def nothing_left(self) -> None:
         """Wait until no client connection is open, and no upstream connection is in use."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 import websockets
@@ -129,7 +130,8 @@ async def test_a_reset_ends_the_tunnel_and_is_told_to_the_other_side(world, who)
         if who == "upstream":
             writer.transport.abort()
         else:
-            assert await reader.read() in (b"", b"more")
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
         ended.set()
 
     upstream = await world.upstream(reset)
