@@ -126,6 +126,8 @@ class ResponseReader(asyncio.Protocol):
         self._interim += 1
         if status < 100 or self._interim > MAX_INTERIM_ANSWERS:
             raise BadAnswer(f"status {status}; expected the answer to a request")
+        if b"transfer-encoding" in special or special.get(b"content-length", b"0") != b"0":
+            raise BadAnswer(f"status {status} with a body; expected none")
         if b"connection" in special:
             drop_named(parts, special[b"connection"])
         if status == 101:
@@ -167,6 +169,8 @@ class ResponseReader(asyncio.Protocol):
         if self._done:
             self._reusable = False  # a body after an answer that has none
             return
+        if not self._head_ready:
+            raise BadAnswer("a body before the head of an answer; expected none")
         self._framing_bytes -= len(data)
         self._body.append(data)
 

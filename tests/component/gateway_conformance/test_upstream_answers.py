@@ -165,6 +165,14 @@ BAD_GATEWAY = {
     "nine interim answers": (EARLY * 9 + length(b"hello"), ""),
     "interim answers without an end": (b"HTTP/1.1 100 C\r\n\r\n" * 3000, ""),
     "a body after an interim answer": (b"HTTP/1.1 103 E\r\nContent-Length: 5\r\n\r\nhello", ""),
+    "an interim answer whose body llhttp reads": (
+        b"HTTP/1.1 199 X\r\nContent-Length: 2\r\n\r\nhe" + length(b"hello"),
+        "",
+    ),
+    "an interim answer with chunks": (
+        b"HTTP/1.1 103 E\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + length(b"hello"),
+        "",
+    ),
     "a long head": (OK + b"X: " + b"a" * 100_000, ""),
     "many fields": (OK + b"X: aaaaaaaa\r\n" * 10_000, ""),
 }
