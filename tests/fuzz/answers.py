@@ -142,7 +142,8 @@ def check_answers(data: bytes, asked: bytes = b"") -> None:
         if not whole.answer.is_ours:
             assert whole.answer.essence == in_pieces.answer.essence
         assert whole.is_open == in_pieces.is_open
-        assert whole.was_kept == in_pieces.was_kept
+        # llhttp takes empty lines after an answer for nothing; in a read of their own we do not.
+        assert whole.was_kept == in_pieces.was_kept or data.endswith((b"\r", b"\n"))
     reference = read(asked, data, ended=True)
     if whole.answer.is_whole and not whole.answer.is_ours and not reference.is_malformed:
         assert reference.is_whole

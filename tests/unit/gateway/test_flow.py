@@ -25,6 +25,7 @@ from gateway.settings import (
     RouteSettings,
     StickySettings,
 )
+from gateway.tunnel import TunnelEnd
 from gateway.upstream import Upstream
 from gateway.upstream_settings import MirrorSettings
 from mlops.contracts.plan import RoutePlan, Slot
@@ -40,6 +41,10 @@ REQUESTS = (
     b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     b"GET / HTTP/1.0\r\n\r\n",
+    REQUEST + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2,
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nearly",
 )
 MORE = (b"hi", b"0\r\n\r\n", b"zz\r\n", b"\0")
 ANSWERS = (
@@ -49,6 +54,9 @@ ANSWERS = (
     b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n",
     b"HTTP/1.1 200 OK\r\n\r\nuntil the end",
     b"HTTP/1.1 100 Continue\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n",
+    b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nearly",
+    b"0\r\nX-Sum: 1\r\n\r\n",
     b"HTTP/1.1 ",
     b"garbage\r\n",
     b"0\r\n\r\n",
@@ -91,6 +99,12 @@ class Transport:
         assert not self.lost
 
     resume_reading = pause_reading
+
+    def is_reading(self):
+        return True
+
+    def set_protocol(self, protocol):
+        self.protocol = protocol
 
     def report(self):
         if self.closing and not self.lost:
@@ -165,18 +179,44 @@ class FlowMachine(RuleBasedStateMachine):
             if isinstance(each.protocol, Upstream) and not each.closing
         ]
 
+    def switched(self):
+        """Both ends of every tunnel that is open."""
+        return [
+            each
+            for each in self.transports
+            if isinstance(each.protocol, TunnelEnd) and not each.closing
+        ]
+
     @rule(data=st.sampled_from(REQUESTS + MORE))
     def client_sends(self, data):
         if self.transport.closing:
             self.transport.report()
             self.connect_client()
-        if self.client.current is None or not self.client.current.complete:
-            self.client.data_received(data)
+        self.transport.protocol.data_received(data)
 
     @rule()
     def client_goes_away(self):
         self.transport.close()
         self.transport.report()
+
+    @precondition(lambda self: not self.transport.closing)
+    @rule()
+    def client_stops_reading(self):
+        self.transport.protocol.pause_writing()
+
+    @precondition(lambda self: not self.transport.closing)
+    @rule()
+    def client_reads_again(self):
+        self.transport.protocol.resume_writing()
+
+    @precondition(lambda self: self.switched())
+    @rule(data=st.data(), ends=st.booleans())
+    def a_tunnel_moves(self, data, ends):
+        end = data.draw(st.sampled_from(self.switched()))
+        if not ends:
+            end.protocol.data_received(b"any bytes")
+        elif not end.protocol.eof_received():
+            end.close()
 
     @rule()
     def deadline_passes(self):
