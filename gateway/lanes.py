@@ -19,7 +19,7 @@ from gateway.record import WITHHELD, Stamp
 from gateway.routing import Assignment, LivePlan
 from gateway.settings import RouteSettings
 from gateway.upstream_settings import BreakerSettings
-from mlops.contracts.plan import Arm, RoutePlan, Slot
+from mlops.contracts.plan import FULL_SHARE_BP, Arm, RoutePlan, Slot
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange, UpstreamSide
@@ -248,6 +248,10 @@ class RouteState:
             if arm is not Arm.STABLE:
                 lane.failover = Lane(self, arm, Arm.STABLE, plan.stable, stable, way.share_bp)
             lanes[way] = lane
+        if plan.mirror_share_bp is None:
+            self.mirroring.share = self.settings.mirror.percent / 100
+        else:
+            self.mirroring.share = plan.mirror_share_bp / FULL_SHARE_BP
         if self.mirroring.share and plan.canary is not None:
             share_bp = live.canary.share_bp
             mirror = Lane(self, Arm.CANARY, Arm.CANARY, plan.canary, pools[Arm.CANARY], share_bp)
