@@ -76,7 +76,8 @@ bench-gateway: .venv/dev.stamp accelerate ## the gateway beside nginx, HAProxy, 
 bench-control: .venv/dev.stamp accelerate ## plans, reloads, kills and upgrades of a gateway under load
 	$(RUN) -m bench.control
 
-bench-recorder: .venv/dev.stamp ## cost of one offer to the spool; rows per second of the recorder
+bench-recorder: .venv/dev.stamp accelerate ## cost of the spool, rows per second of the recorder
+	scripts/install_debian nginx wrk
 	$(RUN) -m bench.recorder
 
 bench-store: .venv/dev.stamp   ## training data, inserts, one look of the agent; FULL=1 to 10 M rows

@@ -138,6 +138,7 @@ class WorkerTailer:
             while self._cursor.pending:
                 first = self._cursor.pending[0]
                 records = reader.read_range(first.start, first.end)
+                self._note_lost(first, records)
                 await self._deliver(first, self._entries(first.start, records))
         finally:
             reader.close()
@@ -236,6 +237,14 @@ class WorkerTailer:
             entries.append(entry_of(self.worker, start, record, rules))
             start = record.end
         return entries
+
+    def _note_lost(self, whole: Range, records: list[SpooledRecord]) -> None:
+        """Records at the end of a range that were there when it was first read."""
+        last = records[-1].end.sequence if records else whole.start.sequence
+        lost = whole.end.sequence - last
+        if lost > 0:
+            self._metrics.missing.labels(worker_index(self.worker)).inc(lost)
+            log.error("worker %s: %d records before %s are gone", self.worker, lost, whole.end)
 
     def _note_missing(self, entries: list[Entry]) -> None:
         """Said once, when the records around the gap are stored."""

@@ -12,6 +12,7 @@ from gateway.spool import segments
 from gateway.spool.format import (
     FRAME,
     HEADER_BYTES,
+    MAX_SEGMENT_BYTES,
     Frame,
     Stop,
     aligned,
@@ -111,7 +112,8 @@ class WorkerReader:
     def read_range(self, start: Position, end: Position) -> list[SpooledRecord]:
         """Every record from `start` to `end`, two places that reads have stopped at before.
 
-        What was cut then is cut again at the same bytes, so the same records come.
+        What was cut then is cut again at the same bytes, so the same records come. Where bytes
+        have changed since, fewer do, and never one from behind `end`: that is in another range.
         """
         self.position = start
         found: list[SpooledRecord] = []
@@ -120,6 +122,8 @@ class WorkerReader:
             found += self.read(1, final=True)
             if self.position == before:
                 break  # the files have gone
+        while found and end.is_before(found[-1].end):
+            found.pop()
         self.position = end
         self.cuts.clear()
         return found
@@ -173,6 +177,9 @@ class WorkerReader:
         wanted = frame_bytes_at(head, 0)
         if not wanted:
             return frame_at(head, 0, position.offset)
+        if wanted > MAX_SEGMENT_BYTES:
+            self._data, self._data_at = head, position.offset
+            return Stop.TORN  # no writer's length, and not worth allocating so much for
         self._data = os.pread(self._descriptor, max(wanted, READ_BYTES), position.offset)
         self._data_at = position.offset
         return self._frame_in_memory(position)

@@ -171,3 +171,38 @@ def test_a_segment_that_is_not_ours_is_refused(spool: Spool) -> None:
     with pytest.raises(BadSegment, match="version"):
         reader.read(1, final=True)
     reader.close()
+
+
+@pytest.mark.parametrize("place", ["body", "length"])
+def test_a_range_gives_no_record_from_behind_it_whatever_changed_in_it(
+    spool: Spool, place: str
+) -> None:
+    """It would be stored again with the next range, where it belongs."""
+    offsets = spool.write(1, 1, 6, sealed=True)
+    spool.write(2, 7, 9, sealed=False)
+    reader = spool.reader()
+    whole = reader.read(4, final=True)
+    spool.damage(1, offsets[3] + (FRAME.size + 5 if place == "body" else 5))
+    found = spool.reader().read_range(Position(), whole[-1].end)
+    assert [record.frame.sequence for record in found] == [1, 2, 3]
+
+
+def test_a_length_that_no_writer_wrote_is_not_read(spool: Spool) -> None:
+    """Four gigabytes would have to be allocated for it."""
+    offsets = spool.write(1, 1, 3, sealed=True)
+    spool.write(2, 4, 5, sealed=False)
+    data = bytearray(spool.path(1).read_bytes())
+    data[offsets[1] + 4 : offsets[1] + 8] = (0xFFFF_FFF0).to_bytes(4, "little")
+    spool.path(1).write_bytes(data)
+    reader = spool.reader()
+    records = reader.read(10, final=True)
+    assert [record.frame.sequence for record in records] == [1, 4, 5]
+    assert [record.missing for record in records] == [0, 2, 0]
+    assert len(reader.cuts) == 1
+
+
+def test_a_single_record_that_is_cut_counts_as_missing(spool: Spool) -> None:
+    offsets = spool.write(1, 1, 3, sealed=False)
+    spool.damage(1, offsets[1] + FRAME.size + 5)
+    records = spool.reader().read(10, final=True)
+    assert [(record.frame.sequence, record.missing) for record in records] == [(1, 0), (3, 1)]
