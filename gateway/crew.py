@@ -35,15 +35,16 @@ log = logging.getLogger(__name__)
 
 START_S: Final = 10.0
 """From a worker's process to its readiness; it takes a third of a second."""
-ANSWER_S: Final = 1.0
+ANSWER_S: Final = 2.0
 """For a change. A worker at its limit answers within some 20 ms; one that takes longer than this is
-stopped or hangs, and is replaced: a plan never waits for it."""
+stopped or hangs, and is replaced. Callers of the admin API give up after 3 s."""
 COUNT_S: Final = 0.5
 """For what was counted; past it the last answer stands."""
 WATCH_S: Final = 1.0
 """Between two looks at every worker. What a killed one counted since the last is not counted."""
 MAX_MISSED: Final = 10
-"""Looks in a row without an answer, after which a worker is taken to hang, and is replaced."""
+"""Looks in a row without an answer, 20 s in all, after which a worker is taken to hang, and is
+replaced."""
 STEADY_S: Final = 10.0
 """A worker that ends sooner has failed again: its slot waits longer before the next attempt."""
 MAX_RESTART_DELAY_S: Final = 10.0
