@@ -14,6 +14,9 @@ ReadFile = Callable[[], GatewaySettings]
 _SEEDS_ONLY = ("stable", "canary", "canary_share_bp", "managed")
 """Keys of a route that matter only until a plan is stored."""
 
+_IN_THE_FILE = {"clients": "limits or forwarded", "state_dir": "state"}
+"""What a person wrote, where our name for it is another."""
+
 
 def changes(old: GatewaySettings, new: GatewaySettings) -> str:
     """Say what changed.
@@ -22,7 +25,7 @@ def changes(old: GatewaySettings, new: GatewaySettings) -> str:
         ValueError: something changed that only a restart can apply; names each.
     """
     restart = [
-        f"{field.name} changed"
+        f"{_IN_THE_FILE.get(field.name, field.name)} changed"
         for field in fields(GatewaySettings)
         if field.name != "routes" and getattr(old, field.name) != getattr(new, field.name)
     ]

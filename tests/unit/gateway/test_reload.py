@@ -34,7 +34,8 @@ def settings(old: str = "", new: str = "") -> GatewaySettings:
         ("127.0.0.1:8000", "127.0.0.1:8009", "listen changed"),
         ("routes:", "spool: {dir: s}\nroutes:", "spool changed"),
         ("routes:", "admin: {listen: 127.0.0.1:8005}\nroutes:", "admin changed"),
-        ("routes:", "state: elsewhere\nroutes:", "state_dir changed"),
+        ("routes:", "state: elsewhere\nroutes:", "state changed"),
+        ("routes:", "limits: {body: 1KiB}\nroutes:", "limits or forwarded changed"),
         ("routes:", "workers: 3\nroutes:", "workers changed"),
     ],
 )
