@@ -1,18 +1,10 @@
-"""The policies that come with the agent, one for each strategy: files to read and to copy."""
+"""The policies that come with the system, one for each strategy: files to read and to copy."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from agent.policy import Policy
 from agent.policy_file import load_policy
-
-DIRECTORY = Path(__file__).parent / "policies"
-
-
-def strategies() -> tuple[str, ...]:
-    """Their names."""
-    return tuple(sorted(path.stem for path in DIRECTORY.glob("*.yaml")))
+from mlops.deployment.strategies import DIRECTORY, strategies
 
 
 def shipped(strategy: str) -> Policy:

@@ -1,4 +1,4 @@
-"""How a gateway's admin API can fail its caller. Three kinds, told apart by what helps."""
+"""How a gateway, the agent or a model server can fail its caller, told apart by what helps."""
 
 from __future__ import annotations
 
@@ -26,3 +26,40 @@ class StaleGeneration(GatewayRefused):
     def __init__(self, message: str, *, live_generation: int) -> None:
         super().__init__(message, status=409, code="stale_generation")
         self.live_generation = live_generation
+
+
+class AgentError(Exception):
+    """The agent did not do what was asked."""
+
+
+class AgentUnavailable(AgentError):
+    """It did not answer, or said that it cannot now. Trying again may help."""
+
+
+class AgentRefused(AgentError):
+    """It understood and refused; the same request will be refused again."""
+
+    def __init__(self, message: str, *, status: int, code: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class ServerError(Exception):
+    """A model server did not load what it was asked to."""
+
+
+class ServerUnavailable(ServerError):
+    """It did not answer, or said that it cannot now. Trying again may help."""
+
+
+class ServerRefused(ServerError):
+    """It understood and refused: no such version, say, or one that it cannot serve."""
+
+
+class NotDeployable(ValueError):
+    """What is asked for cannot be deployed as it stands; says what is missing."""
+
+
+class RollbackIncomplete(Exception):
+    """Some gateways did not confirm; the others have rolled back."""

@@ -15,7 +15,8 @@ def main() -> int:
     from mlops.serving.process import argument_parser, run, settings_of  # noqa: PLC0415
 
     parser = argument_parser("python -m mlops.serving", "Serve one version of the model.")
-    return run(settings_of(parser.parse_args()), wrap=lambda app: app)
+    settings = settings_of(parser.parse_args(), os.environ)  # noqa: TID251  composition root
+    return run(settings, wrap=lambda app: app)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from hmac import compare_digest
+from ipaddress import ip_address
 from time import perf_counter
 from uuid import uuid4
 
 import msgspec
 from aiohttp import web
 
+from mlops.contracts.serving import LoadRequest
 from mlops.serving.answers import answer_text
 from mlops.serving.bodies import (
     MAX_BODY_BYTES,
@@ -23,7 +26,7 @@ from mlops.serving.bodies import (
     decode,
 )
 from mlops.serving.embedder import Vectors
-from mlops.serving.model import Model
+from mlops.serving.model import BadModel, Model
 from mlops.serving.openai import (
     Completion,
     completion_of,
@@ -32,6 +35,7 @@ from mlops.serving.openai import (
     models_response,
     space_response,
 )
+from mlops.serving.versions import Versions
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -40,10 +44,12 @@ SCORE_DIGITS = 6
 
 
 class ModelServer:
-    """The handlers. `model` is None until it is loaded; until then only /healthz answers, 503."""
+    """The handlers. Until a version is loaded everything answers 503."""
 
-    def __init__(self) -> None:
-        self.model: Model | None = None
+    def __init__(self, versions: Versions, *, admin_token: str = "") -> None:
+        """`admin_token` is needed to load versions; without one only this machine may."""
+        self._versions = versions
+        self._admin_token = admin_token
 
     def application(self) -> web.Application:
         """An application of its own around these handlers."""
@@ -51,6 +57,8 @@ class ModelServer:
         app.router.add_get("/healthz", self.healthz)
         app.router.add_get("/v1/models", self.models)
         app.router.add_get("/v1/embedding-space", self.embedding_space)
+        app.router.add_get("/admin/models", self.loaded)
+        app.router.add_post("/admin/models", self.load)
         app.router.add_post("/query", self.query)
         app.router.add_post("/v1/embeddings", self.embeddings)
         app.router.add_post("/v1/chat/completions", self.chat)
@@ -65,6 +73,28 @@ class ModelServer:
 
     async def embedding_space(self, request: web.Request) -> web.Response:
         return _json(space_response(self._loaded()))
+
+    async def loaded(self, request: web.Request) -> web.Response:
+        self._check_admin(request)
+        serving = self._loaded().manifest
+        return _json(
+            {
+                "model": serving.name,
+                "version": serving.version,
+                "loaded": self._versions.loaded,
+            }
+        )
+
+    async def load(self, request: web.Request) -> web.Response:
+        """Serve another version; answers once new requests get it."""
+        self._check_admin(request)
+        body = await _body(request, LoadRequest)
+        try:
+            name = body.model or self._loaded().manifest.name
+            model = await self._versions.serve_version(name, body.version)
+        except BadModel as error:
+            raise BadRequest(str(error), status=409, code="not_servable") from error
+        return _json({"model": model.manifest.name, "version": model.manifest.version})
 
     async def query(self, request: web.Request) -> web.Response:
         started_s = perf_counter()
@@ -119,9 +149,30 @@ class ModelServer:
         return await _stream(request, completion, include_usage=body.include_usage)
 
     def _loaded(self) -> Model:
-        if self.model is None:
+        if self._versions.serving is None:
             raise BadRequest("the model is still loading", status=503, code="loading")
-        return self.model
+        return self._versions.serving
+
+    def _check_admin(self, request: web.Request) -> None:
+        if self._admin_token:
+            given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+            if not compare_digest(given.encode(), self._admin_token.encode()):
+                raise BadRequest(
+                    "the admin token is missing or wrong", status=401, code="unauthorized"
+                )
+        elif not _is_local(request):
+            raise BadRequest(
+                "without MODEL_SERVER_TOKEN versions are loaded from this machine only",
+                status=403,
+                code="forbidden",
+            )
+
+
+def _is_local(request: web.Request) -> bool:
+    try:
+        return ip_address(request.remote or "").is_loopback
+    except ValueError:
+        return False
 
 
 def _check_model(model: Model, asked: str) -> None:

@@ -118,7 +118,8 @@ def main() -> int:
         )
     except ValueError as error:
         parser.error(str(error))
-    return run(settings_of(arguments), wrap=lambda app: with_faults(app, faults))
+    settings = settings_of(arguments, os.environ)  # noqa: TID251  composition root
+    return run(settings, wrap=lambda app: with_faults(app, faults))
 
 
 if __name__ == "__main__":

@@ -7,15 +7,18 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import uvloop
 from aiohttp import web
 
 from mlops.serving.app import ModelServer
+from mlops.serving.fetching import fetching
 from mlops.serving.model import BadModel, load_model
+from mlops.serving.versions import Versions
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,9 @@ class ServerSettings:
     host: str
     port: int
     corpus_cache: Path
+    registered: Path
+    """Registered versions are fetched to below it."""
+    admin_token: str = field(default="", repr=False)
 
 
 def argument_parser(program: str, description: str) -> argparse.ArgumentParser:
@@ -44,16 +50,24 @@ def argument_parser(program: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--corpus-cache", type=Path, help="built documents are kept here; default: beside MODEL"
     )
+    parser.add_argument(
+        "--registered",
+        type=Path,
+        help="registered versions are fetched here; default: beside MODEL",
+    )
     return parser
 
 
-def settings_of(arguments: argparse.Namespace) -> ServerSettings:
+def settings_of(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ServerSettings:
+    """The parsed arguments; the token that loading versions needs is MODEL_SERVER_TOKEN."""
     model: Path = arguments.model.absolute()
     return ServerSettings(
         model=model,
         host=arguments.host,
         port=arguments.port,
         corpus_cache=arguments.corpus_cache or model.parent,
+        registered=arguments.registered or model.parent / "registered",
+        admin_token=environ.get("MODEL_SERVER_TOKEN", ""),
     )
 
 
@@ -76,14 +90,17 @@ async def _serve(settings: ServerSettings, wrap: Wrap) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = ModelServer()
+    versions = Versions(
+        partial(load_model, corpus_cache=settings.corpus_cache), fetching(settings.registered)
+    )
+    server = ModelServer(versions, admin_token=settings.admin_token)
     runner = web.AppRunner(
         wrap(server.application()), access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S
     )
     await runner.setup()
     try:
         await web.TCPSite(runner, settings.host, settings.port).start()
-        server.model = await asyncio.to_thread(load_model, settings.model, settings.corpus_cache)
+        await versions.serve_directory(settings.model)
         port = runner.addresses[0][1]
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         sys.stdout.write(f"ready http://{host}:{port}\n")

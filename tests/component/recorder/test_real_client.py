@@ -6,6 +6,7 @@ Nothing here is written down by hand but the one endpoint that the demo server d
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from gateway.settings import Address, MatchSettings, RouteSettings
 from mlops.contracts.plan import RoutePlan, Slot
 from mlops.contracts.record import Row
 from mlops.serving.app import ModelServer
+from mlops.serving.fetching import fetching
 from mlops.serving.model import load_model
+from mlops.serving.versions import Versions
 from mlops.training.linear_adapter import BETTER_VERSION
 
 QUESTION = "How is the standard deviation computed?"
@@ -59,10 +62,10 @@ async def _respond(request: web.Request) -> web.Response:
 @pytest.fixture
 async def client(harness: Any, versions: dict[str, Path]) -> AsyncIterator[openai.AsyncOpenAI]:
     """In front of a gateway that spools, and the demo server behind it."""
-    server = ModelServer()
     directory = versions[BETTER_VERSION]
-    server.model = load_model(directory, directory.parent)
-    app = server.application()
+    served = Versions(partial(load_model, corpus_cache=directory.parent), fetching(directory))
+    await served.serve_directory(directory)
+    app = ModelServer(served).application()
     app.router.add_post("/v1/responses", _respond)
     runner = web.AppRunner(app)
     await runner.setup()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from mlops.serving.app import ModelServer
 from mlops.serving.model import Model, load_model
+from mlops.serving.versions import Versions
 from mlops.training.linear_adapter import BETTER_VERSION, Material
 
 
@@ -24,8 +26,17 @@ def material(versions: dict[str, Path]) -> Material:
 
 
 @pytest.fixture
-async def client(model: Model) -> AsyncIterator[TestClient]:
-    server = ModelServer()
-    server.model = model
-    async with TestClient(TestServer(server.application())) as client:
+def served(model: Model, versions: dict[str, Path]) -> Versions:
+    """That model, and the others by name, as if they came from the store."""
+    found = Versions(
+        partial(load_model, corpus_cache=versions[BETTER_VERSION].parent),
+        lambda _, version: versions.get(version, Path("nowhere")),
+    )
+    found.serving = model
+    return found
+
+
+@pytest.fixture
+async def client(served: Versions) -> AsyncIterator[TestClient]:
+    async with TestClient(TestServer(ModelServer(served).application())) as client:
         yield client

@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from mlops.serving.app import ModelServer
 from mlops.serving.bodies import MAX_BODY_BYTES
 from mlops.serving.corpus import held_out_queries, reciprocal_rank
+from mlops.serving.versions import Versions
 from mlops.training.linear_adapter import Material
 
 QUESTION = "Compute the standard deviation along the specified axis."
@@ -181,8 +182,9 @@ async def test_refusals_of_queries_are_json(
     assert set(body) == {"error", "code"}
 
 
-async def test_nothing_is_answered_before_the_model_is_loaded() -> None:
-    async with TestClient(TestServer(ModelServer().application())) as client:
+async def test_nothing_is_answered_before_the_model_is_loaded(served: Versions) -> None:
+    served.serving = None
+    async with TestClient(TestServer(ModelServer(served).application())) as client:
         assert (await client.get("/healthz")).status == 503
         assert (await client.post("/query", json={"query_text": "x"})).status == 503
         response = await client.post("/v1/embeddings", json={"model": "m", "input": "x"})
