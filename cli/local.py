@@ -15,7 +15,7 @@ from cli.connect import UP_DIRECTORY, output_option, print_json, running_stack
 from cli.demo.story import ROUTE, Story
 from cli.demo.view import View, print_report
 from mlops.local.processes import is_running, stop
-from mlops.local.stack import STACK_FILE, Ports, Stack, read_stack
+from mlops.local.stack import Ports, Stack, read_stack, remove_files
 from mlops.training.linear_adapter import prepare_demo_models
 
 DEMO_DIRECTORY = Path("var/demo")
@@ -24,11 +24,15 @@ DEMO_DIRECTORY = Path("var/demo")
 @click.command()
 @output_option
 def up(output: str) -> None:
-    """Start ClickHouse, two model servers, gateway, recorder and agent, and leave them running."""
+    """Start the whole system on this machine, and leave it running.
+
+    ClickHouse, an S3 server, MLflow, two model servers, gateway, recorder and agent. A port that is
+    taken is replaced by a free one. Data and logs lie below var/up.
+    """
     if (stack_file := running_stack()) and any(map(is_running, stack_file.processes)):
         raise click.ClickException("a stack is running already; `rag-mlops down` ends it")
     models = prepare_demo_models(UP_DIRECTORY.parent / "models")
-    ports = Ports()
+    ports = Ports().where_free()
     UP_DIRECTORY.mkdir(parents=True, exist_ok=True)
     stack = Stack(
         directory=UP_DIRECTORY.resolve(),
@@ -36,6 +40,9 @@ def up(output: str) -> None:
         environ=os.environ,  # noqa: TID251  the composition root of this command
     )
     try:
+        s3_ready = stack.begin_s3()
+        s3_ready()
+        mlflow_ready = stack.begin_mlflow()
         stack.start_clickhouse()
         stable = stack.start_model("model-a", models["1.0.0"], ports.model_a)
         stack.start_model("model-b", models["1.1.0"], ports.model_b)
@@ -52,6 +59,7 @@ def up(output: str) -> None:
         )
         stack.start_recorder()
         stack.start_agent()
+        mlflow_ready()
     except BaseException:
         stack.stop()
         raise
@@ -67,7 +75,7 @@ def down() -> None:
         if stack is None:
             continue
         killed = stop(stack.processes)
-        (directory / STACK_FILE).unlink()
+        remove_files(directory)
         ended = True
         names = ", ".join(process.name for process in stack.processes)
         click.echo(f"ended {names}" + (f"; had to kill {', '.join(killed)}" if killed else ""))

@@ -202,7 +202,7 @@ _PROBLEM_OF: dict[type[Exception], tuple[int, str]] = {
     StaleGeneration: (409, "stale_generation"),
     NoLease: (409, "conflict"),
     EmptySlot: (409, "conflict"),
-    NothingToRestore: (409, "conflict"),
+    NothingToRestore: (409, "nothing_to_restore"),
     Unhealthy: (409, "unhealthy"),
     NotTaken: (503, "not_taken"),
     HandedOver: (503, "handed_over"),

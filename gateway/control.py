@@ -56,13 +56,20 @@ class Control:
     """The operations of the admin API."""
 
     def __init__(
-        self, plane: DataPlane, book: PlanBook, store: PlanStore, clock: Callable[[], float]
+        self,
+        plane: DataPlane,
+        book: PlanBook,
+        store: PlanStore,
+        clock: Callable[[], float],
+        model_of: Callable[[str], str],
     ) -> None:
-        """`clock` is the monotonic clock that the workers decide with, in seconds."""
+        """`clock` is the monotonic clock that the workers decide with, in seconds; `model_of` names
+        the model that a route serves."""
         self.book = book
         self._plane = plane
         self._store = store
         self._clock = clock
+        self._model_of = model_of
 
     def now_s(self) -> float:
         return self._clock()
@@ -86,6 +93,7 @@ class Control:
         live = self.book.live(route)
         return RouteStatus(
             plan=live.plan,
+            model=self._model_of(route),
             share_bp=live.share_in_force_bp(now_s),
             lease=self.book.lease_status(route, now_s),
             explanation=self.book.explain(route, now_s),

@@ -243,7 +243,7 @@ class Supervisor:
             self._live,
             listening.names(sockets),
         )
-        control = Control(self._crew, self._book, self._store, time.monotonic)
+        control = Control(self._crew, self._book, self._store, time.monotonic, self._model_of)
         self._readiness = Readiness(control, lambda: bool(self._crew.members))
         self._metrics = Metrics(self._book, self._crew, time.monotonic)
         admin = self._settings.admin
@@ -257,6 +257,10 @@ class Supervisor:
         self._runner = web.AppRunner(
             api.application(), access_log=None, shutdown_timeout=ADMIN_SHUTDOWN_S
         )
+
+    def _model_of(self, route: str) -> str:
+        models = {one.name: one.model for one in self._settings.routes}
+        return models.get(route, route)
 
     def _live(self) -> tuple[Sequence[RouteSettings], Sequence[LivePlan]]:
         return self._settings.routes, [self._book.live(route) for route in self._book.routes]

@@ -78,6 +78,7 @@ class RAGModelRegistry:
         *,
         model_name: str = ModelKind.EMBEDDING.default_name,
         space: EmbeddingSpace | None = None,
+        version: str | None = None,
     ) -> str:
         """Register what a run made; the semantic version that it got.
 
@@ -86,11 +87,14 @@ class RAGModelRegistry:
             metrics: on held-out queries; see `Facts.metrics` for what makes a gain count.
             model_name: under which it is registered.
             space: by default what the run's parameters `embedding_model`, `dimension`, `index` say.
+            version: a semantic version above all others, where it is not to follow from the change.
 
         Raises:
-            ValueError: a metric is no finite number.
+            ValueError: a metric is no finite number, or `version` is not above the others.
         """
-        return self.register(ModelKind.EMBEDDING, run_id, metrics, model_name, space)
+        return self.register(
+            ModelKind.EMBEDDING, run_id, metrics, model_name, space, version=version
+        )
 
     def register_reranker(
         self,
@@ -119,6 +123,8 @@ class RAGModelRegistry:
         metrics: Mapping[str, float],
         model_name: str,
         space: EmbeddingSpace | None,
+        *,
+        version: str | None = None,
     ) -> str:
         """What the calls above have in common."""
         for name, value in metrics.items():
@@ -127,6 +133,8 @@ class RAGModelRegistry:
         with self._connection.calling(f"register {model_name}", registry=True) as client:
             run = client.get_run(run_id)
             space = space or space_of(run.data.params)
+            if version is not None:
+                _require_above(version, self._versions(client, model_name))
             _require_model(client, model_name, kind)
             made = client.create_model_version(
                 model_name,
@@ -140,7 +148,11 @@ class RAGModelRegistry:
                 },
             )
             return self._number(
-                client, model_name, int(made.version), Facts(space=space, metrics=dict(metrics))
+                client,
+                model_name,
+                int(made.version),
+                Facts(space=space, metrics=dict(metrics)),
+                version,
             )
 
     def _number(
@@ -149,6 +161,7 @@ class RAGModelRegistry:
         model: str,
         mlflow_version: int,
         facts: Facts,
+        asked: str | None,
     ) -> str:
         """Tag a version with its semantic one, once every version before it has its own.
 
@@ -161,6 +174,8 @@ class RAGModelRegistry:
             time.sleep(_NUMBERING_POLL_S)
             before = self._versions(client, model, before=mlflow_version)
         chosen, decision = _next([one for one in before if one.version], facts)
+        if asked is not None:
+            chosen = asked
         for key, value in (
             ("change", str(decision.change)),
             ("change_reason", decision.reason),
@@ -284,6 +299,15 @@ class RAGModelRegistry:
             if before is None or int(one.version) < before
         ]
         return sorted(versions, key=lambda one: int(one.mlflow_version), reverse=True)
+
+
+def _require_above(version: str, others: list[RegisteredVersion]) -> None:
+    highest = max(
+        (SemanticVersion.parse(one.version) for one in others if one.version), default=None
+    )
+    if highest is not None and SemanticVersion.parse(version) <= highest:
+        raise ValueError(f"version {version} is not above {highest}, the highest there is")
+    SemanticVersion.parse(version)
 
 
 def _is_being_numbered(one: RegisteredVersion, now: datetime) -> bool:

@@ -80,3 +80,11 @@ def postgresql(postgresql_server: Path) -> str:
         admin.autocommit = True
         admin.execute(f"CREATE DATABASE {name}")
     return f"postgresql://agent@/{name}?host={postgresql_server}"
+
+
+@pytest.fixture(scope="session")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The three versions of the demo model, trained; some fourteen seconds of work."""
+    from mlops.training.linear_adapter import prepare_demo_models  # noqa: PLC0415  slow to import
+
+    return prepare_demo_models(tmp_path_factory.mktemp("models"))

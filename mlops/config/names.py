@@ -75,6 +75,17 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "admin addresses of all gateways, with commas between",
     ),
     Setting("MLOPS_AGENT_URL", "http://127.0.0.1:8002", "address of the agent"),
+    Setting(
+        "MLOPS_MODEL_POOL_A",
+        "http://127.0.0.1:8011",
+        "managed model servers of pool a, with commas between",
+    ),
+    Setting(
+        "MLOPS_MODEL_POOL_B",
+        "http://127.0.0.1:8012",
+        "managed model servers of pool b, with commas between",
+    ),
+    Setting("MODEL_SERVER_TOKEN", "", "token for loading versions on them", secret=True),
     Setting("GATEWAY_OPERATOR_TOKEN", "", "token for the gateways' admin API", secret=True),
     Setting("AGENT_OPERATOR_TOKEN", "", "token for the agent's API", secret=True),
 )

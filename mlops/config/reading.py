@@ -165,6 +165,7 @@ def config_of(found: Mapping[str, Effective]) -> MlopsConfig:
             canary_traffic_percentage=read.number(
                 "MLOPS_CANARY_TRAFFIC_PERCENTAGE", 0, MAX_CANARY_SHARE_BP / 100
             ),
+            percentage_is_set=read.is_set("MLOPS_CANARY_TRAFFIC_PERCENTAGE"),
             rollback_timeout_minutes=read.number("MLOPS_ROLLBACK_TIMEOUT_MINUTES", 0, 1e6),
         ),
         places=PlacesSettings(
@@ -172,6 +173,9 @@ def config_of(found: Mapping[str, Effective]) -> MlopsConfig:
             gateway_token=read.text("GATEWAY_OPERATOR_TOKEN"),
             agent_url=read.url("MLOPS_AGENT_URL").rstrip("/"),
             agent_token=read.text("AGENT_OPERATOR_TOKEN"),
+            pool_a=read.urls("MLOPS_MODEL_POOL_A"),
+            pool_b=read.urls("MLOPS_MODEL_POOL_B"),
+            server_token=read.text("MODEL_SERVER_TOKEN"),
         ),
     )
 
@@ -184,6 +188,9 @@ class _Reader:
 
     def text(self, name: str) -> str:
         return self._found[name].value
+
+    def is_set(self, name: str) -> bool:
+        return self._found[name].origin is not Origin.DEFAULT
 
     def refuse(self, name: str, expected: str) -> ConfigError:
         one = self._found[name]
@@ -228,7 +235,7 @@ class _Reader:
     def urls(self, name: str) -> tuple[str, ...]:
         found = tuple(part.strip().rstrip("/") for part in self.text(name).split(","))
         if not all(urlsplit(part).scheme in {"http", "https"} for part in found):
-            raise self.refuse(name, "addresses such as http://HOST:8001, with commas between")
+            raise self.refuse(name, "addresses such as http://HOST:PORT, with commas between")
         return found
 
     def endpoint(self, name: str) -> str:

@@ -85,6 +85,8 @@ class RolloutSettings:
     strategy: Strategy
     canary_traffic_percentage: float
     """One `setWeight`, 0..95."""
+    percentage_is_set: bool = False
+    """Somebody chose that percentage; otherwise the shipped policy has steps of its own."""
     rollback_timeout_minutes: float
     """Longest INVALID before a release is aborted without blame."""
 
@@ -97,6 +99,10 @@ class PlacesSettings:
     gateway_token: str = field(repr=False)
     agent_url: str
     agent_token: str = field(repr=False)
+    pool_a: tuple[str, ...]
+    pool_b: tuple[str, ...]
+    """Managed model servers: stable is on one pool, a new version is loaded on the other."""
+    server_token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

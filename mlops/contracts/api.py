@@ -90,6 +90,8 @@ class RouteStatus(msgspec.Struct, frozen=True, kw_only=True):
     lease: LeaseStatus | None = None
     explanation: str = ""
     """One sentence: where traffic goes and why."""
+    model: str = ""
+    """What the route serves, as the registry names it."""
     arms: dict[str, ArmCounters] = {}
     upstreams: dict[str, list[UpstreamHealth]] = {}
     """By slot: stable, canary, previous."""
@@ -102,7 +104,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """A sentence: the thing, what was expected, what came."""
     code: str
     """`stale_generation`, `bad_request`, `unauthorized`, `forbidden`, `not_found`, `conflict`;
-    of the gateway also `unhealthy` (rollback without force), `not_stored` (its disk), `bad_config`,
+    of the gateway also `unhealthy` (rollback without force), `nothing_to_restore` (neither a canary
+    nor a previous version), `not_stored` (its disk), `bad_config`,
     `not_taken` (by a worker: in force in none), `handed_over` (an upgrade replaced this process:
     ask again), `too_large`, `method_not_allowed`, `internal`."""
     live_generation: int | None = None

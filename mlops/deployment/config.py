@@ -70,11 +70,7 @@ class DeploymentConfig:
 
 
 def policy_of(
-    config: DeploymentConfig,
-    rollout: RolloutSettings,
-    model: ModelSettings,
-    *,
-    percentage_is_set: bool,
+    config: DeploymentConfig, rollout: RolloutSettings, model: ModelSettings
 ) -> dict[str, Any]:
     """The release policy as the agent reads it.
 
@@ -82,21 +78,18 @@ def policy_of(
         config: what the caller says; wins.
         rollout: what the environment says.
         model: ceiling on margins, and whether anything is rolled back by itself.
-        percentage_is_set: the environment names a percentage, rather than the default holding.
 
     Raises:
         ValueError: the policy's file cannot be read, or fields contradict each other.
     """
-    policy = _base(config, rollout, percentage_is_set=percentage_is_set)
+    policy = _base(config, rollout)
     policy.setdefault("invalidLimit", f"{rollout.rollback_timeout_minutes:g}m")
     if not model.rollback_enabled:
         policy["automaticRollback"] = False
     return _under_ceiling(policy, model.canary_threshold)
 
 
-def _base(
-    config: DeploymentConfig, rollout: RolloutSettings, *, percentage_is_set: bool
-) -> dict[str, Any]:
+def _base(config: DeploymentConfig, rollout: RolloutSettings) -> dict[str, Any]:
     if isinstance(config.policy, Path):
         return _read(config.policy)
     if config.policy is not None:
@@ -110,9 +103,9 @@ def _base(
                 "steps of its own (give a policy to change them)"
             )
         return _read(DIRECTORY / f"{strategy}.yaml")
-    if not explicit and not percentage_is_set:
-        return _read(DIRECTORY / f"{strategy}.yaml")
     policy = _read(DIRECTORY / f"{strategy}.yaml")
+    if not explicit and not rollout.percentage_is_set:
+        return policy
     share = config.traffic_percentage or rollout.canary_traffic_percentage
     policy["steps"] = [{"setWeight": share}]
     if config.canary_duration:

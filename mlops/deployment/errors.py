@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlops.deployment.rollback import RolledBack
+
 
 class GatewayError(Exception):
     """A gateway did not do what was asked."""
@@ -63,3 +68,7 @@ class NotDeployable(ValueError):
 
 class RollbackIncomplete(Exception):
     """Some gateways did not confirm; the others have rolled back."""
+
+    def __init__(self, message: str, result: RolledBack) -> None:
+        super().__init__(message)
+        self.result = result

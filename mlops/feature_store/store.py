@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -230,7 +229,9 @@ class ClickHouseFeatureStore:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         """Without `settings` the `MLOPS_CLICKHOUSE_*` variables say where ClickHouse is."""
-        chosen = settings or ClickHouseSettings.parse(os.environ)  # noqa: TID251  a user's entry point
+        from mlops.config import read_config  # noqa: PLC0415  it is made of this package's settings
+
+        chosen = settings or read_config().clickhouse
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="feature store", daemon=True

@@ -1,7 +1,8 @@
 """Run somebody else's server as a part of the local stack: `ready` once it answers, a clean end.
 
-The server gets a process group of its own, which is ended whole: what it forks (MLflow's workers)
-would otherwise outlive it. If we are killed, the kernel ends the server for us (Linux).
+We lead a process group, which is ended whole: what the server forks (MLflow's workers) would
+otherwise outlive it. If we are killed, the kernel ends the server for us (Linux), and whoever ends
+the stack ends the rest of the group.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 READY_TIMEOUT_S: Final = 55.0
@@ -52,6 +54,12 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody listens on that port of this machine."""
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) != 0
+
+
 def run(child: Child) -> int:
     """Serve until SIGTERM or SIGINT, or until the server ends; the exit code."""
     stopping = False
@@ -66,7 +74,6 @@ def run(child: Child) -> int:
         child.arguments,
         env=dict(child.environment),
         stdout=sys.stderr,
-        start_new_session=True,
         preexec_fn=_end_with_parent,  # noqa: PLW1509  no threads here, and only a system call
     )
     try:
@@ -101,14 +108,28 @@ def _answers(child: Child) -> bool:
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM to the whole group, and SIGKILL to what is left of it."""
-    for number, wait_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, STOP_TIMEOUT_S)):
+    """SIGTERM to everybody else in our group, and SIGKILL to who is left."""
+    deadline_s = time.monotonic() + STOP_TIMEOUT_S
+    number = signal.SIGTERM
+    while others := _others_in_group():
+        for pid in others:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        if time.monotonic() > deadline_s:
+            number = signal.SIGKILL
+        process.poll()  # collects it, once it has ended
+        time.sleep(POLL_S)
+
+
+def _others_in_group() -> list[int]:
+    """Everybody in our process group but us; an ended process that waits to be collected is not."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(wait_s)
-        except subprocess.TimeoutExpired:
+            fields = path.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
             continue
-    process.wait()
+        pid = int(path.parent.name)
+        if int(fields[2]) == os.getpgrp() and pid != os.getpid() and fields[0] != "Z":
+            found.append(pid)
+    return found

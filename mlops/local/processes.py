@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,13 +57,35 @@ def start(command: Command, directory: Path) -> Started:
     Raises:
         StartFailed: it ended or did not answer in time; the message holds the end of its log.
     """
+    return spawn(command, directory).ready()
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """A process that is starting."""
+
+    name: str
+    pid: int
+    out_path: Path
+    log_path: Path
+
+    def ready(self) -> Started:
+        """Wait until it says it is ready. Raises StartFailed."""
+        return self.started(_wait_ready(self.pid, self.name, self.out_path, self.log_path))
+
+    def started(self, urls: tuple[str, ...] = ()) -> Started:
+        """The process as it is found again."""
+        ticks = start_ticks(self.pid) or 0
+        return Started(name=self.name, pid=self.pid, start_ticks=ticks, urls=urls)
+
+
+def spawn(command: Command, directory: Path) -> Spawned:
+    """`start` without the wait, so that several can start at once."""
     logs = directory / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     out_path, log_path = logs / f"{command.name}.out", logs / f"{command.name}.log"
     out_path.write_bytes(b"")
-    pid = _spawn(command, out_path, log_path)
-    urls = _wait_ready(pid, command.name, out_path, log_path)
-    return Started(name=command.name, pid=pid, start_ticks=start_ticks(pid) or 0, urls=urls)
+    return Spawned(command.name, _spawn(command, out_path, log_path), out_path, log_path)
 
 
 def _spawn(command: Command, out_path: Path, log_path: Path) -> int:
@@ -135,6 +158,12 @@ def kill(process: Started) -> None:
     _wait_ended(process, STOP_TIMEOUT_S)
 
 
+def kill_group(process: Started) -> None:
+    """End what a process has started too. Each leads a group of its own (see `spawn`)."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def stop(processes: Sequence[Started], reap: Callable[[], None] = lambda: None) -> list[str]:
     """End the processes one after another, last started first. Returns the names that were killed.
 
@@ -142,11 +171,15 @@ def stop(processes: Sequence[Started], reap: Callable[[], None] = lambda: None) 
     """
     killed = []
     for process in reversed(processes):
+        if not is_running(process):
+            reap()
+            continue  # its number may be somebody else's by now
         signal_to(process, signal.SIGTERM)
         if not _wait_ended(process, STOP_TIMEOUT_S):
             kill(process)
             killed.append(process.name)
         reap()
+        kill_group(process)  # a clean end leaves nobody
     return killed
 
 

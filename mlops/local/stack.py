@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import msgspec
@@ -14,9 +14,24 @@ import yaml
 
 from mlops.feature_store.migrations import migrate
 from mlops.feature_store.settings import ClickHouseSettings
-from mlops.local.processes import Command, Started, kill, start, stop
+from mlops.local.child import is_free
+from mlops.local.processes import Command, Started, StartFailed, kill, kill_group, spawn, stop
 
 STACK_FILE = "stack.json"
+ENV_FILE = "stack.env"
+"""The same addresses and secrets as settings: `mlops.config` reads those of `var/up`."""
+
+BUCKET = "rag-artifacts"
+_WRAPPED = frozenset({"s3", "mlflow"})
+"""Parts that are somebody else's server with a process of ours around it: they die together."""
+_TOKENS = (
+    "GATEWAY_OPERATOR_TOKEN",
+    "GATEWAY_VIEWER_TOKEN",
+    "AGENT_OPERATOR_TOKEN",
+    "AGENT_VIEWER_TOKEN",
+    "MODEL_SERVER_TOKEN",
+)
+_S3_KEYS = ("MLOPS_MINIO_ACCESS_KEY", "MLOPS_MINIO_SECRET_KEY")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +44,22 @@ class Ports:
     model_a: int = 8011
     model_b: int = 8012
     clickhouse: int = 8123
+    s3: int = 9000
+    mlflow: int = 5000
+
+    def where_free(self) -> Ports:
+        """The same ports, but any other in place of one that somebody listens on."""
+        return replace(
+            self,
+            **{
+                one.name: 0
+                for one in fields(self)
+                if (port := getattr(self, one.name)) and not is_free(port)
+            },
+        )
 
 
-ANY_PORTS = Ports(gateway=0, admin=0, agent=0, model_a=0, model_b=0, clickhouse=0)
+ANY_PORTS = Ports(**dict.fromkeys((one.name for one in fields(Ports)), 0))
 
 
 class StackFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +79,36 @@ class StackFile(msgspec.Struct, frozen=True, kw_only=True):
             if process.name == "gateway":
                 found["admin"] = process.urls[1]
         return found
+
+
+def settings_of(addresses: Mapping[str, str]) -> dict[str, str]:
+    """Where the parts are, as the settings that name them; a part that is not there has none."""
+    found: dict[str, str] = {}
+    for part, name in _SETTING_OF.items():
+        if part in addresses:
+            found[name] = addresses[part]
+    if "clickhouse" in addresses:
+        host, _, port = addresses["clickhouse"].removeprefix("http://").partition(":")
+        found |= {"MLOPS_CLICKHOUSE_HOST": host, "MLOPS_CLICKHOUSE_PORT": port}
+    if "s3" in addresses:
+        endpoint = addresses["s3"].removeprefix("http://")
+        found |= {"MLOPS_MINIO_ENDPOINT": endpoint, "MLOPS_MINIO_BUCKET_NAME": BUCKET}
+    return found
+
+
+_SETTING_OF = {
+    "mlflow": "MLOPS_MLFLOW_TRACKING_URI",
+    "admin": "MLOPS_GATEWAY_ADMIN_URLS",
+    "agent": "MLOPS_AGENT_URL",
+    "model-a": "MLOPS_MODEL_POOL_A",
+    "model-b": "MLOPS_MODEL_POOL_B",
+}
+
+
+def remove_files(directory: Path) -> None:
+    """Forget a stack that has ended."""
+    for name in (STACK_FILE, ENV_FILE):
+        (directory / name).unlink(missing_ok=True)
 
 
 def read_stack(directory: Path) -> StackFile | None:
@@ -73,15 +131,7 @@ class Stack:
     environ: Mapping[str, str] = field(repr=False)
     """What the processes inherit; the composition root passes its own."""
     secrets: dict[str, str] = field(
-        default_factory=lambda: {
-            name: secrets.token_urlsafe(24)
-            for name in (
-                "GATEWAY_OPERATOR_TOKEN",
-                "GATEWAY_VIEWER_TOKEN",
-                "AGENT_OPERATOR_TOKEN",
-                "AGENT_VIEWER_TOKEN",
-            )
-        },
+        default_factory=lambda: {name: secrets.token_urlsafe(24) for name in (*_TOKENS, *_S3_KEYS)},
         repr=False,
     )
     processes: list[Started] = field(default_factory=list)
@@ -104,6 +154,20 @@ class Stack:
         )
         asyncio.run(migrate(self.clickhouse))
         return url
+
+    def begin_s3(self) -> Callable[[], str]:
+        """Start the S3 server, and give what waits until it is ready."""
+        port = str(self._port("s3", self.ports.s3))
+        path = str(self.directory / "s3")
+        return self._begin(
+            "s3", "mlops.local.s3", ["--path", path, "--port", port, "--bucket", BUCKET]
+        )
+
+    def begin_mlflow(self) -> Callable[[], str]:
+        """The same for MLflow; its files go to the S3 server, which must be ready."""
+        port = str(self._port("mlflow", self.ports.mlflow))
+        path = str(self.directory / "mlflow")
+        return self._begin("mlflow", "mlops.local.mlflow_server", ["--path", path, "--port", port])
 
     @property
     def clickhouse(self) -> ClickHouseSettings:
@@ -175,6 +239,8 @@ class Stack:
         """End one process as a crash would (SIGKILL), and forget it."""
         process = self.process(name)
         kill(process)
+        if name in _WRAPPED:
+            kill_group(process)
         self._reap()
         self.processes.remove(process)
 
@@ -182,7 +248,7 @@ class Stack:
         """End everything, last started first; returns the names that had to be killed."""
         killed = stop(self.processes, self._reap)
         self.processes.clear()
-        (self.directory / STACK_FILE).unlink(missing_ok=True)
+        remove_files(self.directory)
         return killed
 
     def environment(self) -> dict[str, str]:
@@ -191,23 +257,32 @@ class Stack:
         # Two threads of linear algebra on a shared core cost half a second at the 95th percentile.
         environment["OPENBLAS_NUM_THREADS"] = "1"
         environment["PYTHONUNBUFFERED"] = "1"
-        if any(process.name == "clickhouse" for process in self.processes):
-            host, _, port = self.addresses["clickhouse"].removeprefix("http://").partition(":")
-            environment["MLOPS_CLICKHOUSE_HOST"] = host
-            environment["MLOPS_CLICKHOUSE_PORT"] = port
-        return environment
+        return environment | settings_of(self.addresses)
 
     def _start(self, name: str, module: str, arguments: Sequence[str]) -> str:
+        return self._begin(name, module, arguments)()
+
+    def _begin(self, name: str, module: str, arguments: Sequence[str]) -> Callable[[], str]:
         command = Command(name=name, arguments=[module, *arguments], environment=self.environment())
-        started = start(command, self.directory)
-        self.processes.append(started)
-        self._taken |= {
-            part: int(url.rpartition(":")[2])
-            for part, url in self.addresses.items()
-            if part not in self._taken
-        }
-        self._save()
-        return started.urls[0] if started.urls else ""
+        spawned = spawn(command, self.directory)
+        self.processes.append(spawned.started())  # so that it is ended also if it never is ready
+
+        def ready() -> str:
+            try:
+                started = spawned.ready()
+            except StartFailed:
+                self.processes.remove(self.process(name))
+                raise
+            self.processes[self.processes.index(self.process(name))] = started
+            self._taken |= {
+                part: int(url.rpartition(":")[2])
+                for part, url in self.addresses.items()
+                if part not in self._taken
+            }
+            self._save()
+            return started.urls[0] if started.urls else ""
+
+        return ready
 
     def _port(self, part: str, asked: int) -> int:
         return self._taken.get(part, asked)
@@ -221,6 +296,11 @@ class Stack:
         path = self.directory / STACK_FILE
         path.touch(mode=0o600)
         path.write_bytes(msgspec.json.format(msgspec.json.encode(self.file)))
+        settings = settings_of(self.addresses) | self.secrets
+        (self.directory / ENV_FILE).touch(mode=0o600)
+        (self.directory / ENV_FILE).write_text(
+            "".join(f"{name}={value}\n" for name, value in settings.items()), encoding="utf-8"
+        )
 
     def _reap(self) -> None:
         """Collect our ended children, so that an ended process does not linger as a zombie."""

@@ -142,7 +142,7 @@ async def open_desk(
         crew = Crew(settings, 2, hire, lambda: ([route], [book.live("rag")]), ())
         await crew.start()
         crews.append(crew)
-        control = Control(crew, book, store, clock)
+        control = Control(crew, book, store, clock, lambda _: route.model)
         admin = Admin(
             control,
             Readiness(control, lambda: True),

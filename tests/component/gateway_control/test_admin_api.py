@@ -210,7 +210,7 @@ async def test_rollback_drops_the_canary_first(open_desk: OpenDesk, plan: MakePl
     assert after.plan.canary is None
     assert after.plan.reason == "errors"
     code, problem = await send(desk, "POST", "/v1/routes/rag/rollback", {"to": "previous"})
-    assert (code, problem.code) == (409, "conflict")
+    assert (code, problem.code) == (409, "nothing_to_restore")
     assert "no previous version" in problem.error
 
 

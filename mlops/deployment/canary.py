@@ -1,0 +1,215 @@
+"""Bring a registered version to its users: load it, start its release, follow it to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from mlops.config import MlopsConfig, PlacesSettings, read_config
+from mlops.contracts.api import RouteStatus
+from mlops.contracts.release import ReleaseRequest, ReleaseStatus
+from mlops.deployment.agent_client import AgentClient
+from mlops.deployment.config import DeploymentConfig, policy_of
+from mlops.deployment.errors import GatewayError, GatewayUnavailable, NotDeployable
+from mlops.deployment.gateway_client import GatewayClient
+from mlops.deployment.server_client import LOAD_TIMEOUT_S, ServerClient
+from mlops.model_registry import NotReleased, RAGModelRegistry, RegisteredVersion
+
+POLL_S: Final = 1.0
+"""How often `wait` asks the agent; a step takes tens of seconds."""
+
+PROMOTED_PHASES: Final = frozenset({"baking", "settled"})
+FAILED_PHASES: Final = frozenset({"rolled_back", "aborted"})
+DONE_PHASES: Final = frozenset({"settled"}) | FAILED_PHASES
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """A release that was started, or was under way already."""
+
+    release_id: str
+    url: str
+    """Where the agent tells of it."""
+    model: str
+    version: str
+    route: str
+    endpoints: tuple[str, ...]
+    phase: str
+    started: bool
+    """False where the same version was being released there already."""
+
+
+class CanaryDeployment:
+    """Every call is safe to repeat.
+
+    ```python
+    deployment = CanaryDeployment()
+    made = await deployment.deploy_canary(
+        DeploymentConfig(model_name="rag_embedding_model", model_version="1.2.3")
+    )
+    ended = await deployment.wait(made.release_id)
+    ```
+    """
+
+    def __init__(
+        self,
+        config: MlopsConfig | None = None,
+        *,
+        registry: RAGModelRegistry | None = None,
+        actor: str = "mlops",
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        """`config` defaults to what the environment says; nothing is connected yet."""
+        self._config = config or read_config()
+        self._registry = registry or RAGModelRegistry(self._config)
+        self._actor = actor
+        self._sleep = sleep
+
+    async def deploy_canary(self, config: DeploymentConfig) -> Deployment:
+        """Load the version where stable is not, wait until it is warm, and start its release.
+
+        Raises:
+            NotDeployable: no route, or several, serve this model; or stable holds both pools.
+            UnknownVersion: the registry has no such version.
+            ServerError, AgentError, GatewayError: one of them is away, or refused.
+        """
+        route = await self._route(config)
+        running = await self._running(route.plan.route)
+        if running is not None and running.version == config.model_version:
+            return self._deployment(config, running, started=False)
+        registered = None
+        endpoints = config.endpoints
+        if not endpoints:
+            registered = await asyncio.to_thread(
+                self._registry.resolve, config.model_name, config.model_version
+            )
+            endpoints = self._free_pool(route)
+            await self._load(endpoints, registered)
+        status = await self._start(config, route.plan.route, endpoints)
+        if registered is not None:
+            await asyncio.to_thread(
+                self._registry.set_challenger, config.model_name, registered.version
+            )
+        return self._deployment(config, status, started=True)
+
+    async def wait(
+        self, release_id: str, *, model_name: str = "", timeout_s: float | None = None
+    ) -> ReleaseStatus:
+        """Until the release has ended; with `model_name` its aliases follow in the registry.
+
+        Raises:
+            TimeoutError: it is still under way.
+        """
+        async with asyncio.timeout(timeout_s), self._agent() as agent:
+            while (status := await agent.release(release_id)).phase not in DONE_PHASES:
+                await self._sleep(POLL_S)
+        if model_name:
+            await self.follow(model_name, status)
+        return status
+
+    async def follow(self, model_name: str, status: ReleaseStatus) -> None:
+        """Move the registry's aliases to where a release has come; safe to repeat.
+
+        A version that the registry does not know (of servers we do not manage) is left alone.
+        """
+        if status.phase in PROMOTED_PHASES:
+            await asyncio.to_thread(self._registry.promote, model_name, status.version, status)
+        elif status.phase == "rolled_back":
+            reason = "; ".join(status.reasons) or "rolled back"
+            await asyncio.to_thread(self._registry.roll_back, model_name, status.version, reason)
+        elif status.phase not in FAILED_PHASES:
+            raise NotReleased(f"release {status.id} is {status.phase}, so nothing follows yet")
+
+    # ---- parts ----------------------------------------------------------------------------------
+
+    async def _route(self, config: DeploymentConfig) -> RouteStatus:
+        routes = await routes_of(self._config.places, self._actor)
+        if config.route is not None:
+            found = [one for one in routes if one.plan.route == config.route]
+        else:
+            found = [one for one in routes if one.model == config.model_name]
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(one.plan.route for one in found or routes) or "none"
+        what = f"route {config.route!r}" if config.route else f"model {config.model_name!r}"
+        raise NotDeployable(
+            f"{what} is served by {len(found)} routes ({names}); expected one: "
+            + ("name it with route=" if found else "see `model` in the gateway's file")
+        )
+
+    async def _running(self, route: str) -> ReleaseStatus | None:
+        async with self._agent() as agent:
+            releases = await agent.releases()
+        return next(
+            (one for one in releases if one.route == route and one.phase not in DONE_PHASES), None
+        )
+
+    def _free_pool(self, route: RouteStatus) -> tuple[str, ...]:
+        """The pool that stable is not on. What `previous` held is given up for it."""
+        places, stable = self._config.places, set(route.plan.stable.endpoints)
+        for pool in (places.pool_a, places.pool_b):
+            if pool and not stable.intersection(pool):
+                return pool
+        raise NotDeployable(
+            f"route {route.plan.route!r}: stable ({', '.join(sorted(stable))}) is on both pools "
+            f"(a: {', '.join(places.pool_a)}; b: {', '.join(places.pool_b)})"
+        )
+
+    async def _load(self, endpoints: Sequence[str], version: RegisteredVersion) -> None:
+        async def one(url: str) -> None:
+            token = self._config.places.server_token
+            async with ServerClient(url, token, timeout_s=LOAD_TIMEOUT_S) as server:
+                await server.load(version.model, version.version)
+
+        await asyncio.gather(*(one(url) for url in endpoints))
+
+    async def _start(
+        self, config: DeploymentConfig, route: str, endpoints: tuple[str, ...]
+    ) -> ReleaseStatus:
+        request = ReleaseRequest(
+            route=route,
+            version=config.model_version,
+            endpoints=endpoints,
+            reason=config.reason or f"deploy {config.model_name} {config.model_version}",
+            policy=policy_of(config, self._config.rollout, self._config.model),
+        )
+        async with self._agent() as agent:
+            return await agent.start(request)
+
+    def _agent(self) -> AgentClient:
+        places = self._config.places
+        return AgentClient(places.agent_url, places.agent_token, actor=self._actor)
+
+    def _deployment(
+        self, config: DeploymentConfig, status: ReleaseStatus, *, started: bool
+    ) -> Deployment:
+        return Deployment(
+            release_id=status.id,
+            url=f"{self._config.places.agent_url}/v1/releases/{status.id}",
+            model=config.model_name,
+            version=status.version,
+            route=status.route,
+            endpoints=config.endpoints,
+            phase=status.phase,
+            started=started,
+        )
+
+
+async def routes_of(places: PlacesSettings, actor: str) -> list[RouteStatus]:
+    """The routes, from the first gateway that answers.
+
+    Raises:
+        GatewayUnavailable: none answers.
+    """
+    problems = []
+    for url in places.gateway_admin_urls:
+        async with GatewayClient(url, places.gateway_token, actor=actor) as client:
+            try:
+                return await client.routes()
+            except GatewayError as error:
+                problems.append(str(error))
+    raise GatewayUnavailable(f"no gateway answers: {'; '.join(problems)}")

@@ -1,0 +1,161 @@
+"""The code of docs/library.md, as it stands there, against a whole stack of real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mlops.config import MlopsConfig, read_config
+from mlops.contracts.release import ReleaseStatus
+from mlops.deployment import CanaryDeployment, DeploymentConfig, NotDeployable, RollbackManager
+from mlops.deployment.agent_client import AgentClient
+from mlops.deployment.canary import routes_of
+from mlops.local.stack import ANY_PORTS, Stack
+from mlops.mlflow_tracker import RAGModelTracker
+from mlops.model_registry import RAGModelRegistry
+from mlops.serving.model import read_manifest, write_model
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+
+MODEL = "rag_embedding_model"
+VERSION = "1.2.3"
+PAGE = Path(__file__).parents[2] / "docs/library.md"
+
+
+def snippets() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def whole_stack(
+    tmp_path_factory: pytest.TempPathFactory, versions: dict[str, Path]
+) -> Iterator[Stack]:
+    """Every part there is; the route's model is the one that the page releases."""
+    stack = Stack(directory=tmp_path_factory.mktemp("stack"), ports=ANY_PORTS, environ=os.environ)
+    try:
+        stack.begin_s3()()
+        mlflow_ready = stack.begin_mlflow()
+        stack.start_clickhouse()
+        stable = stack.start_model("model-a", versions["1.0.0"], 0)
+        stack.start_model("model-b", versions["1.1.0"], 0)
+        route = {
+            "name": "rag",
+            "model": MODEL,
+            "match": {"prefix": "/"},
+            "stable": {"version": "1.0.0", "endpoints": [stable]},
+        }
+        stack.start_gateway([route])
+        stack.start_recorder()
+        stack.start_agent()
+        mlflow_ready()
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture(scope="module")
+def config(whole_stack: Stack) -> MlopsConfig:
+    return read_config(whole_stack.environment(), whole_stack.directory)
+
+
+@pytest.fixture(scope="module")
+def model_folder(versions: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The base model under the version that the page names."""
+    folder = tmp_path_factory.mktemp("model") / "model"
+    folder.mkdir()
+    manifest = read_manifest(versions["1.0.0"])
+    write_model(folder, msgspec.structs.replace(manifest, version=VERSION), None)
+    return folder
+
+
+def run_page(stack: Stack, model_folder: Path, where: Path) -> str:
+    code = "\n".join(snippets())
+    code = code.replace("/path/to/model", str(model_folder))
+    code = code.replace("/tmp/downloaded_model", str(where / "downloaded_model"))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::SyntaxWarning", "-c", code],
+        cwd=where,
+        env=stack.environment() | {"PYTHONPATH": str(PAGE.parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_page_runs_as_it_stands(
+    whole_stack: Stack, config: MlopsConfig, model_folder: Path, tmp_path: Path
+) -> None:
+    with RAGModelTracker(config.mlflow) as tracker:
+        run_id = tracker.start_training_run("before")
+    registry = RAGModelRegistry(config)
+    registry.register_embedding_model(run_id, {"f1_score": 0.82}, version=VERSION)
+
+    out = run_page(whole_stack, model_folder, tmp_path)
+
+    assert "Model registered as version: 1.2.4" in out
+    assert "Canary deployment: Deployment(release_id='rel-" in out
+    assert "Rollback result: RolledBack(" in out
+    assert "unconfirmed={}" in out
+    assert "Retrieved 1 training samples" in out
+    assert read_manifest(tmp_path / "downloaded_model").version == VERSION
+    assert registry.resolve(MODEL, VERSION).rejected == "High error rate detected"
+
+
+async def ended(config: MlopsConfig) -> list[ReleaseStatus]:
+    """Every release, once none is under way any more: the one before was taken back by hand."""
+    places = config.places
+    async with AgentClient(places.agent_url, places.agent_token, actor="test") as agent:
+        while True:
+            found = await agent.releases()
+            running = [one for one in found if one.ended_at is None]
+            if not running:
+                return found
+            for one in running:
+                await agent.command(one.id, "abort", "the next test")
+            await asyncio.sleep(0.2)
+
+
+async def test_repeating_finds_the_release_and_a_rollback_needs_only_the_gateway(
+    whole_stack: Stack, config: MlopsConfig
+) -> None:
+    await ended(config)
+    deployment = CanaryDeployment(config)
+    wanted = DeploymentConfig(model_name=MODEL, model_version=VERSION, traffic_percentage=10)
+
+    first = await deployment.deploy_canary(wanted)
+    again = await deployment.deploy_canary(wanted)
+
+    assert first.started
+    assert not again.started
+    assert again.release_id == first.release_id
+    (route,) = await routes_of(config.places, "test")
+    while route.plan.canary is None or not route.plan.canary_share_bp:
+        await asyncio.sleep(0.1)
+        (route,) = await routes_of(config.places, "test")
+    assert route.plan.canary.version == VERSION
+    assert route.plan.canary.endpoints == config.places.pool_b
+    with pytest.raises(NotDeployable, match="served by 0 routes"):
+        await deployment.deploy_canary(replace(wanted, model_name="nobody's"))
+
+    for part in ("agent", "mlflow", "s3", "recorder", "clickhouse"):
+        whole_stack.kill(part)
+    result = await RollbackManager(config).emergency_rollback(MODEL, reason="all is lost")
+
+    assert result.confirmed == config.places.gateway_admin_urls
+    assert result.routes == {"rag": "1.0.0"}
+    assert result.taken_back == (VERSION,)
+    assert not result.recorded
+    assert "MLflow" in result.not_recorded
+    (route,) = await routes_of(config.places, "test")
+    assert route.share_bp == 0
