@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from random import Random
 from typing import TYPE_CHECKING, Final, Protocol
@@ -16,6 +17,8 @@ from gateway.pool import RESERVED, pick
 
 if TYPE_CHECKING:
     from gateway.lanes import Upstreams
+
+log = logging.getLogger(__name__)
 
 _STREAMING: Final = int(State.STREAMING)
 _ATTEMPT_FAILED: Final = int(Event.ATTEMPT_FAILED)
@@ -128,7 +131,7 @@ class Attempts:
         `endpoint` is to blame, if anybody's server is.
         """
         if endpoint is not None and endpoint.history is not None:
-            note_failure(endpoint, exchange.lane.endpoints, time.monotonic_ns())
+            blame(endpoint, exchange.lane)
         if exchange.state == _STREAMING:
             self.truncated(exchange)
             return
@@ -147,7 +150,7 @@ class Attempts:
         if exchange.first_attempt_outcome == UNSET:
             exchange.first_attempt_outcome = outcome.OUTCOME_OF_STATUS[status]
         if endpoint.history is not None and status >= 500:
-            note_failure(endpoint, exchange.lane.endpoints, time.monotonic_ns())
+            blame(endpoint, exchange.lane)
         self._again(exchange, endpoint)
         return True
 
@@ -172,6 +175,13 @@ class Attempts:
         exchange.on(_ATTEMPT_FAILED)
         _rewind(exchange)
         self.attempt(exchange, lane.failover or lane, avoid=avoid)
+
+
+def blame(endpoint: Upstreams, lane: Lane) -> None:
+    """A request failed because of this endpoint; it may be ejected for it."""
+    now_ns = time.monotonic_ns()
+    if note_failure(endpoint, lane.endpoints, now_ns):
+        log.warning("endpoint %s is out: %s", endpoint.url, endpoint.problem(now_ns))
 
 
 def _rewind(exchange: Exchange) -> None:

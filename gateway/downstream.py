@@ -11,6 +11,7 @@ from gateway import answers
 from gateway.answers import RETRY_AFTER
 from gateway.deadlines import NEVER
 from gateway.exchange import Exchange, State
+from gateway.keys import waits_for_body
 from gateway.plain import RepeatedRequest
 from gateway.request_reader import RequestReader
 from gateway.transports import is_tls, peer_address, reset
@@ -206,7 +207,7 @@ class Downstream(RequestReader):
             if exchange.expects_continue and not exchange.pending:
                 exchange.expects_continue = False
                 self.write(answers.CONTINUE)
-            waits_for_key = route.sticky_json is not None and exchange.is_replayable
+            waits_for_key = route.sticky_json is not None and waits_for_body(exchange, route)
             # A body is on its way: with its first bytes the request goes out in one write, and a
             # body that is malformed from the start is never forwarded.
             if exchange.wants_body and (not exchange.pending or waits_for_key):

@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway import answers, outcome
-from gateway.attempts import Attempts, Dialer
+from gateway.attempts import Attempts, Dialer, blame
 from gateway.deadlines import CLIENT_IDLE_NS, NEVER, Deadlines
 from gateway.exchange import ENDED, EVENTS, NEXT, Event, Exchange, State
 from gateway.framing import is_request_id
@@ -20,7 +20,6 @@ from gateway.keys import key_of, wish_of
 from gateway.lanes import Lane, RouteState
 from gateway.mirror import MIRROR_KIND, copy_of, why_not
 from gateway.outcome import Failure
-from gateway.outliers import note_failure
 from gateway.record import ExchangeRecord
 from gateway.routing import assign
 from mlops.contracts.plan import FULL_SHARE_BP
@@ -211,7 +210,7 @@ class Flow(Attempts):
             endpoint = upstream.endpoint
             history = endpoint.history
             if exchange.status >= 500:
-                note_failure(endpoint, lane.endpoints, now_ns)
+                blame(endpoint, lane)
             elif history is not None:
                 history.succeeded(now_ns)
         if exchange.kind == MIRROR_KIND:

@@ -36,6 +36,17 @@ def key_of(exchange: Exchange, route: RouteState) -> bytes | None:
     return key or None
 
 
+def waits_for_body(exchange: Exchange, route: RouteState) -> bool:
+    """Whether more of the body may still say the key, which nothing in the head does."""
+    if (
+        route.sticky_json is None
+        or not exchange.is_replayable
+        or exchange.request_bytes > MAX_JSON_KEY_BYTES
+    ):
+        return False
+    return key_of(exchange, route) is None
+
+
 def wish_of(headers: dict[bytes, bytes], key: bytes | None, route: RouteState) -> bool | None:
     """True: the canary, False: never the canary, None: as the weights say.
 

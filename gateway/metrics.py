@@ -227,6 +227,9 @@ def _upstreams(counts: Counts) -> Iterator[Metric]:
     pending = GaugeMetricFamily(
         "gateway_upstream_pending", "Requests that wait for a connection to it.", labels=labels
     )
+    ejections = CounterMetricFamily(
+        "gateway_upstream_ejections", "Times that its failures took it out.", labels=labels
+    )
     for route, slots in counts.upstreams.items():
         for slot, healths in slots.items():
             for each in healths:
@@ -235,7 +238,8 @@ def _upstreams(counts: Counts) -> Iterator[Metric]:
                 connections.add_metric(values, each.open_connections)
                 outstanding.add_metric(values, each.outstanding - each.pending)
                 pending.add_metric(values, each.pending)
-    yield from (healthy, connections, outstanding, pending)
+                ejections.add_metric(values, each.ejections)
+    yield from (healthy, connections, outstanding, pending, ejections)
 
 
 def _exchanges(series: Sequence[SeriesValue]) -> Iterator[Metric]:

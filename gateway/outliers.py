@@ -89,11 +89,11 @@ def may_eject(peers: Sequence[Upstreams], max_percent: float, now_ns: int) -> bo
     return out < max(1, int(len(peers) * max_percent / 100))
 
 
-def note_failure(endpoint: Upstreams, peers: Sequence[Upstreams], now_ns: int) -> None:
-    """A request to `endpoint` failed; `peers` are all endpoints of its arm."""
+def note_failure(endpoint: Upstreams, peers: Sequence[Upstreams], now_ns: int) -> bool:
+    """A request to `endpoint` failed; whether that ejects it. `peers`: all of its arm."""
     settings, history = endpoint.settings.outlier_detection, endpoint.history
     if settings is None or history is None:
-        return
+        return False
     why = history.failed(now_ns)
     if (
         why
@@ -101,3 +101,5 @@ def note_failure(endpoint: Upstreams, peers: Sequence[Upstreams], now_ns: int) -
         and may_eject(peers, settings.max_ejection_percent, now_ns)
     ):
         endpoint.eject(history.eject(now_ns), why)
+        return True
+    return False

@@ -22,6 +22,7 @@ EVERYTHING = {
     "max_canary": 50,
     "never_canary": {"keys": ["vip"], "header": "x-tenant", "values": ["acme"]},
     "tls": {"verify": False},
+    "mirror": {"percent": 10},
 }
 
 

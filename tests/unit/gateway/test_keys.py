@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 
 from gateway.exchange import Exchange
-from gateway.keys import MAX_JSON_KEY_BYTES, json_key, key_of, override_of, wish_of
+from gateway.keys import (
+    MAX_JSON_KEY_BYTES,
+    json_key,
+    key_of,
+    override_of,
+    waits_for_body,
+    wish_of,
+)
 from gateway.lanes import RouteState
 from gateway.settings import (
     MatchSettings,
@@ -52,6 +59,24 @@ def test_a_body_is_read_only_whole_and_within_its_bound():
     padding = b" " * (MAX_JSON_KEY_BYTES - len(BODY))
     assert key({}, padding + BODY, route) == b"7"
     assert key({}, padding + b" " + BODY, route) is None
+
+
+def test_a_request_waits_for_its_body_only_while_that_may_still_say_the_key():
+    route = RouteState(ROUTE, says_served_by=True)
+
+    def waits(headers, size, route=route):
+        exchange = Exchange(None, b"/", 0)
+        exchange.headers, exchange.kept = headers, []
+        exchange.kept_bytes = exchange.request_bytes = size
+        return waits_for_body(exchange, route)
+
+    assert waits({}, 0)
+    assert waits({b"x-user-id": b""}, MAX_JSON_KEY_BYTES)
+    assert not waits({}, MAX_JSON_KEY_BYTES + 1)
+    assert not waits({b"x-user-id": b"u"}, 0)
+    assert not waits(COOKIE, 0)
+    plain = replace(ROUTE, sticky=StickySettings(header="x-user-id"))
+    assert not waits({}, 0, RouteState(plain, says_served_by=True))
 
 
 def test_places_that_are_not_configured_are_not_looked_at():

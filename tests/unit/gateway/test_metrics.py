@@ -89,8 +89,15 @@ def test_each_worker_says_whether_it_serves_and_how_often_it_was_replaced() -> N
 
 def test_what_workers_see_of_an_endpoint_is_shown() -> None:
     health = UpstreamHealth(
-        endpoint="http://a:1", healthy=False, open_connections=4, outstanding=5, pending=2
+        endpoint="http://a:1",
+        healthy=False,
+        open_connections=4,
+        outstanding=5,
+        pending=2,
+        ejections=7,
     )
-    found = samples(Counts(upstreams={"rag": {"stable": [health]}}))
-    names = ("healthy", "connections", "outstanding", "pending")
-    assert [found[f"gateway_upstream_{name}", ""] for name in names] == [0, 4, 3, 2]
+    skipped = {"rag": {"outstanding": 3}}
+    found = samples(Counts(upstreams={"rag": {"stable": [health]}}, mirrors_skipped=skipped))
+    names = ("healthy", "connections", "outstanding", "pending", "ejections_total")
+    assert [found[f"gateway_upstream_{name}", ""] for name in names] == [0, 4, 3, 2, 7]
+    assert found["gateway_mirrors_skipped_total", ""] == 3
