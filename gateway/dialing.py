@@ -10,6 +10,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway.outcome import Failure
+from gateway.tls import SHUTDOWN_S
 from gateway.upstream import Upstream
 from mlops.contracts.slot_values import parse_endpoint
 from mlops.service.aio import spawn
@@ -64,7 +65,12 @@ async def connect(endpoint: Upstreams, factory: Callable[[], P], contexts: Conte
         except ValueError as error:
             raise OSError(str(error)) from error
         _, protocol = await loop.create_connection(
-            factory, host, port, ssl=context, server_hostname=settings.server_name or host
+            factory,
+            host,
+            port,
+            ssl=context,
+            server_hostname=settings.server_name or host,
+            ssl_shutdown_timeout=SHUTDOWN_S,
         )
     return protocol
 

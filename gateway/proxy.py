@@ -25,7 +25,7 @@ from gateway.pool import Endpoint
 from gateway.routing import LivePlan
 from gateway.server_timing import ASKED_BY
 from gateway.settings import ClientSettings, RouteSettings
-from gateway.tls import HANDSHAKE_S, LOOK_S, Contexts
+from gateway.tls import HANDSHAKE_S, LOOK_S, SHUTDOWN_S, Contexts
 from gateway.upstream_settings import UpstreamSettings
 from mlops.contracts.api import ArmCounters, UpstreamHealth
 from mlops.contracts.plan import Slot
@@ -182,7 +182,11 @@ class Proxy:
         if context is None:
             return await loop.create_server(factory, sock=listening)
         return await loop.create_server(
-            factory, sock=listening, ssl=context, ssl_handshake_timeout=HANDSHAKE_S
+            factory,
+            sock=listening,
+            ssl=context,
+            ssl_handshake_timeout=HANDSHAKE_S,
+            ssl_shutdown_timeout=SHUTDOWN_S,
         )
 
     async def drain(self, timeout_s: float, idle_s: float = 0.0) -> int:

@@ -22,6 +22,9 @@ LOOK_S: Final = 5.0
 HANDSHAKE_S: Final = 10.0
 """Longest handshake of a client: as long as it may take for a head."""
 
+SHUTDOWN_S: Final = 1.0
+"""Longest wait for the other side's farewell: one that died says none, and we must go on."""
+
 
 def check(settings: GatewaySettings) -> None:
     """Raise ValueError, starting with the key, unless every file that is named can be used."""

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import trustme
+import uvloop
 
 from gateway import listening
 from gateway.plans import seed_plan
 from gateway.proxy import Proxy
+from gateway.record import OUTCOMES
 from gateway.routing import LivePlan
 from gateway.settings import Address
 from gateway.tls import Contexts
@@ -171,6 +173,47 @@ async def test_a_plain_server_behind_https_is_a_bad_gateway(world):
     assert (await ask(world))[0] == 502
     (health,) = world.proxy.upstreams("rag")["stable"]
     assert health.reason.startswith("no TLS:")
+
+
+@pytest.mark.parametrize(
+    ("framing", "farewell", "expected"),
+    [
+        (b"content-length: 100\r\n", False, "truncated"),
+        (b"", False, "truncated"),
+        (b"", True, "ok"),
+    ],
+    ids=["by length", "by its end, no farewell", "by its end"],
+)
+async def test_an_answer_cut_short_is_never_taken_for_whole(
+    world, tmp_path, framing, farewell, expected
+):
+    """RFC 9112, 9.8: what ends with the connection is whole only after a closure alert."""
+    if not framing and not farewell and type(asyncio.get_running_loop()) is not uvloop.Loop:
+        pytest.skip("asyncio does not tell such an end from a proper one; workers run on uvloop")
+    files = written(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(files.cert, files.key)
+
+    async def dies(reader, writer):
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n%b\r\npart" % framing)
+        await writer.drain()
+        if farewell:
+            writer.close()
+        else:
+            await asyncio.sleep(0.05)
+            writer.transport.abort()
+
+    server = await asyncio.start_server(dies, "127.0.0.1", 0, ssl=context)
+    world._upstreams.append(type("Started", (), {"server": server})())
+    url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+    await world.serve(a_route("rag", url, upstream=tls(ca=files.ca)))
+    client = await world.client()
+    await client.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    answer = await client.rest()
+    assert answer.endswith(b"0\r\n\r\n") == farewell
+    (record,) = await world.records(1)
+    assert OUTCOMES[record.outcome] == expected
 
 
 async def test_health_checks_go_through_tls_too(world, tmp_path):
