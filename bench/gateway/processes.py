@@ -76,10 +76,6 @@ class Running:
                 Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
         return sum(_status_kib(pid, "VmHWM") for pid in tree(self.pid))
 
-    def without_files_kib(self) -> int:
-        """Anonymous memory of the whole tree: what is not mapped from a file, such as the spool."""
-        return sum(_status_kib(pid, "RssAnon") for pid in tree(self.pid))
-
 
 @contextmanager
 def running(server: Server, core: int) -> Iterator[Running]:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-LOAD_CORE = 0
+from bench.gateway.processes import LOAD_CORE
+
 CLIENT_S = 180
 """Longest run of one client."""
 
