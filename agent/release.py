@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from dataclasses import replace as amended
 from enum import StrEnum
+from functools import lru_cache
 from math import inf
 from typing import Any
 
@@ -125,6 +126,7 @@ class Stage:
     """Above 0: judged on pairs of answers; no user sees the candidate."""
 
 
+@lru_cache(maxsize=256)
 def stages(policy: Policy) -> tuple[Stage, ...]:
     """Fold pauses into the weight before them; every stay lasts at least the dwell."""
     found: list[Stage] = []

@@ -124,8 +124,8 @@ class Draws:
         return arms[0], arms[1]
 
     def _arm(self, arm: Arm, groups: Ints, second: int, *, is_candidate: bool) -> ArmCounts:
+        errors, groups = self._errors(arm, groups, second)
         count = groups.sum(axis=1)
-        errors = self._errors(arm, groups, second)
         counts: dict[str, Ints] = {
             "requests": count,
             "errors": errors.sum(axis=1),
@@ -144,11 +144,15 @@ class Draws:
             error_groups=errors,
         )
 
-    def _errors(self, arm: Arm, groups: Ints, second: int) -> Ints:
+    def _errors(self, arm: Arm, groups: Ints, second: int) -> tuple[Ints, Ints]:
+        """Errors by group of keys, and requests: all of a burst have one key."""
         rate = min(1.0, arm.errors(second))
         if arm.burst == 1:
-            return self._rng.binomial(groups, rate)
-        return np.minimum(groups, arm.burst * self._rng.binomial(groups, rate / arm.burst))
+            return self._rng.binomial(groups, rate), groups
+        bursts = self._rng.binomial(groups.sum(axis=1), rate / arm.burst)
+        even = np.full(KEY_GROUPS, 1 / KEY_GROUPS)
+        errors = arm.burst * self._rng.multinomial(bursts, even)
+        return errors, np.maximum(groups, errors)
 
     def _histograms(
         self, arm: Arm, count: Ints, second: int, *, is_candidate: bool

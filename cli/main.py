@@ -7,6 +7,7 @@ import click
 from cli.archive import archive, erase
 from cli.artifacts import artifacts
 from cli.config import config
+from cli.drift import drift
 from cli.explain import explain_command
 from cli.judge import judge
 from cli.local import demo, down, up
@@ -40,6 +41,7 @@ for command in (
     erase,
     validate,
     judge,
+    drift,
     explain_command,
     train,
     weights,
