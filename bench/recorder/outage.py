@@ -128,7 +128,6 @@ async def _client(running: Engine) -> Any:
         port=settings.port,
         database=settings.database,
         connect_timeout=CALL_S,
-        send_receive_timeout=CALL_S,
         autogenerate_session_id=False,
     )
 
