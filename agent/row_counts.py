@@ -16,6 +16,7 @@ from mlops.contracts.evidence import (
     LAST_BIN,
     LATENCY_FIRST_EDGE_US,
     SCORE_BINS,
+    AnsweredCounts,
     Evidence,
     SecondCounts,
 )
@@ -71,9 +72,24 @@ def evidence_of(rows: RowColumns) -> tuple[Evidence, dict[int, int]]:
         arm = ARMS[group % len(ARMS)]
         found.append(SecondCounts(second=at, generation=generations[at], arm=arm, **numbers))
     evidence = Evidence(
-        route="rows", since=first, closed_through=int(second[-1]), seconds=tuple(found)
+        route="rows",
+        since=first,
+        closed_through=int(second[-1]),
+        seconds=tuple(found),
+        answered=tuple(_as_answered(counts) for counts in found),
     )
     return evidence, shares
+
+
+def _as_answered(counts: SecondCounts) -> AnsweredCounts:
+    """A log of one's own has no tallies: it is taken to be all there was."""
+    return AnsweredCounts(
+        second=counts.second,
+        generation=counts.generation,
+        arm=counts.arm,
+        answered=counts.rows,
+        dropped=0,
+    )
 
 
 def _generations(second: Ints, weight: Floats | None) -> tuple[Mapping[int, int], dict[int, int]]:

@@ -249,6 +249,20 @@ def test_missing_rows_are_invalid_until_they_are_long_past(arm: str) -> None:
     assert judge.judgement().verdict is not Verdict.INVALID
 
 
+@pytest.mark.parametrize("arm", ["candidate", "control"])
+def test_rows_that_no_tally_tells_of_are_invalid(arm: str) -> None:
+    judge = Judge(ERRORS_ONLY, alpha=0.05)
+    untold = block(0, (25, 0), (225, 2))
+    getattr(untold, arm).answered = 0
+    judge.absorb(untold)
+    judgement = judge.judgement()
+    assert judgement.verdict is Verdict.INVALID
+    assert "tallies tell of 0 answered requests" in judgement.reasons[0]
+    for index in range(1, 40):
+        judge.absorb(block(index, (25, 0), (225, 2)))
+    assert judge.judgement().verdict is not Verdict.INVALID
+
+
 def test_the_last_step_and_bake_prove_the_policys_own_margins() -> None:
     judge = fed(Judge(ERRORS_ONLY, alpha=0.05), 20, (25, 0), (225, 3))
     widest, wide, final = (
