@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,7 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import clickhouse_connect
 import pytest
 
 from mlops.contracts.evidence import KEY_GROUPS, count_bin, latency_bin, score_bin
@@ -27,64 +25,16 @@ from mlops.feature_store.aggregates import BINS, COUNTS
 from mlops.feature_store.errors import Unavailable
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.migrations import migrate
-from mlops.feature_store.settings import ClickHouseSettings
+from tests.process.engine_process import ENGINE, EngineProcess
 
 pytestmark = pytest.mark.process
 
 START = datetime(2026, 3, 1, 23, 59, 57, tzinfo=UTC)
 """Three seconds before midnight: every batch reaches into two partitions."""
 
-ENGINE = (sys.executable, "-W", "ignore::SyntaxWarning", "-m", "mlops.local.clickhouse")
 BATCH_ROWS = 1_000
 ROUNDS = int(os.environ.get("ROUNDS", "6"))
 """More of them on demand: each is some batches, one kill and a restart of a second."""
-
-
-class EngineProcess:
-    """One engine on one directory, killed and started again at will."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.process: subprocess.Popen[str] | None = None
-        self.port = 0
-        """Free the first time, the same ever after, so that clients find it again."""
-
-    @property
-    def settings(self) -> ClickHouseSettings:
-        return ClickHouseSettings(host="127.0.0.1", port=self.port)
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [*ENGINE, "--path", str(self.directory), "--port", str(self.port)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line.startswith("ready http://127.0.0.1:"), line
-        self.port = int(line.rsplit(":", 1)[1])
-
-    def end(self, number: signal.Signals) -> int:
-        if self.process is None:
-            return 0
-        self.process.send_signal(number)
-        code = self.process.wait(timeout=20)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        self.process = None
-        return code
-
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        client = clickhouse_connect.get_client(
-            host="127.0.0.1",
-            port=self.settings.port,
-            database=self.settings.database,
-            autogenerate_session_id=False,
-        )
-        try:
-            return [tuple(row) for row in client.query(sql).result_rows]
-        finally:
-            client.close()
 
 
 @pytest.fixture
