@@ -19,10 +19,12 @@ from prometheus_client import start_http_server
 
 from gateway import config
 from gateway.recorder.app import Recorder, SpoolTaken
+from gateway.recorder.completeness import CompletenessGauge
 from gateway.recorder.connecting import ConnectingLog
 from gateway.recorder.rules_file import RulesFile
 from gateway.recorder.settings import RecorderSettings
 from mlops.feature_store.settings import ClickHouseSettings
+from mlops.service.aio import spawn
 
 if TYPE_CHECKING:
     from gateway.recorder.spans import Spans
@@ -80,16 +82,20 @@ async def _serve(
     spans = open_spans(environ, recorder)
     recorder.open()
     _on_signals(recorder.stop)
-    what = f"reading {settings.spool_dir}"
+    what, watch = f"reading {settings.spool_dir}", None
     if metrics_port is not None:
         server, _ = start_http_server(
             metrics_port, addr="127.0.0.1", registry=recorder.metrics.registry
         )
         what = f"http://127.0.0.1:{server.server_port}"
+        gauge = CompletenessGauge(sink.read_completeness, recorder.metrics.registry)
+        watch = spawn(gauge.run(), name="completeness of the log")
     print(f"ready {what}", flush=True)  # noqa: T201  whoever started us waits for this line
     try:
         await recorder.run()
     finally:
+        if watch is not None:
+            watch.cancel()
         await sink.close()
         if spans is not None:
             await asyncio.to_thread(spans.close)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mlops.contracts.record import Row
 from mlops.contracts.tally import Tally
+from mlops.feature_store.completeness import Completeness
 from mlops.feature_store.entries import DeadLetter
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.settings import ClickHouseSettings
@@ -28,6 +29,9 @@ class ConnectingLog:
 
     async def insert_dead_letters(self, letters: Sequence[DeadLetter], *, token: str) -> None:
         await (await self._connected()).insert_dead_letters(letters, token=token)
+
+    async def read_completeness(self) -> tuple[Completeness, ...]:
+        return await (await self._connected()).read_completeness()
 
     async def close(self) -> None:
         if self._log is not None:

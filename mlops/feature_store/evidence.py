@@ -31,14 +31,21 @@ class WorkerTally(NamedTuple):
     final: bool
 
 
-WATERMARK = f"""SELECT worker, toUnixTimestamp(max(second)), max(final),
-  (SELECT count() FROM {EVALUATIONS}
-    WHERE received_at >= toDateTime64({{since:Int64}} - {SCORE_AHEAD_S}, 6, 'UTC')) AS scores
+_LAST_HEARD = f"""SELECT worker, toUnixTimestamp(max(second)), max(final){{more}}
 FROM {TALLIES}
 WHERE second >= (SELECT max(second) FROM {TALLIES}) - {WORKER_GONE_AFTER_S}
 GROUP BY worker"""
-"""What the workers were last heard to say, and whether there is a score to look for: joining scores
-to rows is the dearest part of a look, and most have none."""
+
+WATERMARK = _LAST_HEARD.format(more="")
+"""What the workers were last heard to say."""
+
+WATERMARK_AND_SCORES = _LAST_HEARD.format(
+    more=f""",
+  (SELECT count() FROM {EVALUATIONS}
+    WHERE received_at >= toDateTime64({{since:Int64}} - {SCORE_AHEAD_S}, 6, 'UTC')) AS scores"""
+)
+"""And whether there is a score to look for: joining scores to rows is the dearest part of a look,
+and most have none."""
 
 _BETWEEN = "BETWEEN toDateTime({since:Int64}, 'UTC') AND toDateTime({closed:Int64}, 'UTC')"
 

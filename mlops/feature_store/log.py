@@ -34,6 +34,7 @@ from mlops.feature_store.evidence import (
     SCORE_COUNTS,
     SECOND_COUNTS,
     WATERMARK,
+    WATERMARK_AND_SCORES,
     WorkerTally,
     answered_counts,
     closed_through,
@@ -198,7 +199,7 @@ class FeatureLog:
         (generations tell releases apart); it names the reader in errors.
         """
         what = f"read evidence of {route}" + (f" for {release_id}" if release_id else "")
-        heard = list(await self._rows(WATERMARK, {"since": since}, what))
+        heard = list(await self._rows(WATERMARK_AND_SCORES, {"since": since}, what))
         closed = closed_through(WorkerTally(*row[:3]) for row in heard)
         if closed is not None and until is not None:
             closed = min(closed, until)
@@ -224,8 +225,8 @@ class FeatureLog:
         live worker's tally has passed. Nothing before the first tally.
         """
         what = "read the completeness of the log"
-        heard = await self._rows(WATERMARK, {"since": 0}, what)
-        closed = closed_through(WorkerTally(*row[:3]) for row in heard)
+        heard = await self._rows(WATERMARK, {}, what)
+        closed = closed_through(WorkerTally(*row) for row in heard)
         if closed is None:
             return ()
         span = {"since": closed - seconds + 1, "until": closed}

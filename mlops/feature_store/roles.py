@@ -52,8 +52,8 @@ ROLES: Final = (
     Role(
         "writer",
         "recorders",
-        # It looks whether a batch is stored and counted.
-        (ROWS, SECOND_BATCHES, EMBEDDING_BATCHES, MIGRATIONS),
+        # It looks whether a batch is stored and counted, and how complete the log is.
+        (ROWS, SECOND_BATCHES, EMBEDDING_BATCHES, TALLIES, MIGRATIONS),
         (ROWS, SECOND_BATCHES, EMBEDDING_BATCHES, TALLIES, DEAD_LETTERS),
         6_000,
     ),
