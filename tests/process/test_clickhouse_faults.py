@@ -32,7 +32,9 @@ DISK_BYTES = 300 * 1024**2
 TAKEN_MEANWHILE = 2_000
 """Records that must be taken while ClickHouse does not take any."""
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(110 + 3 * AWAY_S)]
+_REQUEST_IDS = "SELECT request_id FROM query_features"
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(110 + 8 * AWAY_S)]
 
 
 class Pipeline:
@@ -65,19 +67,23 @@ class Pipeline:
         """The worker ends in the middle of its work; what it was told is taken must be there."""
         self._processes.end(self.worker, signal.SIGKILL)
         taken = set(lines(self.out))
-
-        def all_stored() -> bool:
-            found = self.engine.rows("SELECT request_id FROM query_features")
-            return taken <= {request_id for (request_id,) in found}
-
-        wait_until(all_stored)
-        wait_until(self._is_counted)
+        self._wait_until(lambda: self.stored() >= len(taken))
+        self._wait_until(self._is_counted)
+        found = {request_id for (request_id,) in self.engine.rows(_REQUEST_IDS)}
+        assert taken <= found, "a record that was taken is not there"
         ((rows, ids, requests),) = self.engine.rows(
             "SELECT count(), uniqExact(record_id), uniqExact(request_id) FROM query_features"
         )
         assert rows == ids == requests
         assert rows - len(taken) <= 1, "at most the one record whose taking was not written down"
         assert self.engine.rows("SELECT count() FROM dead_letters") == [(0,)]
+
+    def _wait_until(self, holds: Callable[[], bool]) -> None:
+        """What a long outage left is as much again to deliver."""
+        deadline_s = time.monotonic() + 60 + 3 * AWAY_S
+        while not holds():
+            assert time.monotonic() < deadline_s, "waited too long"
+            time.sleep(0.2)
 
     def _is_counted(self) -> bool:
         """Counts and sums stand for the rows, each once."""
