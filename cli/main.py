@@ -7,6 +7,7 @@ import click
 from cli.archive import archive, erase
 from cli.artifacts import artifacts
 from cli.config import config
+from cli.doctor import doctor
 from cli.drift import drift
 from cli.explain import explain_command
 from cli.judge import judge
@@ -36,6 +37,7 @@ for command in (
     model_server,
     artifacts,
     config,
+    doctor,
     migrate,
     archive,
     erase,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
-from cli.connect import output_option, print_json, run, running_stack
+from cli.connect import output_option, print_json, run
+from mlops.config import ConfigError, read_config
 from mlops.feature_store.migrations import migrate as migrate_tables
 from mlops.feature_store.migrations import pending
 from mlops.feature_store.roles import role_statements
@@ -14,13 +13,11 @@ from mlops.feature_store.settings import ClickHouseSettings
 
 
 def clickhouse_settings() -> ClickHouseSettings:
-    """From MLOPS_CLICKHOUSE_*, else the engine of the stack that `up` started."""
-    environ = dict(os.environ)  # noqa: TID251  the composition root of this command
-    stack = running_stack()
-    if stack and "MLOPS_CLICKHOUSE_PORT" not in environ:
-        host, _, port = stack.addresses["clickhouse"].removeprefix("http://").partition(":")
-        environ |= {"MLOPS_CLICKHOUSE_HOST": host, "MLOPS_CLICKHOUSE_PORT": port}
-    return ClickHouseSettings.parse(environ)
+    """From MLOPS_CLICKHOUSE_*, `.env`, or the stack that `up` started."""
+    try:
+        return read_config().clickhouse
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @click.command()

@@ -19,6 +19,8 @@ from mlops.contracts.release import ReleaseStatus
 from mlops.deployment import CanaryDeployment, DeploymentConfig, NotDeployable, RollbackManager
 from mlops.deployment.agent_client import AgentClient
 from mlops.deployment.canary import routes_of
+from mlops.doctor.checks import examine
+from mlops.doctor.findings import State
 from mlops.local.stack import ANY_PORTS, Stack
 from mlops.mlflow_tracker import RAGModelTracker
 from mlops.model_registry import RAGModelRegistry
@@ -148,8 +150,13 @@ async def test_repeating_finds_the_release_and_a_rollback_needs_only_the_gateway
     with pytest.raises(NotDeployable, match="served by 0 routes"):
         await deployment.deploy_canary(replace(wanted, model_name="nobody's"))
 
+    before = await examine(config, whole_stack.directory)
     for part in ("agent", "mlflow", "s3", "recorder", "clickhouse"):
         whole_stack.kill(part)
+    after = await examine(config, whole_stack.directory)
+    assert {one.state for one in before} == {State.OK}, before
+    failed = [one.part.split()[0] for one in after if one.state is State.FAILED]
+    assert failed == ["agent", "ClickHouse", "MLflow", "S3"]
     result = await RollbackManager(config).emergency_rollback(MODEL, reason="all is lost")
 
     assert result.confirmed == config.places.gateway_admin_urls

@@ -1,0 +1,52 @@
+"""`doctor`: look at every part, and say how to mend what is wrong."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from cli.connect import output_option, print_json, run
+from cli.exits import EXIT_FAILED
+from mlops.config import ConfigError, read_config
+from mlops.doctor.checks import examine
+from mlops.doctor.findings import Finding, State
+
+_COLOURS = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "red"}
+
+
+@click.command()
+@click.option(
+    "--spool",
+    type=click.Path(path_type=Path),
+    default=Path("var"),
+    show_default=True,
+    help="Where the gateway spools: its disk is looked at.",
+)
+@output_option
+def doctor(spool: Path, output: str) -> None:
+    """Check services, credentials, schema, clocks and disk, and say how to mend what is wrong.
+
+    Exit code 1 where something has failed.
+    """
+    try:
+        config = read_config()
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+    findings = run(examine(config, spool))
+    if output == "json":
+        print_json(msgspec.to_builtins(findings))
+    else:
+        _print(findings)
+    sys.exit(EXIT_FAILED if any(one.state is State.FAILED for one in findings) else 0)
+
+
+def _print(findings: list[Finding]) -> None:
+    table = Table("", "part", "what was found", "how to mend it", box=None)
+    for one in findings:
+        table.add_row(f"[{_COLOURS[one.state]}]{one.state}[/]", one.part, one.what, one.mend)
+    Console().print(table)
