@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.channel import (
@@ -40,11 +41,6 @@ ANSWER_S: Final = 2.0
 stopped or hangs, and is replaced. Callers of the admin API give up after 3 s."""
 COUNT_S: Final = 0.5
 """For what was counted; past it the last answer stands."""
-WATCH_S: Final = 1.0
-"""Between two looks at every worker. What a killed one counted since the last is not counted."""
-MAX_MISSED: Final = 10
-"""Looks in a row without an answer, 20 s in all, after which a worker is taken to hang, and is
-replaced."""
 STEADY_S: Final = 10.0
 """A worker that ends sooner has failed again: its slot waits longer before the next attempt."""
 MAX_RESTART_DELAY_S: Final = 10.0
@@ -57,6 +53,23 @@ Hire = Callable[[int], Awaitable[Hired]]
 CurrentPlans = Callable[[], tuple[Sequence[RouteSettings], Sequence[LivePlan]]]
 """Every route, in order, and every plan in force."""
 Commits = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How workers are looked at while nothing changes."""
+
+    every_s: float = 1.0
+    """Between two looks, and for an answer. What a killed worker counted since the last look is
+    not counted."""
+    max_missed: int = 10
+    """Looks in a row without an answer, 20 s in all, after which a worker is taken to hang, and is
+    replaced."""
+
+
+def missed_in_a_row(before: Mapping[int, int], answered: Mapping[int, bool]) -> dict[int, int]:
+    """Looks that each worker has not answered since its last answer, after one more of them."""
+    return {pid: 0 if yes else before.get(pid, 0) + 1 for pid, yes in answered.items()}
 
 
 def restart_delay_s(failures: int) -> float:
@@ -78,6 +91,7 @@ class Crew:
         hire: Hire,
         current: CurrentPlans,
         socket_names: Sequence[object],
+        watch: Watch = Watch(),
     ) -> None:
         """`socket_names` are those of the inherited listening sockets, as for `shares`."""
         self.size = size
@@ -92,6 +106,7 @@ class Crew:
         self._hire = hire
         self._current = current
         self._socket_names = socket_names
+        self._watched = watch
         self._keeping: dict[int, asyncio.Task[None]] = {}
         self._changing = asyncio.Lock()
         self._is_handed_over = False
@@ -295,15 +310,16 @@ class Crew:
         return total([self.predecessor, self.before, *(link.counts for link in links)])
 
     async def _watch(self) -> None:
+        watch = self._watched
         missed: dict[int, int] = {}
         while not self._ends:
-            await asyncio.sleep(WATCH_S)
+            await asyncio.sleep(watch.every_s)
             links = list(self.members.values())
-            answers = await asyncio.gather(*(_count(link, WATCH_S) for link in links))
-            pids = zip((link.pid for link in links), answers, strict=True)
-            missed = {pid: 0 if answered else missed.get(pid, 0) + 1 for pid, answered in pids}
+            answers = await asyncio.gather(*(_count(link, watch.every_s) for link in links))
+            pids = [link.pid for link in links]
+            missed = missed_in_a_row(missed, dict(zip(pids, answers, strict=True)))
             for link in links:
-                if missed[link.pid] >= MAX_MISSED and not self._ends:
+                if missed[link.pid] >= watch.max_missed and not self._ends:
                     log.error("worker %d hangs: it is killed and replaced", link.index)
                     link.kill()
 

@@ -240,6 +240,23 @@ def _name_of(line: bytes) -> bytes:
     return line.partition(b":")[0].lower()
 
 
+def is_http(raw: bytes, method: bytes, target: bytes, *, is_at_start: bool) -> bool:
+    """Whether a request line names HTTP: llhttp takes RTSP and ICE too, and does not say which.
+
+    `raw` holds the request line, and perhaps others before and after it. `is_at_start`: it begins
+    with this line, or with the rest of its method. Else the answer is no wherever it holds the same
+    line with another protocol: which of them is meant cannot be told.
+    """
+    if is_at_start and raw.startswith(b"%b %b HTTP/" % (method, target)):
+        return True
+    if b" RTSP/" not in raw and b" ICE/" not in raw:
+        return True
+    line = b" *%b +(?:RTSP|ICE)/" % re.escape(target)
+    if is_at_start:
+        return re.match(rb"[\r\n]*[A-Z_-]*" + line, raw) is None
+    return re.search(re.escape(method) + line, raw) is None
+
+
 def is_request_id(value: bytes) -> bool:
     return _REQUEST_ID.fullmatch(value) is not None
 

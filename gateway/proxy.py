@@ -21,6 +21,7 @@ from gateway.exchange import State
 from gateway.flow import Flow, Spool
 from gateway.health_checks import HealthChecks
 from gateway.lanes import SECOND_NS, RouteState
+from gateway.listening import BACKLOG
 from gateway.pool import Endpoint
 from gateway.routing import LivePlan
 from gateway.server_timing import ASKED_BY
@@ -177,13 +178,16 @@ class Proxy:
         loop = asyncio.get_running_loop()
         factory = partial(Downstream, self._flow)
         if listening.family == socket.AF_UNIX:
-            return await loop.create_unix_server(factory, sock=listening, **_KEEP_UNIX_PATH)
+            return await loop.create_unix_server(
+                factory, sock=listening, backlog=BACKLOG, **_KEEP_UNIX_PATH
+            )
         context = self._contexts.listener
         if context is None:
-            return await loop.create_server(factory, sock=listening)
+            return await loop.create_server(factory, sock=listening, backlog=BACKLOG)
         return await loop.create_server(
             factory,
             sock=listening,
+            backlog=BACKLOG,
             ssl=context,
             ssl_handshake_timeout=HANDSHAKE_S,
             ssl_shutdown_timeout=SHUTDOWN_S,

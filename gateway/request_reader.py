@@ -18,6 +18,7 @@ from gateway.framing import (
     NEVER_TRAILERS,
     Refused,
     check_request,
+    is_http,
     joined,
 )
 
@@ -36,9 +37,11 @@ class RequestReader(asyncio.Protocol):
         "_head_bytes",
         "_held",
         "_in_body",
+        "_is_at_start",
         "_is_past_head",
         "_measures_heads",
         "_parser",
+        "_raw",
         "_receiving",
         "_rules",
         "_skips_head",
@@ -58,6 +61,10 @@ class RequestReader(asyncio.Protocol):
         """The exchange whose request is being read; often the current one."""
         self._in_body = False
         self._head_bytes = 0
+        self._raw = b""
+        """What is being read, with what came before of a head that is not whole."""
+        self._is_at_start = False
+        """`_raw` begins with the request being read."""
         self._framing_bytes = 0
         """Of a chunked body, what is neither data nor the least that frames it."""
         self._is_past_head = False
@@ -84,6 +91,7 @@ class RequestReader(asyncio.Protocol):
             self._held += data  # one read at most: there are no more until the answer says whose
             return
         counted = self._receiving if self._is_past_head else None
+        self._keep_raw(data)
         rest = data
         while rest:
             try:
@@ -102,7 +110,16 @@ class RequestReader(asyncio.Protocol):
                     self.refuse(400, f"malformed request: {failure}")
                 return
             break
+        if self._in_body or self._receiving is None:
+            self._raw = b""
         self._check_bounds(len(data), is_counted=self._receiving is counted)
+
+    def _keep_raw(self, data: bytes) -> None:
+        if self._raw:
+            self._raw += data  # as long as a head may be, and a read
+        else:
+            self._raw = data
+            self._is_at_start = self._receiving is None
 
     def _after_upgrade(self, rest: bytes) -> bytes:
         """llhttp has stopped at a request to switch protocols; what of `rest` it shall read now."""
@@ -185,9 +202,12 @@ class RequestReader(asyncio.Protocol):
         assert exchange is not None
         if self._measures_heads:
             self._check_length(exchange)
+        method = parser.get_method()
+        if not is_http(self._raw, method, exchange.target, is_at_start=self._is_at_start):
+            raise Refused(400, "the request line names another protocol; expected HTTP")
         check_request(
             exchange,
-            parser.get_method(),
+            method,
             parser.get_http_version(),
             keep_alive=parser.should_keep_alive(),
         )
@@ -248,7 +268,7 @@ class RequestReader(asyncio.Protocol):
         if exchange is not None and exchange.wants_body and self._parser.should_upgrade():
             return  # the body is still to come: see _resume_body
         self._receiving = None
-        self._in_body = self._is_past_head = False
+        self._in_body = self._is_past_head = self._is_at_start = False
         self._framing_bytes = 0
         if exchange is not None:
             exchange.complete = True

@@ -187,7 +187,7 @@ class World:
                 started.ended += 1
                 writer.close()
 
-        started.server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        started.server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1024)
         started.url = f"http://127.0.0.1:{started.server.sockets[0].getsockname()[1]}"
         self._upstreams.append(started)
         return started

@@ -161,6 +161,9 @@ FIELDS = {
     "30,000 bytes": Case(
         GET + b"X: " + b"a" * 30_000 + b"\r\n\r\n", headers=one("x", "a" * 30_000)
     ),
+    "another protocol in a field": Case(
+        get(b"/x").replace(b"Host", b"X: / RTSP/1.0, SOURCE / ICE/1.0\r\nHost"), target="/x"
+    ),
     "empty lines before it": Case(b"\r\n\r\n" + get(b"/x"), target="/x"),
     "hop by hop": Case(
         GET + b"Connection: keep-alive, X-Mine\r\nX-Mine: 1\r\nKeep-Alive: 5\r\nX-Other: 2\r\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from gateway.channel import (
     ToWorker,
 )
 from gateway.counts import NOTHING, Counts
-from gateway.crew import ANSWER_S, Crew, HandedOver
+from gateway.crew import ANSWER_S, Crew, HandedOver, Watch
 from gateway.plans import in_force
 from gateway.routing import LivePlan
 from gateway.settings import AdminSettings, GatewaySettings, MatchSettings, RouteSettings
@@ -108,18 +109,19 @@ class Scripted:
 class Shop:
     """A crew of two, and everybody it ever hired."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, watch: Watch) -> None:
         self.hired: list[Scripted] = []
         self.plan = live(1)
+        self._pids = count(100)
         self.failing: set[int] = set()
         """Which of those who are hired cannot start, by their turn."""
         settings = GatewaySettings(
             listen=(), admin=AdminSettings(), state_dir=directory, routes=(), workers=2
         )
-        self.crew = Crew(settings, 2, self._hire, lambda: ([ROUTE], [self.plan]), ())
+        self.crew = Crew(settings, 2, self._hire, lambda: ([ROUTE], [self.plan]), (), watch)
 
     async def _hire(self, _: int) -> Scripted:
-        self.hired.append(await Scripted.hire(len(self.hired)))
+        self.hired.append(await Scripted.hire(next(self._pids)))
         self.hired[-1].fails = len(self.hired) - 1 in self.failing
         return self.hired[-1]
 
@@ -134,8 +136,13 @@ class Shop:
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
-    made = Shop(tmp_path)
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture
+async def shop(tmp_path: Path, watch: Watch) -> AsyncIterator[Shop]:
+    made = Shop(tmp_path, watch)
     yield made
     made.crew.drain(Drain(timeout_s=0, idle_s=0))
     for each in made.hired:
@@ -182,6 +189,18 @@ async def test_a_worker_that_does_not_answer_is_replaced_by_one_that_has_the_pla
     assert not shop.hired[0].runs
     assert shop.in_force == [[1], [1, 2], [2]]
     assert shop.crew.restarts == [1, 0]
+
+
+@pytest.mark.parametrize("watch", [Watch(every_s=0.2, max_missed=2)], ids=["short"])
+async def test_a_worker_that_hangs_is_replaced_without_any_change(shop: Shop) -> None:
+    await shop.crew.start()
+    shop.hired[1].is_silent = True
+    async with asyncio.timeout(10):
+        while len(shop.hired) < 3 or not shop.hired[2].in_force:
+            await asyncio.sleep(0.01)
+    assert [each.runs for each in shop.hired] == [True, False, True]
+    assert shop.in_force == [[1], [1], [1]]
+    assert shop.crew.restarts == [0, 1]
 
 
 async def test_a_worker_that_cannot_be_replaced_is_tried_again(shop: Shop) -> None:

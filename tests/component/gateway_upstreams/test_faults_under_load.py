@@ -18,7 +18,10 @@ from tests.component.gateway_upstreams.conftest import a_route
 CLIENTS = 200
 """At a time; the other side of each is in this process too."""
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
-SHORT = TimeoutSettings(connect_s=2, first_byte_s=0.3, idle_s=0.3)
+PATIENT = TimeoutSettings(connect_s=30, first_byte_s=30, idle_s=30)
+"""Where no timeout is what is tested: longer than the slowest machine needs."""
+NO_ANSWER = TimeoutSettings(connect_s=30, first_byte_s=0.3, idle_s=30)
+NO_END = TimeoutSettings(connect_s=30, first_byte_s=30, idle_s=0.3)
 NO_RETRY = RetrySettings(attempts=1)
 
 
@@ -92,19 +95,21 @@ def exchanges():
 
 
 @pytest.mark.parametrize(
-    ("handler", "status", "expected"),
+    ("handler", "timeouts", "status", "expected"),
     [
-        (hanging, 504, "timeout"),
-        (hanging_in_the_body, 0, "truncated"),
-        (resetting, 502, "reset"),
-        (resetting_in_the_body, 0, "truncated"),
-        (garbage, 502, "reset"),
-        (too_much, 200, "ok"),
+        (hanging, NO_ANSWER, 504, "timeout"),
+        (hanging_in_the_body, NO_END, 0, "truncated"),
+        (resetting, PATIENT, 502, "reset"),
+        (resetting_in_the_body, PATIENT, 0, "truncated"),
+        (garbage, PATIENT, 502, "reset"),
+        (too_much, PATIENT, 200, "ok"),
     ],
 )
-async def test_200_requests_to_a_failing_upstream_all_end_once(world, handler, status, expected):
+async def test_200_requests_to_a_failing_upstream_all_end_once(
+    world, handler, timeouts, status, expected
+):
     upstream = await world.upstream(handler)
-    await world.serve(a_route("rag", upstream.url, timeouts=SHORT, retry=NO_RETRY))
+    await world.serve(a_route("rag", upstream.url, timeouts=timeouts, retry=NO_RETRY))
     _, answers = await at_once(world)
     assert set(await asyncio.gather(*answers)) == {status}
     assert {OUTCOMES[each.outcome] for each in world.spool.records} == {expected}
@@ -113,7 +118,7 @@ async def test_200_requests_to_a_failing_upstream_all_end_once(world, handler, s
 
 async def test_200_requests_to_an_upstream_that_refuses_all_end_once(world, unused_tcp_port):
     refusing = f"http://127.0.0.1:{unused_tcp_port}"
-    await world.serve(a_route("rag", refusing, timeouts=SHORT, retry=NO_RETRY))
+    await world.serve(a_route("rag", refusing, timeouts=PATIENT, retry=NO_RETRY))
     _, answers = await at_once(world)
     assert set(await asyncio.gather(*answers)) == {502}
     await nothing_stays(world, CLIENTS)
@@ -128,13 +133,17 @@ async def test_an_upstream_that_dies_under_200_requests(world, spares):
         await death.wait()
         writer.transport.abort()
 
+    async def answers_then(reader, writer):
+        await death.wait()  # else it would be the less busy one all the time
+        writer.write(OK)
+
     dying = await world.upstream(dies)
-    others = [await world.upstream() for _ in range(spares)]
+    others = [await world.upstream(answers_then) for _ in range(spares)]
     slot = Slot(version="1", endpoints=(dying.url, *(each.url for each in others)))
     await world.serve(
         RouteSettings(
             name="rag", model="m", match=MatchSettings(), stable=slot,
-            timeouts=TimeoutSettings(connect_s=2, first_byte_s=10, idle_s=10),
+            timeouts=PATIENT,
             retry=RetrySettings(budget_percent=100),
             upstream=UpstreamSettings(
                 pool=PoolSettings(connections=64), outlier_detection=OutlierSettings()

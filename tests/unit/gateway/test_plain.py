@@ -321,3 +321,18 @@ def test_what_is_said_about_the_client_is_the_same_on_both_ways() -> None:
             assert fast.forwarded == slow.forwarded
             assert parts_of(fast.raw_head) == slow.parts
             assert (address in slow.forwarded) is (mode is ForwardedMode.APPEND)
+
+
+@given(cut=st.integers(0, 80), target=st.sampled_from([b"/", b"/a", b"/RTSP/1.0"]))
+def test_another_protocol_is_refused_wherever_its_request_line_is_cut(
+    cut: int, target: bytes
+) -> None:
+    """Behind a good request for the same target, in reads that begin and end anywhere."""
+    good = b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % target
+    data = good + good.replace(b"HTTP/1.1", b"RTSP/1.1")
+    reader = Reader()
+    for part in (data[:cut], data[cut:]):
+        reader.feed(part)
+    assert len(reader.taken) == 1
+    assert reader.refused is not None
+    assert reader.refused[0] == 400
