@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
 from cli.connect import connection
 from cli.main import main
+from gateway.config_file import GatewayFile, _file_in
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -53,6 +56,21 @@ def test_every_whole_file_in_the_documents_is_valid(
 def test_the_documents_show_both_kinds_of_file() -> None:
     """Or the test above tests nothing."""
     assert {kind for _, kind, _ in DOCUMENTED} == {"gateway", "policy"}
+
+
+def keys_of(kind: type[msgspec.Struct]) -> Iterator[str]:
+    """Every key that the file may have, at any depth."""
+    for field in msgspec.structs.fields(kind):
+        yield field.name
+        inner = _file_in(field.type)
+        if inner is not None:
+            yield from keys_of(inner)
+
+
+def test_the_gateways_page_shows_every_key_of_its_file() -> None:
+    (block,) = [each for each in yaml_blocks("docs/gateway.md") if kind_of(each) == "gateway"]
+    shown = set(re.findall(r"[a-z_]+", block))
+    assert set(keys_of(GatewayFile)) - shown == {"hash", "mask"}, "these stand in recorder.md"
 
 
 def test_a_bad_file_is_refused_with_its_reason(tmp_path: Path) -> None:
