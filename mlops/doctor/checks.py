@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,6 @@ from mlops.feature_store.errors import Unavailable
 from mlops.feature_store.migrations import pending
 from mlops.tracking.connection import MlflowConnection
 
-Check = Callable[[], Awaitable[Sequence[Finding]]]
-
 
 async def examine(config: MlopsConfig, where: Path) -> list[Finding]:
     """Everything, at the same time; in the order of a request's way through the system."""
@@ -51,6 +49,14 @@ async def examine(config: MlopsConfig, where: Path) -> list[Finding]:
     return [finding for findings in found for finding in findings]
 
 
+def _ok(part: str, what: str) -> Finding:
+    return Finding(part=part, state=State.OK, what=what)
+
+
+def _failed(part: str, what: object, mend: str) -> Finding:
+    return Finding(part=part, state=State.FAILED, what=str(what), mend=mend)
+
+
 async def _gateway(url: str, token: str) -> list[Finding]:
     part = f"gateway {url}"
     try:
@@ -58,11 +64,11 @@ async def _gateway(url: str, token: str) -> list[Finding]:
             routes = await client.routes()
     except GatewayRefused as error:
         mend = "set GATEWAY_OPERATOR_TOKEN to a token of this gateway's file"
-        return [Finding(part=part, state=State.FAILED, what=str(error), mend=mend)]
+        return [_failed(part, error, mend)]
     except GatewayError as error:
         mend = "start it (rag-mlops gateway), or see MLOPS_GATEWAY_ADMIN_URLS"
-        return [Finding(part=part, state=State.FAILED, what=str(error), mend=mend)]
-    findings = [Finding(part=part, state=State.OK, what=f"serves {len(routes)} routes")]
+        return [_failed(part, error, mend)]
+    findings = [_ok(part, f"serves {len(routes)} routes")]
     for route in routes:
         name = f"{part} route {route.plan.route}"
         ill = [
@@ -89,13 +95,13 @@ async def _agent(url: str, token: str) -> list[Finding]:
             releases = await client.releases()
     except AgentRefused as error:
         mend = "set AGENT_OPERATOR_TOKEN to a token of the agent's file"
-        return [Finding(part=part, state=State.FAILED, what=str(error), mend=mend)]
+        return [_failed(part, error, mend)]
     except AgentError as error:
         mend = "start it (rag-mlops agent), or see MLOPS_AGENT_URL; traffic goes on without it"
-        return [Finding(part=part, state=State.FAILED, what=str(error), mend=mend)]
+        return [_failed(part, error, mend)]
     running = [one for one in releases if one.ended_at is None]
     what = f"{len(running)} releases under way"
-    return [Finding(part=part, state=State.OK, what=what)]
+    return [_ok(part, what)]
 
 
 async def _server(part: str, url: str) -> list[Finding]:
@@ -117,9 +123,9 @@ async def _clickhouse(config: MlopsConfig) -> list[Finding]:
         missing = await pending(settings)
     except Unavailable as error:
         mend = "start it, or see MLOPS_CLICKHOUSE_*; the spool keeps what is answered meanwhile"
-        return [Finding(part=part, state=State.FAILED, what=str(error), mend=mend)]
+        return [_failed(part, error, mend)]
     return [
-        Finding(part=part, state=State.OK, what=f"version {version}"),
+        _ok(part, f"version {version}"),
         clock(part, ahead_s),
         schema(missing),
     ]
@@ -143,8 +149,8 @@ async def _mlflow(config: MlopsConfig) -> list[Finding]:
     part = f"MLflow {config.mlflow.tracking_uri}"
     if await asyncio.to_thread(MlflowConnection(config.mlflow).is_away):
         mend = "start it, or see MLOPS_MLFLOW_TRACKING_URI; releases under way do not need it"
-        return [Finding(part=part, state=State.FAILED, what="does not answer", mend=mend)]
-    return [Finding(part=part, state=State.OK, what="answers")]
+        return [_failed(part, "does not answer", mend)]
+    return [_ok(part, "answers")]
 
 
 async def _bucket(config: MlopsConfig) -> list[Finding]:
@@ -153,14 +159,14 @@ async def _bucket(config: MlopsConfig) -> list[Finding]:
         await asyncio.to_thread(_list_one, config)
     except MissingBucket as error:
         mend = "rag-mlops artifacts init"
-        return [Finding(part=part, state=State.FAILED, what=str(error), mend=mend)]
+        return [_failed(part, error, mend)]
     except BadCredentials as error:
         mend = "set MLOPS_MINIO_ACCESS_KEY and MLOPS_MINIO_SECRET_KEY"
-        return [Finding(part=part, state=State.FAILED, what=str(error), mend=mend)]
+        return [_failed(part, error, mend)]
     except ArtifactError as error:
         mend = "start it, or see MLOPS_MINIO_ENDPOINT"
-        return [Finding(part=part, state=State.FAILED, what=str(error), mend=mend)]
-    return [Finding(part=part, state=State.OK, what="lists its objects")]
+        return [_failed(part, error, mend)]
+    return [_ok(part, "lists its objects")]
 
 
 def _list_one(config: MlopsConfig) -> None:
