@@ -1,4 +1,4 @@
-"""Which margins stable's own noise allows: stable against stable. Pure; `doctor` shows it."""
+"""Which margins stable's own noise allows: stable against stable, by server. Pure."""
 
 from __future__ import annotations
 
