@@ -1,8 +1,8 @@
 """Run somebody else's server as a part of the local stack: `ready` once it answers, a clean end.
 
-We lead a process group, which is ended whole: what the server forks (MLflow's workers) would
-otherwise outlive it. If we are killed, the kernel ends the server for us (Linux), and whoever ends
-the stack ends the rest of the group.
+The server gets a process group of its own, which is ended whole: what it forks (MLflow's workers)
+would otherwise outlive it. If we are killed, the kernel ends the server for us (Linux), and
+`processes.kill` what it has forked.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
+
+from mlops.local.processes import members_of_group
 
 READY_TIMEOUT_S: Final = 55.0
 """Longest start: MLflow makes its database in ten seconds, on a busy machine in thirty."""
@@ -74,6 +75,7 @@ def run(child: Child) -> int:
         child.arguments,
         env=dict(child.environment),
         stdout=sys.stderr,
+        start_new_session=True,
         preexec_fn=_end_with_parent,  # noqa: PLW1509  no threads here, and only a system call
     )
     try:
@@ -108,28 +110,14 @@ def _answers(child: Child) -> bool:
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM to everybody else in our group, and SIGKILL to who is left."""
+    """SIGTERM to everybody in the server's group, and SIGKILL to who is left."""
     deadline_s = time.monotonic() + STOP_TIMEOUT_S
     number = signal.SIGTERM
-    while others := _others_in_group():
-        for pid in others:
+    while members := members_of_group(process.pid):
+        for pid in members:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
         if time.monotonic() > deadline_s:
             number = signal.SIGKILL
         process.poll()  # collects it, once it has ended
         time.sleep(POLL_S)
-
-
-def _others_in_group() -> list[int]:
-    """Everybody in our process group but us; an ended process that waits to be collected is not."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        pid = int(path.parent.name)
-        if int(fields[2]) == os.getpgrp() and pid != os.getpid() and fields[0] != "Z":
-            found.append(pid)
-    return found

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,10 +158,30 @@ def kill(process: Started) -> None:
     _wait_ended(process, STOP_TIMEOUT_S)
 
 
-def kill_group(process: Started) -> None:
-    """End what a process has started too. Each leads a group of its own (see `spawn`)."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+def kill_with_children(process: Started) -> None:
+    """The same, with the groups that its children lead: a server inside a process of ours."""
+    groups = [pid for pid, parent, group in _processes() if parent == process.pid and group == pid]
+    kill(process)
+    for group in groups:
+        for pid in members_of_group(group):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def members_of_group(group: int) -> list[int]:
+    """Who is in a process group; an ended process that waits to be collected is not."""
+    return [pid for pid, _, its_group in _processes() if its_group == group]
+
+
+def _processes() -> Iterator[tuple[int, int, int]]:
+    """Number, parent and group of every process that runs."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if fields[0] != "Z":
+            yield int(path.parent.name), int(fields[1]), int(fields[2])
 
 
 def stop(processes: Sequence[Started], reap: Callable[[], None] = lambda: None) -> list[str]:
@@ -176,10 +196,9 @@ def stop(processes: Sequence[Started], reap: Callable[[], None] = lambda: None) 
             continue  # its number may be somebody else's by now
         signal_to(process, signal.SIGTERM)
         if not _wait_ended(process, STOP_TIMEOUT_S):
-            kill(process)
+            kill_with_children(process)
             killed.append(process.name)
         reap()
-        kill_group(process)  # a clean end leaves nobody
     return killed
 
 

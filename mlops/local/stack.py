@@ -15,7 +15,15 @@ import yaml
 from mlops.feature_store.migrations import migrate
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.local.child import is_free
-from mlops.local.processes import Command, Started, StartFailed, kill, kill_group, spawn, stop
+from mlops.local.processes import (
+    Command,
+    Started,
+    StartFailed,
+    kill,
+    kill_with_children,
+    spawn,
+    stop,
+)
 
 STACK_FILE = "stack.json"
 ENV_FILE = "stack.env"
@@ -238,9 +246,10 @@ class Stack:
     def kill(self, name: str) -> None:
         """End one process as a crash would (SIGKILL), and forget it."""
         process = self.process(name)
-        kill(process)
         if name in _WRAPPED:
-            kill_group(process)
+            kill_with_children(process)
+        else:
+            kill(process)
         self._reap()
         self.processes.remove(process)
 
