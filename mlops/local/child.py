@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -44,6 +44,8 @@ class Child:
     """Where it will listen; said on the `ready` line."""
     health_path: str
     """Answers 2xx once it serves."""
+    is_complete: Callable[[], bool] = lambda: True
+    """Asked after that: whether what it was to prepare is there."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -104,7 +106,7 @@ def _answers(child: Child) -> bool:
         with urllib.request.urlopen(  # noqa: S310  loopback, an address of our own making
             child.url + child.health_path, timeout=PROBE_TIMEOUT_S
         ):
-            return True
+            return child.is_complete()
     except (urllib.error.URLError, OSError):
         return False
 

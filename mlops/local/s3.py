@@ -9,7 +9,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
+
+from minio import Minio
+from minio.error import S3Error
 
 from mlops.local.child import Child, free_ports, run
 
@@ -65,8 +69,20 @@ def main() -> int:
             | {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key},
             url=f"http://{HOST}:{port}",
             health_path="/healthz",
+            # It answers before it has made its buckets.
+            is_complete=partial(_has_buckets, port, access_key, secret_key, arguments.bucket),
         )
     )
+
+
+def _has_buckets(port: int, access_key: str, secret_key: str, names: list[str]) -> bool:
+    client = Minio(
+        endpoint=f"{HOST}:{port}", access_key=access_key, secret_key=secret_key, secure=False
+    )
+    try:
+        return all(client.bucket_exists(bucket_name=name) for name in names)
+    except S3Error:
+        return False
 
 
 if __name__ == "__main__":
