@@ -14,6 +14,7 @@ import openai
 import pytest
 from aiohttp import web
 
+from gateway import listening
 from gateway.proxy import Proxy
 from gateway.routing import LivePlan
 from gateway.settings import Address, MatchSettings, RouteSettings
@@ -75,7 +76,12 @@ async def client(harness: Any, versions: dict[str, Path]) -> AsyncIterator[opena
     route = RouteSettings(name="rag", model=MODEL, match=MatchSettings(), stable=stable)
     proxy = Proxy([route], harness.writer())
     proxy.apply(LivePlan(RoutePlan(route="rag", salt="s", generation=1, stable=stable), 1e9))
-    (address,) = await proxy.listen([Address(host="127.0.0.1", port=0)])
+    wanted = Address(host="127.0.0.1", port=0)
+    sockets = await listening.listen(wanted, 1)
+    await proxy.listen(sockets)
+    address = listening.bound(wanted, sockets)
+    for each in sockets:
+        each.close()  # the proxy accepts from a copy
     base = f"http://127.0.0.1:{address.port}/v1"
     async with openai.AsyncOpenAI(base_url=base, api_key="none", max_retries=0) as opened:
         yield opened

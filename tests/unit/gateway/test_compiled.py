@@ -24,8 +24,12 @@ def run(code: str, **environment: str) -> str:
 
 
 def test_the_switch_turns_it_off() -> None:
-    code = "import gateway.flow, gateway.compiled as c; print(gateway.flow.__file__, c.active())"
-    file, active = run(code, GATEWAY_PURE_PYTHON="1").split()
+    code = (
+        "import gateway.flow, gateway.compiled\n"
+        "print(gateway.flow.__file__)\n"
+        "print(gateway.compiled.active())"
+    )
+    file, active = run(code, GATEWAY_PURE_PYTHON="1").splitlines()
     assert file.endswith("flow.py")
     assert active == "None"
 
