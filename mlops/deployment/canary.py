@@ -38,6 +38,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     route: str
     endpoints: tuple[str, ...]
+    """Of the new version; empty where a release under way has published nothing yet."""
     phase: str
     started: bool
     """False where the same version was being released there already."""
@@ -80,7 +81,9 @@ class CanaryDeployment:
         route = await self._route(config)
         running = await self._running(route.plan.route)
         if running is not None and running.version == config.model_version:
-            return self._deployment(config, running, started=False)
+            canary = route.plan.canary
+            served = config.endpoints if canary is None else canary.endpoints
+            return self._deployment(config, running, served, started=False)
         registered = None
         endpoints = config.endpoints
         if not endpoints:
@@ -94,7 +97,7 @@ class CanaryDeployment:
             await asyncio.to_thread(
                 self._registry.set_challenger, config.model_name, registered.version
             )
-        return self._deployment(config, status, started=True)
+        return self._deployment(config, status, endpoints, started=True)
 
     async def wait(
         self, release_id: str, *, model_name: str = "", timeout_s: float | None = None
@@ -185,7 +188,12 @@ class CanaryDeployment:
         return AgentClient(places.agent_url, places.agent_token, actor=self._actor)
 
     def _deployment(
-        self, config: DeploymentConfig, status: ReleaseStatus, *, started: bool
+        self,
+        config: DeploymentConfig,
+        status: ReleaseStatus,
+        endpoints: tuple[str, ...],
+        *,
+        started: bool,
     ) -> Deployment:
         return Deployment(
             release_id=status.id,
@@ -193,7 +201,7 @@ class CanaryDeployment:
             model=config.model_name,
             version=status.version,
             route=status.route,
-            endpoints=config.endpoints,
+            endpoints=endpoints,
             phase=status.phase,
             started=started,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -137,9 +138,11 @@ class RollbackManager:
         try:
             async with asyncio.timeout(RECORD_TIMEOUT_S):
                 for version in result.taken_back:
-                    await asyncio.to_thread(self._registry.roll_back, result.model, version, reason)
-        except UnknownVersion:
-            pass  # a version of servers that are not ours is in no registry
+                    # A version of servers that are not ours is in no registry.
+                    with suppress(UnknownVersion):
+                        await asyncio.to_thread(
+                            self._registry.roll_back, result.model, version, reason
+                        )
         except (TrackingError, TimeoutError) as error:
             problem = str(error) or f"no answer within {RECORD_TIMEOUT_S:g} s"
             return msgspec.structs.replace(result, recorded=False, not_recorded=problem)

@@ -139,6 +139,7 @@ async def test_repeating_finds_the_release_and_a_rollback_needs_only_the_gateway
     again = await deployment.deploy_canary(wanted)
 
     assert first.started
+    assert first.endpoints == config.places.pool_b
     assert not again.started
     assert again.release_id == first.release_id
     (route,) = await routes_of(config.places, "test")
