@@ -64,6 +64,12 @@ class Ports:
         data = ",".join(_url(*each, tls=self._tls) for each in self.data.items())
         return f"ready {data} admin {_url(self._admin, self.admin)}\n"
 
+    def refuse(self) -> None:
+        """Let go of the data sockets: once the workers have too, who connects is refused at once
+        instead of waiting for somebody to accept."""
+        for each in self.data_sockets:
+            each.close()
+
     def close(self, *, remove_paths: bool) -> None:
         """`remove_paths`: nobody else listens on the Unix sockets."""
         for each in self.all:

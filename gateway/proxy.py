@@ -21,7 +21,7 @@ from gateway.exchange import State
 from gateway.flow import Flow, Spool
 from gateway.health_checks import HealthChecks
 from gateway.lanes import SECOND_NS, RouteState
-from gateway.listening import BACKLOG
+from gateway.listening import BACKLOG, has_waiting
 from gateway.pool import Endpoint
 from gateway.routing import LivePlan
 from gateway.server_timing import ASKED_BY
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from gateway.observing import Observing
 
 PoolKey = tuple[str, UpstreamSettings]
+
+LAST_ACCEPTS_S: Final = 0.5
+"""Longest time that accepting goes on at the end, where clients keep on connecting."""
 
 _KEEP_UNIX_PATH: Final[dict[str, Any]] = (
     {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
@@ -173,6 +176,15 @@ class Proxy:
             self._sweep()
             for endpoint in self._endpoints.values():
                 self._checks.start(endpoint)
+
+    async def accept_waiting(self) -> None:
+        """Take in whoever has connected already, before the end.
+
+        Where no other process has a listening socket, closing it resets what waits in its queue.
+        """
+        ends_ns = monotonic_ns() + int(LAST_ACCEPTS_S * SECOND_NS)
+        while has_waiting(self._servers) and monotonic_ns() < ends_ns:  # noqa: ASYNC110 - the kernel says
+            await asyncio.sleep(0)
 
     async def _accept_from(self, listening: socket.socket) -> asyncio.Server:
         loop = asyncio.get_running_loop()

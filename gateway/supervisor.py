@@ -119,6 +119,7 @@ class Supervisor:
             if self._successor is not None:
                 await self._runner.cleanup()  # the port is the successor's
             self._drains = True
+            self._ports.refuse()
             self._crew.drain(self._drain if self._successor is None else UPGRADE_DRAIN)
             await self._crew.wait()
         for task in self._tasks:

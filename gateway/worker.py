@@ -213,7 +213,7 @@ class Worker:
     # ---- the end -------------------------------------------------------------------------------
 
     async def _drain(self, order: Drain) -> None:
-        # The sockets are everybody's: what waits in their queues is for whoever accepts next.
+        await self._proxy.accept_waiting()
         await self._proxy.listen(())
         for each in self._sockets:
             each.close()

@@ -279,6 +279,8 @@ class Servers:
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
+        self.waiting = 0
+        """Requests that have arrived and may not be answered yet."""
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.slots: dict[str, Slot] = {}
@@ -295,7 +297,9 @@ class Servers:
     async def serve(self, version: str) -> web.AppRunner:
         async def answer(_: web.Request) -> web.Response:
             self.asked.set()
+            self.waiting += 1
             await self.may_answer.wait()
+            self.waiting -= 1
             return web.Response(text=version)
 
         app = web.Application()

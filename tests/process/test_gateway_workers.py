@@ -133,14 +133,42 @@ async def test_a_killed_supervisor_leaves_nothing_behind_and_cuts_nothing_short(
     workers = gateway.workers()
     servers.may_answer.clear()
     waiting = asyncio.create_task(gateway.versions(8))
-    async with asyncio.timeout(DEADLINE_S):
-        await servers.asked.wait()
+    await until(lambda: servers.waiting == 8)
     await gateway.end(signal.SIGKILL)
     await gateway.until_refused()
     assert all(map(runs, workers))
     servers.may_answer.set()
     assert await waiting == {"A"}
     await until(lambda: not any(map(runs, workers)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_who_had_connected_before_the_end_is_answered(
+    gateway: Gateway, servers: Servers, number: signal.Signals
+) -> None:
+    gateway.write_file(route(servers), workers=2)
+    await gateway.start()
+    workers = gateway.workers()
+    for each in workers:
+        os.kill(each, signal.SIGSTOP)
+    waiting = asyncio.create_task(gateway.versions(8))
+    await until(lambda: queued(gateway) == 8)
+    gateway.signal(number)
+    if number == signal.SIGKILL:
+        await gateway.wait()
+    for each in workers:
+        os.kill(each, signal.SIGCONT)
+    assert await waiting == {"A"}
+    await gateway.wait()
+    await until(lambda: not any(map(runs, workers)))
+
+
+def queued(gateway: Gateway) -> int:
+    """Connections to the data port that nobody has accepted."""
+    port = int(gateway.url.rpartition(":")[2])
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = [row for row in rows if row[3] == "0A" and row[1].endswith(f":{port:04X}")]
+    return sum(int(row[4].partition(":")[2], 16) for row in listening)
 
 
 async def test_a_signal_to_the_whole_group_ends_it_in_order(
