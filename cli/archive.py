@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 from msgspec.structs import asdict
 
-from cli.connect import output_option, print_json, run
+from cli.connect import run
+from cli.output import is_data, output_option, print_data
 from cli.store import clickhouse_settings
 from mlops.config import ConfigError, read_config
 from mlops.feature_store.archive import Archive
@@ -45,8 +46,10 @@ def archive_run(older_than_days: int | None, output: str) -> None:
     compared before the day counts as archived.
     """
     done = run(_archive(older_than_days))
-    if output == "json":
-        print_json([{"table": table, "day": day, "rows": rows} for table, day, rows in done])
+    if is_data(output):
+        print_data(
+            output, [{"table": table, "day": day, "rows": rows} for table, day, rows in done]
+        )
         return
     for table, day, rows in done:
         click.echo(f"archived {table} {day}: {rows:,} rows")
@@ -59,8 +62,8 @@ def archive_run(older_than_days: int | None, output: str) -> None:
 def archive_check(output: str) -> None:
     """Exit 1 where a day is due and not archived."""
     due = run(_due())
-    if output == "json":
-        print_json([{"table": table, "day": day} for table, day in due])
+    if is_data(output):
+        print_data(output, [{"table": table, "day": day} for table, day in due])
     else:
         lines = [f"due {table} {day}" for table, day in due]
         click.echo("\n".join(lines) or "every day that is due is archived")
@@ -74,8 +77,8 @@ def archive_check(output: str) -> None:
 def archive_ls(tables: tuple[str, ...], output: str) -> None:
     """List archived days with their rows and bytes."""
     found = run(_archived(tables or tuple(ARCHIVED)))
-    if output == "json":
-        print_json(found)
+    if is_data(output):
+        print_data(output, found)
         return
     for one in found:
         click.echo(f"{one['table']} {one['day']}: {one['rows']:,} rows, {one['bytes']:,} bytes")
@@ -117,8 +120,8 @@ def erase(user_id: str, places: tuple[str, ...], output: str) -> None:
     person may still have been on their way, and after any failure.
     """
     erased = run(_erase(user_id, places))
-    if output == "json":
-        print_json(asdict(erased))
+    if is_data(output):
+        print_data(output, asdict(erased))
         return
     click.echo(
         f"erased {erased.rows:,} rows, {erased.evaluations:,} evaluations, "

@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from cli.connect import output_option, print_json
+from cli.output import is_data, output_option, print_data
 from mlops.artifact_store import ArtifactError, MinIOArtifactStore
 from mlops.config import ConfigError
 
@@ -97,8 +97,8 @@ def list_models(model: str | None, output: str) -> None:
     """Versions that are stored, of MODEL or of all models; newest first."""
     with _told() as store:
         found = store.list_models(model)
-    if output == "json":
-        print_json(msgspec.to_builtins(found))
+    if is_data(output):
+        print_data(output, msgspec.to_builtins(found))
         return
     for one in found:
         click.echo(
@@ -162,7 +162,7 @@ def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
 
 
 def _show(value: dict[str, Any], sentence: str, output: str) -> None:
-    if output == "json":
-        print_json(value)
+    if is_data(output):
+        print_data(output, value)
     else:
         click.echo(sentence)

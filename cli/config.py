@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cli.connect import output_option, print_json
+from cli.output import is_data, output_option, print_data
 from mlops.config import ConfigError
 from mlops.config.reading import config_of, effective
 
@@ -23,12 +23,13 @@ def config(output: str) -> None:
         config_of(found)
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
-    if output == "json":
-        print_json(
+    if is_data(output):
+        print_data(
+            output,
             {
                 one.setting.name: {"value": one.shown, "origin": str(one.origin)}
                 for one in found.values()
-            }
+            },
         )
         return
     table = Table("setting", "value", "from", "meaning", box=None)

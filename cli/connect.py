@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import pwd
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
-
-import click
 
 from mlops.contracts.api import AGENT_ACTOR
 from mlops.local.stack import StackFile, read_stack
@@ -20,15 +17,6 @@ T = TypeVar("T")
 
 UP_DIRECTORY = Path("var/up")
 """Where `rag-mlops up` keeps its stack, below the working directory."""
-
-output_option = click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to print the answer.",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +75,3 @@ def running_stack() -> StackFile | None:
 
 def run(coroutine: Coroutine[object, object, T]) -> T:
     return asyncio.run(coroutine)
-
-
-def print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, default=str))

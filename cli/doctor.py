@@ -10,8 +10,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from cli.connect import output_option, print_json, run
+from cli.connect import run
 from cli.exits import EXIT_FAILED
+from cli.output import is_data, output_option, print_data
 from mlops.config import ConfigError, read_config
 from mlops.doctor.checks import examine
 from mlops.doctor.findings import Finding, State
@@ -38,8 +39,8 @@ def doctor(spool: Path, output: str) -> None:
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
     findings = run(examine(config, spool))
-    if output == "json":
-        print_json(msgspec.to_builtins(findings))
+    if is_data(output):
+        print_data(output, msgspec.to_builtins(findings))
     else:
         _print(findings)
     sys.exit(EXIT_FAILED if any(one.state is State.FAILED for one in findings) else 0)

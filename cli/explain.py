@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from cli.connect import output_option, print_json
+from cli.output import is_data, output_option, print_data
 from gateway.config import ConfigError, load
 from gateway.explain import Explanation, explain, plan_of
 from gateway.plan_store import BadPlanFile, read_plan
@@ -49,8 +49,8 @@ def explain_command(
         found = explain(route, plan, origin, key, dict(map(_header, headers)))
     except (ConfigError, BadPlanFile, ValueError) as error:
         raise click.ClickException(str(error)) from None
-    if output == "json":
-        print_json(msgspec.to_builtins(found))
+    if is_data(output):
+        print_data(output, msgspec.to_builtins(found))
     else:
         click.echo("\n".join(_lines(found)))
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from cli.connect import UP_DIRECTORY, output_option, print_json, running_stack
+from cli.connect import UP_DIRECTORY, running_stack
 from cli.demo.story import ROUTE, Story
 from cli.demo.view import View, print_report
+from cli.output import is_data, output_option, print_data
 from mlops.local.processes import is_running, stop
 from mlops.local.stack import Ports, Stack, read_stack, remove_files
 from mlops.training.linear_adapter import prepare_demo_models
@@ -124,8 +125,8 @@ def demo(keep: bool, picture: Path | None) -> None:
 
 
 def _print_addresses(addresses: dict[str, str], output: str) -> None:
-    if output == "json":
-        print_json(addresses)
+    if is_data(output):
+        print_data(output, addresses)
         return
     for name, url in addresses.items():
         click.echo(f"{name:<12} {url}")

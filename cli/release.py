@@ -12,8 +12,9 @@ import click
 import yaml
 
 from cli.agent import call
-from cli.connect import Connection, connection, output_option, print_json, run
+from cli.connect import Connection, connection, run
 from cli.exits import EXIT_FAILED, EXIT_NOT_OVER
+from cli.output import is_data, output_option, print_data
 from cli.replay import replay
 
 FAILED_PHASES = frozenset({"rolled_back", "aborted"})
@@ -64,8 +65,8 @@ def start(
 def list_releases(output: str) -> None:
     """Every release, newest first."""
     found = run(call(connection(), "GET", "/v1/releases"))
-    if output == "json":
-        print_json(found)
+    if is_data(output):
+        print_data(output, found)
         return
     for one in found:
         click.echo(_line(one))
@@ -83,9 +84,9 @@ def status(release_id: str, watch: bool, timeout_s: float, output: str) -> None:
 
     Exit code 0: promoted. 1: rolled back or aborted. 3: not over yet. 4: the agent did not answer.
     """
-    final = run(_follow(connection(), release_id, watch, timeout_s, output == "text"))
-    if output == "json":
-        print_json(final)
+    final = run(_follow(connection(), release_id, watch, timeout_s, not is_data(output)))
+    if is_data(output):
+        print_data(output, final)
     if final["phase"] in FAILED_PHASES:
         sys.exit(EXIT_FAILED)
     if watch and final["phase"] not in DONE_PHASES:
@@ -115,8 +116,8 @@ async def _follow(
 def history(release_id: str, output: str) -> None:
     """What was done in this release, by whom and why."""
     events = run(call(connection(), "GET", f"/v1/releases/{release_id}/events"))
-    if output == "json":
-        print_json(events)
+    if is_data(output):
+        print_data(output, events)
         return
     for event in events:
         click.echo(f"{event['at']}  {event['kind']:<14} {event['actor']:<10} {event['reason']}")
@@ -148,8 +149,8 @@ release.add_command(replay)
 
 
 def _show(one: dict[str, Any], output: str) -> None:
-    if output == "json":
-        print_json(one)
+    if is_data(output):
+        print_data(output, one)
     else:
         click.echo(_line(one))
 

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from agent.policy import Policy, SetMirror
 from agent.policy_file import PolicyError, load_policy, parse_policy
 from agent.replay import Past, Replay
 from agent.watch import sliced
 from cli.agent import call
-from cli.connect import connection, output_option, run
+from cli.connect import connection, run
 from cli.exits import EXIT_FAILED, EXIT_NO_ANSWER, EXIT_NOT_OVER
+from cli.output import is_data, output_option, print_entry
 from cli.store import clickhouse_settings
 from mlops.contracts.evidence import Evidence, Pair
 from mlops.feature_store.errors import Refused, Unavailable
@@ -166,8 +166,8 @@ def _second(pair: Pair) -> int:
 
 def _show(line: dict[str, Any], output: str) -> None:
     """JSON lines, or a line for people."""
-    if output == "json":
-        click.echo(msgspec.json.encode(line).decode())
+    if is_data(output):
+        print_entry(output, line)
     elif "result" in line:
         click.echo(f"{line['t']}  {line['result']}: {line['reason']} "
                    f"({line['canary_requests']} canary requests)")  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import msgspec
 
-from cli.connect import output_option, print_json
+from cli.output import is_data, output_option, print_data, print_entry
 from gateway import config
 from gateway.recorder import inspection
 from gateway.recorder.cursor import BadCursor
@@ -55,8 +55,8 @@ def ls(directory: Path | None, config: Path | None, output: str) -> None:
     """List the workers: alive or gone, how much lies there, how far it is acknowledged."""
     path = _spool(directory, config)
     states = [inspection.state_of(path, worker) for worker in inspection.workers(path)]
-    if output == "json":
-        print_json([msgspec.to_builtins(state) for state in states])
+    if is_data(output):
+        print_data(output, [msgspec.to_builtins(state) for state in states])
         return
     for state in states:
         life = "alive" if state.alive else "gone"
@@ -94,7 +94,10 @@ def cat(
     )
     try:
         for one in itertools.islice(found, limit):
-            click.echo(json.dumps(one) if output == "json" else _line(one))
+            if is_data(output):
+                print_entry(output, one)
+            else:
+                click.echo(_line(one))
     except (BadSegment, BadCursor) as exc:
         raise click.ClickException(str(exc)) from exc
 
@@ -115,8 +118,8 @@ def verify(directory: Path | None, config: Path | None, output: str) -> None:
     """Read everything that is not acknowledged; exit 1 where something of it is damaged."""
     path = _spool(directory, config)
     reports = [inspection.verify(path, worker) for worker in inspection.workers(path)]
-    if output == "json":
-        print_json([{**msgspec.to_builtins(x), "whole": x.is_whole} for x in reports])
+    if is_data(output):
+        print_data(output, [{**msgspec.to_builtins(x), "whole": x.is_whole} for x in reports])
     else:
         for report in reports:
             click.echo(_verdict(report))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from cli.connect import output_option, print_json, run
+from cli.connect import run
+from cli.output import is_data, output_option, print_data
 from mlops.config import ConfigError, read_config
 from mlops.feature_store.migrations import migrate as migrate_tables
 from mlops.feature_store.migrations import pending
@@ -34,15 +35,15 @@ def migrate(output: str, *, check: bool, roles: bool) -> None:
         _check(run(pending(settings)), output)
         return
     applied = run(migrate_tables(settings))
-    if output == "json":
-        print_json({"applied": applied})
+    if is_data(output):
+        print_data(output, {"applied": applied})
         return
     click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
 
 
 def _check(missing: list[str], output: str) -> None:
-    if output == "json":
-        print_json({"pending": missing})
+    if is_data(output):
+        print_data(output, {"pending": missing})
     else:
         click.echo("\n".join(f"pending {name}" for name in missing) or "up to date")
     if missing:

@@ -11,7 +11,8 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from cli.connect import Connection, connection, output_option, print_json, run
+from cli.connect import Connection, connection, run
+from cli.output import is_data, output_option, print_data
 from mlops.contracts.api import RouteStatus, Weights
 from mlops.contracts.plan import without_header_values
 from mlops.deployment.errors import GatewayError
@@ -117,14 +118,15 @@ def rollback(route: str, to: str | None, reason: str, force: bool, output: str) 
 
 def report(answers: list[Answer], output: str) -> None:
     """Print what each gateway said, without header values; exit 1 if one did not confirm."""
-    if output == "json":
-        print_json(
+    if is_data(output):
+        print_data(
+            output,
             [
                 {"gateway": answer.gateway, "error": answer.problem}
                 if answer.status is None
                 else {"gateway": answer.gateway, "status": _shown(answer.status)}
                 for answer in answers
-            ]
+            ],
         )
     else:
         for answer in answers:

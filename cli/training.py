@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cli.connect import output_option, print_json
+from cli.output import is_data, output_option, print_data
 from mlops.training.linear_adapter import prepare_demo_models
 
 
@@ -21,8 +21,8 @@ from mlops.training.linear_adapter import prepare_demo_models
 def train(out: Path, output: str) -> None:
     """Train the demo's model versions into OUT (kept if they are there already)."""
     versions = prepare_demo_models(out)
-    if output == "json":
-        print_json({version: str(path) for version, path in versions.items()})
+    if is_data(output):
+        print_data(output, {version: str(path) for version, path in versions.items()})
         return
     for version, path in versions.items():
         click.echo(f"{version}\t{path}")

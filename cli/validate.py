@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from agent.policy_file import PolicyError, load_policy
-from cli.connect import output_option, print_json
+from cli.output import is_data, output_option, print_data
 from gateway.config import ConfigError, load
 
 
@@ -38,8 +38,10 @@ def validate(path: Path, kind: str | None, output: str) -> None:
             load(path, os.environ)  # noqa: TID251  tokens are named in the file
     except (ConfigError, PolicyError) as error:
         problem = str(error)
-    if output == "json":
-        print_json({"file": str(path), "kind": kind, "valid": not problem, "problem": problem})
+    if is_data(output):
+        print_data(
+            output, {"file": str(path), "kind": kind, "valid": not problem, "problem": problem}
+        )
     else:
         click.echo(problem or f"{path}: a valid {kind} file", err=bool(problem))
     sys.exit(1 if problem else 0)
