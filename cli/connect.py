@@ -1,4 +1,4 @@
-"""Where the gateways and the agent are, and with which token: environment, then `up`'s stack."""
+"""Where the gateways and the agent are, and with which token."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import click
+
+from cli.contexts import Context, FromEnvironment, contexts_file, read_contexts
 from mlops.contracts.api import AGENT_ACTOR
 from mlops.local.stack import StackFile, read_stack
 
@@ -29,13 +32,24 @@ class Connection:
     """Who types, for plans and journals."""
 
 
-def connection(environ: Mapping[str, str] | None = None) -> Connection:
-    """MLOPS_GATEWAY_ADMIN_URLS (comma separated), MLOPS_AGENT_URL and the operator tokens.
+def connection(
+    environ: Mapping[str, str] | None = None, context_name: str | None = None
+) -> Connection:
+    """The context that was chosen, else the environment, else the current context.
 
-    What the environment does not name is taken from the stack that `up` started, else from the
-    default ports on this machine.
+    MLOPS_GATEWAY_ADMIN_URLS (comma separated), MLOPS_AGENT_URL and the operator tokens. What the
+    environment does not name is taken from the current context, else from the stack that `up`
+    started, else from the default ports on this machine.
+
+    Raises:
+        ClickException: there is no such context, or its file is not right.
     """
     environ = os.environ if environ is None else environ  # noqa: TID251  the CLI's only read
+    contexts = read_contexts(contexts_file(environ))
+    if name := context_name or _chosen():
+        return _of_context(contexts.named(name), environ)
+    if contexts.current is not None and not environ.get("MLOPS_GATEWAY_ADMIN_URLS"):
+        return _of_context(contexts.named(contexts.current), environ)
     stack = read_stack(UP_DIRECTORY)
     addresses = stack.addresses if stack else {}
     tokens = stack.secrets if stack else {}
@@ -51,6 +65,32 @@ def connection(environ: Mapping[str, str] | None = None) -> Connection:
         agent_token=_token("AGENT_OPERATOR_TOKEN", environ, tokens),
         user=user_name(),
     )
+
+
+def _chosen() -> str | None:
+    """What `--context` names."""
+    current = click.get_current_context(silent=True)
+    chosen = current.find_root().obj if current is not None else None
+    return chosen if isinstance(chosen, str) else None
+
+
+def _of_context(context: Context, environ: Mapping[str, str]) -> Connection:
+    return Connection(
+        gateways=tuple(url.rstrip("/") for url in context.gateways),
+        gateway_token=_secret(context.gateway_token, environ),
+        agent=context.agent.rstrip("/"),
+        agent_token=_secret(context.agent_token, environ),
+        user=user_name(),
+    )
+
+
+def _secret(named: FromEnvironment | None, environ: Mapping[str, str]) -> str:
+    if named is None:
+        return ""
+    found = environ.get(named.env, "")
+    if not found:
+        raise click.ClickException(f"the environment variable {named.env} is not set or empty")
+    return found
 
 
 def user_name() -> str:

@@ -1,53 +1,73 @@
-"""The `rag-mlops` command: one module a verb group, joined here."""
+"""The `rag-mlops` command: one module a verb group, joined here and imported when it is asked for.
+
+A rollback must not wait for what only training needs to be imported.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final
+
 import click
 
-from cli.archive import archive, erase
-from cli.artifacts import artifacts
-from cli.config import config
-from cli.doctor import doctor
-from cli.drift import drift
-from cli.explain import explain_command
-from cli.judge import judge
-from cli.local import demo, down, up
-from cli.release import release
-from cli.servers import agent, gateway, model_server, recorder
-from cli.spool import spool
-from cli.store import migrate
-from cli.traffic import rollback, weights
-from cli.training import train
-from cli.validate import validate
+COMMANDS: Final[Mapping[str, str]] = {
+    "up": "cli.local:up",
+    "down": "cli.local:down",
+    "demo": "cli.local:demo",
+    "gateway": "cli.servers:gateway",
+    "recorder": "cli.servers:recorder",
+    "spool": "cli.spool:spool",
+    "agent": "cli.servers:agent",
+    "model-server": "cli.servers:model_server",
+    "artifacts": "cli.artifacts:artifacts",
+    "config": "cli.config:config",
+    "doctor": "cli.doctor:doctor",
+    "migrate": "cli.store:migrate",
+    "archive": "cli.archive:archive",
+    "erase": "cli.archive:erase",
+    "validate": "cli.validate:validate",
+    "judge": "cli.judge:judge",
+    "drift": "cli.drift:drift",
+    "explain": "cli.explain:explain_command",
+    "train": "cli.training:train",
+    "weights": "cli.traffic:weights",
+    "rollback": "cli.traffic:rollback",
+    "release": "cli.release:release",
+    "context": "cli.contexts:context",
+    "completion": "cli.completion:completion",
+    "init": "cli.init:init",
+}
+"""Where each command is."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
+class _Commands(click.Group):
+    """Commands that are imported one by one, as they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command), f"{module}:{name} is a command"
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--context",
+    "chosen",
+    envvar="RAG_MLOPS_CONTEXT",
+    metavar="NAME",
+    help="Which environment to talk to; see `rag-mlops context`. [env: RAG_MLOPS_CONTEXT]",
+)
+@click.version_option(package_name="rag-mlops")
+@click.pass_context
+def main(ctx: click.Context, chosen: str | None) -> None:
     """Release model versions behind a splitting proxy, and take bad ones back."""
-
-
-for command in (
-    up,
-    down,
-    demo,
-    gateway,
-    recorder,
-    spool,
-    agent,
-    model_server,
-    artifacts,
-    config,
-    doctor,
-    migrate,
-    archive,
-    erase,
-    validate,
-    judge,
-    drift,
-    explain_command,
-    train,
-    weights,
-    rollback,
-    release,
-):
-    main.add_command(command)
+    ctx.obj = chosen

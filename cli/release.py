@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
+import msgspec
 import yaml
+from rich.console import Console
+from rich.live import Live
+from rich.panel import Panel
 
+from agent.policy_file import PolicyError, load_policy
 from cli.agent import call
-from cli.connect import Connection, connection, run
+from cli.connect import connection, run
 from cli.exits import EXIT_FAILED, EXIT_NOT_OVER
-from cli.output import is_data, output_option, print_data
+from cli.live import ReleaseView
+from cli.output import dry_run_option, is_data, output_option, print_data, print_table
 from cli.replay import replay
+from mlops.contracts.release import ReleaseStatus
 
 FAILED_PHASES = frozenset({"rolled_back", "aborted"})
 DONE_PHASES = frozenset({"settled"}) | FAILED_PHASES
@@ -36,8 +45,9 @@ def release() -> None:
 @click.option("--policy", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--strategy", help="Instead of a policy: canary, shadow or blue_green.")
 @click.option("--reason", required=True)
+@dry_run_option
 @output_option
-def start(
+def start(  # noqa: PLR0913 - one for each option
     route: str,
     version: str,
     endpoints: tuple[str, ...],
@@ -45,8 +55,12 @@ def start(
     strategy: str | None,
     reason: str,
     output: str,
+    *,
+    dry_run: bool,
 ) -> None:
     """Bring VERSION to ROUTE, step by step."""
+    if policy is not None and strategy:
+        raise click.UsageError("--policy and --strategy: expected one of the two")
     body: dict[str, object] = {
         "route": route,
         "version": version,
@@ -56,8 +70,17 @@ def start(
     if strategy:
         body["strategy"] = strategy
     if policy is not None:
-        body["policy"] = yaml.safe_load(policy.read_text(encoding="utf-8"))
-    _show(run(call(connection(), "POST", "/v1/releases", body)), output)
+        body["policy"] = _read_policy(policy)
+    _send("/v1/releases", body, output, dry_run=dry_run)
+
+
+def _read_policy(path: Path) -> object:
+    """The file as the agent gets it, once it is known to be a good one."""
+    try:
+        load_policy(path)
+    except PolicyError as error:
+        raise click.ClickException(str(error)) from None
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 @release.command("list")
@@ -68,8 +91,8 @@ def list_releases(output: str) -> None:
     if is_data(output):
         print_data(output, found)
         return
-    for one in found:
-        click.echo(_line(one))
+    columns = LIST_COLUMNS if output == "text" else LIST_COLUMNS | WIDE_COLUMNS
+    print_table(list(columns), [[show(one) for show in columns.values()] for one in found])
 
 
 @release.command()
@@ -80,11 +103,11 @@ def list_releases(output: str) -> None:
 @click.option("--timeout", "timeout_s", type=float, default=0.0, help="Seconds; 0 waits for ever.")
 @output_option
 def status(release_id: str, watch: bool, timeout_s: float, output: str) -> None:
-    """Wait for the release to end.
+    """Wait for the release to end, and show how it goes.
 
     Exit code 0: promoted. 1: rolled back or aborted. 3: not over yet. 4: the agent did not answer.
     """
-    final = run(_follow(connection(), release_id, watch, timeout_s, not is_data(output)))
+    final = run(_follow(release_id, watch, timeout_s, _watcher(output)))
     if is_data(output):
         print_data(output, final)
     if final["phase"] in FAILED_PHASES:
@@ -95,19 +118,70 @@ def status(release_id: str, watch: bool, timeout_s: float, output: str) -> None:
 
 
 async def _follow(
-    where: Connection, release_id: str, watch: bool, timeout_s: float, verbose: bool
+    release_id: str, watch: bool, timeout_s: float, watcher: Watcher
 ) -> dict[str, Any]:
+    where = connection()
     deadline = time.monotonic() + timeout_s if timeout_s else float("inf")
-    last_line = ""
-    while True:
-        current: dict[str, Any] = await call(where, "GET", f"/v1/releases/{release_id}")
+    with watcher:
+        while True:
+            current: dict[str, Any] = await call(where, "GET", f"/v1/releases/{release_id}")
+            watcher.show(current)
+            if not watch or current["phase"] in DONE_PHASES or time.monotonic() >= deadline:
+                return current
+            await asyncio.sleep(POLL_S)
+
+
+class Watcher:
+    """Shows nothing: for programs, which read the last answer."""
+
+    def __enter__(self) -> Watcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def show(self, current: dict[str, Any]) -> None:
+        """Take in an answer of the agent."""
+
+
+class Lines(Watcher):
+    """A line per change."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def show(self, current: dict[str, Any]) -> None:
         line = _line(current)
-        if verbose and line != last_line:
+        if line != self._last:
             click.echo(line)
-            last_line = line
-        if not watch or current["phase"] in DONE_PHASES or time.monotonic() >= deadline:
-            return current
-        await asyncio.sleep(POLL_S)
+            self._last = line
+
+
+class Screen(Watcher):
+    """A picture that is drawn again where it stands; the last one stays."""
+
+    def __init__(self, console: Console) -> None:
+        self._view = ReleaseView()
+        self._live = Live(console=console, auto_refresh=False)
+
+    def __enter__(self) -> Watcher:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, current: dict[str, Any]) -> None:
+        self._view.show(msgspec.convert(current, ReleaseStatus))
+        panel = Panel(self._view.render(), title=self._view.title, title_align="left")
+        self._live.update(panel, refresh=True)
+
+
+def _watcher(output: str) -> Watcher:
+    if is_data(output):
+        return Watcher()
+    console = Console()
+    return Screen(console) if console.is_terminal else Lines()
 
 
 @release.command()
@@ -127,10 +201,10 @@ def _verb(name: str, summary: str) -> click.Command:
     @click.command(name, help=summary)
     @click.argument("release_id")
     @click.option("--reason", default="", help="Kept in the journal.")
+    @dry_run_option
     @output_option
-    def command(release_id: str, reason: str, output: str) -> None:
-        body = {"reason": reason}
-        _show(run(call(connection(), "POST", f"/v1/releases/{release_id}/{name}", body)), output)
+    def command(release_id: str, reason: str, output: str, *, dry_run: bool) -> None:
+        _send(f"/v1/releases/{release_id}/{name}", {"reason": reason}, output, dry_run=dry_run)
 
     return command
 
@@ -148,11 +222,40 @@ for _name, _summary in (
 release.add_command(replay)
 
 
-def _show(one: dict[str, Any], output: str) -> None:
+def _send(path: str, body: object, output: str, *, dry_run: bool) -> None:
+    """Ask the agent to change something, or say what would be asked."""
+    where = connection()
+    if dry_run:
+        request = {"method": "POST", "url": f"{where.agent}{path}", "body": body}
+        if is_data(output):
+            print_data(output, {"dry_run": True, "request": request})
+        else:
+            click.echo(f"dry run: would send POST {request['url']} {json.dumps(body)}")
+        return
+    answer = run(call(where, "POST", path, body))
     if is_data(output):
-        print_data(output, one)
+        print_data(output, answer)
     else:
-        click.echo(_line(one))
+        click.echo(_line(answer))
+
+
+LIST_COLUMNS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
+    "id": lambda one: str(one["id"]),
+    "route": lambda one: str(one["route"]),
+    "version": lambda one: str(one["version"]),
+    "phase": lambda one: str(one["phase"]),
+    "weight": lambda one: f"{one['weight']:g} %",
+    "verdict": lambda one: str(one["verdict"]),
+    "started": lambda one: str(one["started_at"]),
+}
+WIDE_COLUMNS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
+    "stable": lambda one: str(one["stable"]),
+    "step": lambda one: f"{one['step']}/{one['steps']}",
+    "generation": lambda one: str(one["generation"]),
+    "requests": lambda one: str(one["canary_requests"]),
+    "by": lambda one: str(one["started_by"]),
+    "why": lambda one: "; ".join(one["reasons"]),
+}
 
 
 def _line(one: dict[str, Any]) -> str:

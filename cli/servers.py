@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
+
+from cli.init import DEFAULT_CANARY_PERCENT, quick_gateway_file
 
 
 def _become(module: str, arguments: Sequence[str]) -> None:
@@ -27,13 +30,46 @@ config_option = click.option(
 
 
 @click.command()
-@config_option
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--upgrade", is_flag=True, help="Take over from the gateway that runs, without a lost request."
 )
-def gateway(config: Path, upgrade: bool) -> None:
-    """Serve the routes of CONFIG."""
+@click.option("--stable", metavar="URL", help="Instead of a file: the server that serves today.")
+@click.option("--canary", metavar="URL", help="With --stable: the version to try.")
+@click.option(
+    "--weight", type=float, default=DEFAULT_CANARY_PERCENT, show_default=True, help="Percent of it."
+)
+@click.option("--listen", default="127.0.0.1:8000", show_default=True, help="With --stable.")
+@click.option("--admin", default="127.0.0.1:8001", show_default=True, help="With --stable.")
+def gateway(
+    config: Path | None,
+    stable: str | None,
+    canary: str | None,
+    weight: float,
+    listen: str,
+    admin: str,
+    *,
+    upgrade: bool,
+) -> None:
+    """Serve the routes of --config, or split everything between --stable and --canary."""
+    if (config is None) == (stable is None):
+        raise click.UsageError("expected either --config FILE or --stable URL")
+    if config is None:
+        assert stable is not None, "one of the two is given"
+        if upgrade:
+            raise click.UsageError("--upgrade needs --config")
+        config = _quick_file(stable, canary, weight, listen, admin)
     _become("gateway", ["--config", str(config), *(["--upgrade"] if upgrade else [])])
+
+
+def _quick_file(stable: str, canary: str | None, weight: float, listen: str, admin: str) -> Path:
+    """In a new directory each time, so that what is asked for now is what is served."""
+    directory = Path(tempfile.mkdtemp(prefix="rag-mlops-gateway-"))
+    file = directory / "gateway.yaml"
+    text = quick_gateway_file(stable, canary, weight, listen, admin, directory / "state")
+    file.write_text(text, encoding="utf-8")
+    click.echo(f"serving what stands in {file}; nothing is recorded", err=True)
+    return file
 
 
 @click.command()

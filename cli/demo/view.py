@@ -20,18 +20,12 @@ from rich.text import Text
 
 from cli.demo.report import Report
 from cli.demo.traffic import TrafficCounts
-from mlops.contracts.release import CheckStatus, ReleaseStatus
+from cli.live import ReleaseView
+from mlops.contracts.release import ReleaseStatus
 
 MAX_LINES = 14
 """Of the story so far; the newest are shown."""
 
-VERDICT_STYLES = {
-    "healthy": "bold green",
-    "regressed": "bold red",
-    "undecided": "yellow",
-    "invalid": "magenta",
-}
-BAR_CELLS = 40
 _FONT_FACE = re.compile(r"@font-face \{.*?\n    \}\n", re.DOTALL)
 PICTURE_COLUMNS = 110
 
@@ -44,6 +38,7 @@ class View:
         self._lines: deque[Text] = deque(maxlen=MAX_LINES)
         self._counts = TrafficCounts()
         self._status: ReleaseStatus | None = None
+        self._release = ReleaseView()
         self._started_at_s = time.monotonic()
         self._rate: deque[tuple[float, int]] = deque(maxlen=20)
         self._live = Live(console=console, auto_refresh=False, get_renderable=self.render)
@@ -82,6 +77,7 @@ class View:
     def show(self, status: ReleaseStatus) -> None:
         """Show where the release stands."""
         before, self._status = self._status, status
+        self._release.show(status)
         self._rate.append((time.monotonic(), len(self._counts.answered)))
         if before is None or _headline(status) != _headline(before):
             self.say(
@@ -102,8 +98,8 @@ class View:
     def render(self) -> Group:
         parts: list[Panel] = [Panel(self._traffic(), title="traffic", title_align="left")]
         if self._status is not None:
-            title = f"release {self._status.version} on route {self._status.route}"
-            parts.append(Panel(self._release(self._status), title=title, title_align="left"))
+            release = self._release
+            parts.append(Panel(release.render(), title=release.title, title_align="left"))
         story = Text("\n").join(self._lines)
         parts.append(Panel(story, title="story", title_align="left"))
         return Group(*parts)
@@ -125,50 +121,9 @@ class View:
         (first_s, first), (last_s, last) = self._rate[0], self._rate[-1]
         return (last - first) / max(1e-9, last_s - first_s)
 
-    def _release(self, status: ReleaseStatus) -> Group:
-        head = Text.assemble(
-            f"{status.phase}, step {status.step} of {status.steps}, weight {status.weight:g} %   ",
-            (status.verdict, VERDICT_STYLES.get(status.verdict, "default")),
-        )
-        filled = round(BAR_CELLS * status.weight / 100)
-        bar = Text.assemble(("█" * filled, "cyan"), ("░" * (BAR_CELLS - filled), "dim"))
-        table = Table(box=None, padding=(0, 2), header_style="dim")
-        for column in ("check", "requests", "canary", "control", "harm e", "safe e", "needed"):
-            table.add_column(column, justify="left" if column == "check" else "right")
-        for name, check in status.checks.items():
-            table.add_row(name, *_cells(name, check))
-        return Group(head, bar, table, Text("; ".join(status.reasons), style="italic"))
-
 
 def _headline(status: ReleaseStatus) -> tuple[str, float, str]:
     return status.phase, status.weight, status.verdict
-
-
-def _cells(name: str, check: CheckStatus) -> tuple[str, ...]:
-    return (
-        str(check.candidate_count),
-        _value(name, check.candidate_value),
-        _value(name, check.control_value),
-        _e_value(check.e_value),
-        _e_value(check.noninferiority_e_value),
-        "" if check.still_needed is None else f"{check.still_needed} more",
-    )
-
-
-def _value(name: str, value: float | None) -> str:
-    if value is None:
-        return ""
-    match name:
-        case "errors":
-            return f"{value:.1%}"
-        case "latency" | "ttft":
-            return f"{value / 1000:.1f} ms"
-        case _:
-            return f"{value:.3f}"
-
-
-def _e_value(value: float) -> str:
-    return f"{value:.3g}" if value < 1e6 else "> 1e6"
 
 
 def print_report(console: Console, report: Report) -> None:

@@ -1,0 +1,103 @@
+"""Which environment the commands talk to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from cli.connect import connection
+from cli.main import main
+
+FILE = """
+current: staging
+contexts:
+  staging: {gateways: ["http://127.0.0.1:1/"], agent: "http://127.0.0.1:2/"}
+  production:
+    gateways: ["http://127.0.0.1:3", "http://127.0.0.1:4"]
+    gateway_token: {env: PRODUCTION_GATEWAY}
+    agent: http://127.0.0.1:5
+    agent_token: {env: PRODUCTION_AGENT}
+"""
+TOKENS = {"PRODUCTION_GATEWAY": "secret-one", "PRODUCTION_AGENT": "secret-two"}
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "contexts.yaml").write_text(FILE)
+    return {"RAG_MLOPS_CONFIG": str(tmp_path / "contexts.yaml"), **TOKENS}
+
+
+def run(environment: dict[str, str], *arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments), env=environment)
+
+
+def test_the_current_context_says_where_everything_is(environment: dict[str, str]) -> None:
+    found = connection(environment)
+    assert found.gateways == ("http://127.0.0.1:1",)
+    assert found.agent == "http://127.0.0.1:2"
+    assert not found.gateway_token
+
+
+def test_a_context_that_is_chosen_wins_over_the_environment(environment: dict[str, str]) -> None:
+    environment["MLOPS_GATEWAY_ADMIN_URLS"] = "http://127.0.0.1:9"
+    assert connection(environment).gateways == ("http://127.0.0.1:9",)
+    found = connection(environment, "production")
+    assert found.gateways == ("http://127.0.0.1:3", "http://127.0.0.1:4")
+    assert (found.gateway_token, found.agent_token) == ("secret-one", "secret-two")
+    assert "secret" not in repr(found)
+
+
+def test_the_option_reaches_the_command(environment: dict[str, str]) -> None:
+    for chosen in (("--context", "production"), ()):
+        by_variable = {} if chosen else {"RAG_MLOPS_CONTEXT": "production"}
+        ended = run(environment | by_variable, *chosen, "rollback", "rag")
+        assert "http://127.0.0.1:3: not confirmed" in ended.output
+        assert "http://127.0.0.1:1:" not in ended.output
+
+
+def test_a_token_that_is_not_set_is_named(environment: dict[str, str]) -> None:
+    del environment["PRODUCTION_AGENT"]
+    with pytest.raises(click.ClickException, match="PRODUCTION_AGENT is not set"):
+        connection(environment, "production")
+
+
+def test_a_context_nobody_knows_is_named_with_those_there_are(environment: dict[str, str]) -> None:
+    refused = run(environment, "context", "use", "prod")
+    assert refused.exit_code == 1
+    assert "no context 'prod'; the file's contexts: staging, production" in refused.output
+
+
+def test_use_changes_what_is_current_and_nothing_else(environment: dict[str, str]) -> None:
+    path = Path(environment["RAG_MLOPS_CONFIG"])
+    assert run(environment, "context", "use", "production", "--dry-run").exit_code == 0
+    assert path.read_text() == FILE
+    assert run(environment, "context", "use", "production").exit_code == 0
+    before, after = yaml.safe_load(FILE), yaml.safe_load(path.read_text())
+    assert after.pop("current") == "production"
+    assert before.pop("current") == "staging"
+    assert after["contexts"]["staging"]["agent"] == before["contexts"]["staging"]["agent"]
+    shown = json.loads(run(environment, "context", "list", "-o", "json").output)
+    assert shown["current"] == "production"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("contexts: {a: {gateway: []}}", "gateway"),
+        ("contexts: {a: {gateways: [], agent: x, agent_token: written-out}}", "agent_token"),
+        ("current: [", "contexts.yaml"),
+    ],
+)
+def test_a_file_that_is_not_right_is_refused(
+    environment: dict[str, str], text: str, said: str
+) -> None:
+    Path(environment["RAG_MLOPS_CONFIG"]).write_text(text)
+    refused = run(environment, "context", "list")
+    assert refused.exit_code == 1
+    assert said in refused.output
+    assert "written-out" not in refused.output
