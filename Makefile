@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help venv accelerate demo up down test test-system fuzz check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent lock
+.PHONY: help venv accelerate demo up down test test-system fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent lock
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -54,6 +54,13 @@ fuzz: .venv/dev.stamp          ## look for input that breaks the HTTP readers; S
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/fuzz.lock
 	$(RUN) -m tests.fuzz $(or $(SECONDS),600)
 
+docs: .venv/docs.stamp         ## the documentation as a site: var/site/index.html
+	$(RUN) -m mkdocs build --quiet --strict
+
+.venv/docs.stamp: .venv/dev.stamp requirements/docs.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/docs.lock
+	touch $@
+
 check: .venv/dev.stamp         ## format, lint, types, architecture, budgets
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m ruff check
@@ -65,6 +72,7 @@ lock:                          ## make the locks again (needs uv)
 	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra postgres --extra accelerate --universal --generate-hashes --no-header -q -o requirements/run.lock
 	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra postgres --extra accelerate --extra dev -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/dev.lock
 	uv pip compile pyproject.toml --extra fuzz -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/fuzz.lock
+	uv pip compile pyproject.toml --extra docs -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/docs.lock
 
 # ---- measuring --------------------------------------------------------------------------------
 

@@ -110,7 +110,13 @@ def list_models(model: str | None, output: str) -> None:
 @click.argument("model")
 @click.argument("version")
 @click.argument("file")
-@click.option("--hours", type=click.FloatRange(0.01, 168), default=1.0, show_default=True)
+@click.option(
+    "--hours",
+    type=click.FloatRange(0.01, 168),
+    default=1.0,
+    show_default=True,
+    help="How long the address works.",
+)
 def presign(model: str, version: str, file: str, hours: float) -> None:
     """Addresses from which anybody can read FILE for so long; joined in order they are the file."""
     with _told() as store:
@@ -131,7 +137,13 @@ def lifecycle() -> None:
 
 
 @lifecycle.command()
-@click.option("--noncurrent-days", type=click.IntRange(1), default=30, show_default=True)
+@click.option(
+    "--noncurrent-days",
+    type=click.IntRange(1),
+    default=30,
+    show_default=True,
+    help="Days that an overwritten object is kept.",
+)
 def apply(noncurrent_days: int) -> None:
     """Set the rules: replaced versions of objects, unfinished uploads, temporary files."""
     with _told() as store:

@@ -24,7 +24,14 @@ BLOCK = 20
 @click.option(
     "--reference", default=2000, show_default=True, help="First rows, from a time that was good."
 )
-@click.option("-o", "--output", type=click.Choice(["json"]), default="json", show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["json"]),
+    default="json",
+    show_default=True,
+    help="There is one form: JSON lines.",
+)
 def drift(rows: Path, column: str, reference: int, output: str) -> None:
     """Look for a change in ROWS (JSON lines, Parquet, CSV with JSON arrays), oldest first.
 

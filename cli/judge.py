@@ -28,7 +28,14 @@ from mlops.contracts.plan import Arm
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Release policy; without it the default one.",
 )
-@click.option("-o", "--output", type=click.Choice(["json"]), default="json", show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["json"]),
+    default="json",
+    show_default=True,
+    help="There is one form: JSON lines.",
+)
 def judge(rows: Path, policy_path: Path | None, output: str) -> None:
     """Judge ROWS (CSV, JSON lines, Parquet), and print a JSON line for each change.
 

@@ -42,9 +42,13 @@ def release() -> None:
 @click.argument("route")
 @click.option("--version", required=True, help="Name of the new version.")
 @click.option("--endpoint", "endpoints", multiple=True, required=True, help="Where it is served.")
-@click.option("--policy", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--policy",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File of the release policy; without it the default one.",
+)
 @click.option("--strategy", help="Instead of a policy: canary, shadow or blue_green.")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Kept in the journal.")
 @dry_run_option
 @output_option
 def start(  # noqa: PLR0913 - one for each option

@@ -49,7 +49,7 @@ class Span:
     help="Judge by this policy instead of the release's own.",
 )
 @click.option("--what-if", is_flag=True, help="Any stretch of traffic: --route, --since, --until.")
-@click.option("--route")
+@click.option("--route", help="With --what-if: whose traffic.")
 @click.option("--since", help="ISO 8601 or epoch seconds.")
 @click.option("--until", help="The same; default: now.")
 @output_option

@@ -26,11 +26,16 @@ config_option = click.option(
     "config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     required=True,
+    help="The process's file; the recorder reads the gateway's.",
 )
 
 
 @click.command()
-@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The gateway's file.",
+)
 @click.option(
     "--upgrade", is_flag=True, help="Take over from the gateway that runs, without a lost request."
 )
@@ -88,9 +93,12 @@ def agent(config: Path) -> None:
 
 @click.command("model-server")
 @click.option(
-    "--model", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True
+    "--model",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Folder of the version.",
 )
-@click.option("--port", type=int, default=8011, show_default=True)
+@click.option("--port", type=int, default=8011, show_default=True, help="Where it listens.")
 def model_server(model: Path, port: int) -> None:
     """Serve one version of the retrieval model."""
     _become("mlops.serving", ["--model", str(model), "--port", str(port)])

@@ -97,7 +97,9 @@ def _parse(assignments: tuple[str, ...]) -> dict[str, float]:
 @click.command()
 @click.argument("route")
 @click.option("--to", type=click.Choice(["previous"]), help="Undo a promotion.")
-@click.option("--reason", default="rolled back by hand")
+@click.option(
+    "--reason", default="rolled back by hand", help="Kept in the plan and in the journal."
+)
 @click.option("--force", is_flag=True, help="Restore previous even if it does not answer.")
 @output_option
 def rollback(route: str, to: str | None, reason: str, force: bool, output: str) -> None:

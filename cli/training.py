@@ -16,6 +16,7 @@ from mlops.training.linear_adapter import prepare_demo_models
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("var/models"),
     show_default=True,
+    help="Folder of the versions.",
 )
 @output_option
 def train(out: Path, output: str) -> None:

@@ -20,6 +20,7 @@ from gateway.config import ConfigError, load
     "path",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     required=True,
+    help="The file to check.",
 )
 @click.option(
     "--kind",

@@ -60,6 +60,8 @@ class ArmCounters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpstreamHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """One endpoint of a route, as the gateway's workers see it together."""
+
     endpoint: str
     healthy: bool
     """It accepts connections, its checks pass, and it is not ejected."""
@@ -75,6 +77,8 @@ class UpstreamHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeaseStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The lease of a live plan, on the gateway's own clock."""
+
     lease_s: float
     remaining_s: float
     """0 once it has ended."""

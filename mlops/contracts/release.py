@@ -73,6 +73,8 @@ class CheckStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PauseStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a release does not advance, and since when."""
+
     kind: str
     """`person`, `hand` (weights changed by hand), `evidence`, `memory`, `step` (waits)."""
     by: str
