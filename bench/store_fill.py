@@ -19,6 +19,8 @@ CANARY_SHARE_BP = 1000
 SLICE_ROWS = 500_000
 """Of one INSERT: what the engine's memory bears."""
 FILL_TIMEOUT_S = 600
+RECORDER_ROWS = 1_000
+"""Of one batch: the recorder sends one a second, or more where it has so many rows sooner."""
 
 ROWS = f"""INSERT INTO query_features (record_id, request_id, route, model, generation, share_bp,
   bucket, arm, served_arm, version, kind, started_at, ended_at, status, outcome,
@@ -34,7 +36,7 @@ SELECT toString(number), lower(hex(sipHash128(number))), 'rag', 'rag', {GENERATI
   concat('what is ', hex(sipHash128(number, 2))),
   arrayMap(i -> toFloat32((cityHash64(number, i) % 65536) / 327680 - 0.1), range({{dims:UInt64}})),
   (cityHash64(number, 3) % 1000) / 1000, toString(number % 5000),
-  concat('fill-', toString(intDiv(number, {{per_second:UInt64}})))
+  concat('fill-', toString(intDiv(number, least({{per_second:UInt64}}, {RECORDER_ROWS}))))
 FROM numbers({{first:UInt64}}, {{rows:UInt64}})"""
 
 SCORES = """INSERT INTO evaluations (request_id, name, score, received_at, batch, position)
