@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TRUNCATED = OUTCOMES.index(Outcome.TRUNCATED)
 ROW_BYTES = 1_024
-"""What a row without features weighs, about."""
+"""What a row without features weighs, about; a tally or a dead letter is not much more."""
 NUMBER_BYTES = 32
 """A float in a list."""
 _SECOND_US = 1_000_000
@@ -69,28 +69,26 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 def entry_of(worker: str, start: Position, record: SpooledRecord, rules: Rules) -> Entry:
     """Read one record. Never fails: what cannot be read or stored becomes a dead letter."""
     frame = record.frame
-    weight = ROW_BYTES + len(frame.body)
     record_id = f"{worker}-{record.segment}-{frame.sequence}"
     missing = max(0, record.missing)
     try:
         if frame.kind == RecordType.TALLY:
             tally = msgspec.json.decode(tally_of(frame.body), type=Tally)
             return Entry(
-                start=start, end=record.end, weight_bytes=weight, tally=tally, missing=missing
+                start=start, end=record.end, weight_bytes=ROW_BYTES, tally=tally, missing=missing
             )
         exchange = _exchange(frame)
         row = _row(record_id, exchange, rules)
     except Exception as exc:  # one bad record must not keep the others back
         letter = _unread_letter(record_id, frame, _told(record_id, exc))
         return Entry(
-            start=start, end=record.end, weight_bytes=weight, letter=letter, missing=missing
+            start=start, end=record.end, weight_bytes=ROW_BYTES, letter=letter, missing=missing
         )
     found = problems(row)
-    weight += NUMBER_BYTES * (len(row.embedding) + len(row.retrieved_scores))
     return Entry(
         start=start,
         end=record.end,
-        weight_bytes=weight + len(row.query_text or ""),
+        weight_bytes=_weight_bytes(row),
         row=None if found else row,
         letter=letter_of(row, "; ".join(found)) if found else None,
         key=(row.route, row.arm, row.generation),
@@ -98,6 +96,13 @@ def entry_of(worker: str, start: Position, record: SpooledRecord, rules: Rules) 
         missing=missing,
         call=call_of(exchange),
     )
+
+
+def _weight_bytes(row: Row) -> int:
+    """What `row` takes of memory, about; of the bodies that it was read from nothing is kept."""
+    chars = len(row.query_text or "") + len(row.query_id or "") + len(row.user_id or "")
+    chars += len(row.session_id or "") + sum(map(len, row.retrieved_ids))
+    return ROW_BYTES + chars + NUMBER_BYTES * (len(row.embedding) + len(row.retrieved_scores))
 
 
 def _exchange(frame: Frame) -> SpooledExchange:

@@ -17,7 +17,7 @@ class RecorderSettings:
     batch_s: float = 1.0
     """Or when its first record was read so long ago: the agent sees rows about so late."""
     batch_bytes: int = 8 * 1024**2
-    """Or when its rows weigh so much: 4,000 rows with whole bodies would be 500 MB."""
+    """Or when its rows weigh so much: 4,000 with embeddings of 1,536 numbers would be 200 MB."""
     poll_s: float = 0.03
     """Between two looks at a spool that has nothing new."""
     stop_s: float = 5.0

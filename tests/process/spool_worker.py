@@ -12,12 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
-
-from gateway.record import ExchangeRecord, Stamp
+from gateway.record import ExchangeRecord
 from gateway.settings import SpoolSettings
 from gateway.spool.writer import SpoolWriter
 from mlops.contracts.tally import Tally, TallyEntry
+from tests.exchanges import recorded, stamp
 
 SECOND_RECORDS = 100
 """Records in one second of this worker's clock: few, so that kills fall between a row and its
@@ -59,30 +58,16 @@ def _tally(worker: str, second: int) -> Tally:
 
 
 def _record() -> ExchangeRecord:
-    record = ExchangeRecord()
-    stamp = Stamp(
-        route="rag",
-        model="rag",
-        generation=1,
-        share_bp=0,
-        arm="stable",
-        served_arm="stable",
-        version="1",
-        profile="native",
-    )
-    record.stamp = msgspec.json.encode(stamp)
-    record.method, record.target = b"POST", b"/query"
-    record.request_content_type = record.response_content_type = b"application/json"
-    record.request_content_encoding = record.response_content_encoding = b""
-    record.request_body = b'{"query_text": "' + b"q" * 700 + b'"}'
-    record.response_body = b'{"relevance_score": 0.5, "answer": "' + b"a" * 1_200 + b'"}'
-    record.request_body_cut = record.response_body_cut = False
-    record.latency_us = record.first_byte_us = 1_000
-    record.status, record.attempts, record.bucket, record.events = 200, 1, 7, 1
-    record.outcome = record.first_attempt_outcome = record.kind = 0
-    record.withheld, record.first_event_us, record.traceparent = 0, 0, b""
-    record.max_event_gap_us = record.request_bytes = record.response_bytes = 0
-    return record
+    return recorded(
+        stamp=stamp(
+            model="rag", generation=1, share_bp=0, arm="stable", served_arm="stable",
+            version="1", profile="native",
+        ),
+        request_body=b'{"query_text": "' + b"q" * 700 + b'"}',
+        response_body=b'{"relevance_score": 0.5, "answer": "' + b"a" * 1_200 + b'"}',
+        latency_us=1_000,
+        first_byte_us=1_000,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -9,10 +9,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from gateway.record import ExchangeRecord, Stamp
+from gateway.record import ExchangeRecord
 from gateway.recorder.app import Recorder
 from gateway.recorder.settings import RecorderSettings
 from gateway.settings import SpoolSettings
@@ -21,6 +20,7 @@ from mlops.contracts.record import Row
 from mlops.contracts.tally import Tally
 from mlops.feature_store.entries import DeadLetter
 from mlops.feature_store.errors import Refused, Unavailable
+from tests.exchanges import recorded, stamp
 
 LIMIT_BYTES = 64 * 1024**2
 WAIT_S = 20.0
@@ -131,51 +131,16 @@ def harness(tmp_path: Path) -> Iterator[Harness]:
 
 
 def _exchange(request_id: str, **changes: Any) -> ExchangeRecord:
-    record = ExchangeRecord()
-    stamp = Stamp(
-        route="rag",
-        model="rag_embedding_model",
-        generation=3,
-        share_bp=500,
-        arm="canary",
-        served_arm="stable",
-        version="1.3.0",
-        profile="native",
-    )
+    """Of a canary that failed once, so that stable answered."""
     values: dict[str, Any] = {
-        "stamp": msgspec.json.encode(stamp),
+        "stamp": stamp(served_arm="stable", profile="native"),
         "request_id": request_id.encode(),
-        "method": b"POST",
-        "target": b"/query",
-        "request_content_type": b"application/json",
-        "request_content_encoding": b"",
-        "response_content_type": b"application/json",
-        "response_content_encoding": b"",
         "request_body": b'{"query_text": "why", "user_id": "u1"}',
         "response_body": b'{"relevance_score": 0.5, "documents": [{"id": "d", "score": 0.9}]}',
-        "request_body_cut": False,
-        "response_body_cut": False,
-        "started_at_us": 1_790_000_000_000_000,
-        "ended_at_us": 1_790_000_000_020_000,
-        "latency_us": 20_000,
-        "first_byte_us": 12_000,
-        "status": 200,
-        "outcome": 0,
         "first_attempt_outcome": 3,
-        "kind": 0,
         "attempts": 2,
-        "bucket": 77,
-        "events": 1,
-        "max_event_gap_us": 0,
-        "request_bytes": 21,
-        "response_bytes": 24,
-        "withheld": 0,
-        "first_event_us": 0,
-        "traceparent": b"",
     }
-    for name, value in {**values, **changes}.items():
-        setattr(record, name, value)
-    return record
+    return recorded(**{**values, **changes})
 
 
 @pytest.fixture

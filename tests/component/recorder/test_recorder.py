@@ -98,8 +98,9 @@ async def test_a_batch_with_enough_rows_waits_for_no_more(harness: Any, exchange
 
 async def test_a_batch_is_full_at_its_bytes(harness: Any, exchange: Exchange) -> None:
     writer = harness.writer()
+    question = b'{"query_text": "%b"}' % (b"x" * 50_000)
     for number in range(64):
-        assert writer.offer(exchange(f"r{number}", response_body=b"x" * 50_000))
+        assert writer.offer(exchange(f"r{number}", request_body=question))
     async with harness.recording(batch_bytes=400_000):
         await harness.until(lambda: len(harness.log.request_ids()) == 64)
     assert max(len(rows) for rows in harness.log.rows.values()) <= 30

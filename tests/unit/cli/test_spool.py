@@ -8,46 +8,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import main
-from gateway.record import ExchangeRecord, Stamp
+from gateway.record import ExchangeRecord
 from gateway.settings import SpoolSettings
 from gateway.spool import segments
 from gateway.spool.writer import SpoolWriter
 from mlops.contracts.tally import Tally
+from tests.exchanges import recorded
 
 SECRET = "the body of a request"
 
 
 def record(request_id: str) -> ExchangeRecord:
-    made: Any = ExchangeRecord()
-    for name in ExchangeRecord.__slots__:
-        setattr(made, name, 0)
-    for name in ("method", "target", "traceparent", "request_content_type"):
-        setattr(made, name, b"")
-    made.request_content_encoding = made.response_content_type = b""
-    made.response_content_encoding = b""
-    made.stamp = msgspec.json.encode(
-        Stamp(
-            route="rag",
-            model="m",
-            generation=3,
-            share_bp=0,
-            arm="stable",
-            served_arm="stable",
-            version="1",
-            profile="auto",
-        )
+    return recorded(
+        request_id=request_id.encode(),
+        request_body=SECRET.encode(),
+        response_body=b"an answer",
     )
-    made.request_id = request_id.encode()
-    made.request_body = SECRET.encode()
-    made.response_body = b"an answer"
-    made.request_body_cut = made.response_body_cut = False
-    made.status = 200
-    return made
 
 
 @pytest.fixture
