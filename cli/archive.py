@@ -11,7 +11,7 @@ import click
 from msgspec.structs import asdict
 
 from cli.connect import run
-from cli.output import is_data, output_option, print_data
+from cli.output import dry_run_option, is_data, output_option, print_data
 from cli.store import clickhouse_settings
 from mlops.config import ConfigError, read_config
 from mlops.feature_store.archive import Archive
@@ -38,13 +38,17 @@ def archive() -> None:
     type=click.IntRange(min=1),
     help="Also tables without retention, and days that are this many days old.",
 )
+@dry_run_option
 @output_option
-def archive_run(older_than_days: int | None, output: str) -> None:
+def archive_run(older_than_days: int | None, output: str, *, dry_run: bool) -> None:
     """Archive every day that is due and not archived yet. Safe to repeat; run it daily.
 
     A day is due one day before MLOPS_CLICKHOUSE_RETENTION deletes it. Each file is read back and
     compared before the day counts as archived.
     """
+    if dry_run:
+        _print_due(run(_due(older_than_days)), output)
+        return
     done = run(_archive(older_than_days))
     if is_data(output):
         print_data(
@@ -61,14 +65,18 @@ def archive_run(older_than_days: int | None, output: str) -> None:
 @output_option
 def archive_check(output: str) -> None:
     """Exit 1 where a day is due and not archived."""
-    due = run(_due())
-    if is_data(output):
-        print_data(output, [{"table": table, "day": day} for table, day in due])
-    else:
-        lines = [f"due {table} {day}" for table, day in due]
-        click.echo("\n".join(lines) or "every day that is due is archived")
+    due = run(_due(None))
+    _print_due(due, output)
     if due:
         raise SystemExit(1)
+
+
+def _print_due(due: list[tuple[str, date]], output: str) -> None:
+    if is_data(output):
+        print_data(output, [{"table": table, "day": day} for table, day in due])
+        return
+    lines = [f"due {table} {day}" for table, day in due]
+    click.echo("\n".join(lines) or "every day that is due is archived")
 
 
 @archive.command("ls")
@@ -139,9 +147,9 @@ async def _archive(older_than_days: int | None) -> list[tuple[str, date, int]]:
     return done
 
 
-async def _due() -> list[tuple[str, date]]:
+async def _due(older_than_days: int | None) -> list[tuple[str, date]]:
     async with _archive_of_settings() as store:
-        return await store.missing()
+        return await store.missing(older_than_days=older_than_days)
 
 
 async def _archived(tables: tuple[str, ...]) -> list[dict[str, object]]:

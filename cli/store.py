@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cli.connect import run
-from cli.output import is_data, output_option, print_data
+from cli.output import dry_run_option, is_data, output_option, print_data
 from mlops.config import ConfigError, read_config
 from mlops.feature_store.migrations import migrate as migrate_tables
 from mlops.feature_store.migrations import pending
@@ -24,15 +24,16 @@ def clickhouse_settings() -> ClickHouseSettings:
 @click.command()
 @click.option("--check", is_flag=True, help="Change nothing; exit 1 where steps are missing.")
 @click.option("--roles", is_flag=True, help="Print the statements that make roles and quotas.")
+@dry_run_option
 @output_option
-def migrate(output: str, *, check: bool, roles: bool) -> None:
+def migrate(output: str, *, check: bool, roles: bool, dry_run: bool) -> None:
     """Bring the tables up to date. Safe to repeat and to run from several places at once."""
     settings = clickhouse_settings()
     if roles:
         click.echo(";\n".join((*role_statements(settings.database), "")).rstrip("\n"))
         return
-    if check:
-        _check(run(pending(settings)), output)
+    if check or dry_run:
+        _check(run(pending(settings)), output, fails=check)
         return
     applied = run(migrate_tables(settings))
     if is_data(output):
@@ -41,10 +42,10 @@ def migrate(output: str, *, check: bool, roles: bool) -> None:
     click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
 
 
-def _check(missing: list[str], output: str) -> None:
+def _check(missing: list[str], output: str, *, fails: bool) -> None:
     if is_data(output):
         print_data(output, {"pending": missing})
     else:
         click.echo("\n".join(f"pending {name}" for name in missing) or "up to date")
-    if missing:
+    if missing and fails:
         raise SystemExit(1)

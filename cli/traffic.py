@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from cli.connect import Connection, connection, run
-from cli.output import is_data, output_option, print_data
+from cli.output import dry_run_option, is_data, output_option, print_data
 from mlops.contracts.api import RouteStatus, Weights
 from mlops.contracts.plan import without_header_values
 from mlops.deployment.errors import GatewayError
@@ -58,10 +58,17 @@ def get_weights(route: str, output: str) -> None:
 @click.argument("route")
 @click.argument("assignments", nargs=-1, required=True, metavar="stable=90 canary=10")
 @click.option("--reason", default="", help="Kept in the plan and in the journal.")
+@dry_run_option
 @output_option
-def set_weights(route: str, assignments: tuple[str, ...], reason: str, output: str) -> None:
+def set_weights(
+    route: str, assignments: tuple[str, ...], reason: str, output: str, *, dry_run: bool
+) -> None:
     """Set the weights by hand. The agent pauses the release until `release resume`."""
     asked = _parse(assignments)
+    if dry_run:
+        would = f"stable={asked['stable']:g} canary={asked['canary']:g}"
+        click.echo(f"dry run: every gateway below would be set to {would}", err=is_data(output))
+        report(run(on_every_gateway(connection(), lambda client: client.route(route))), output)
     report(
         run(
             on_every_gateway(

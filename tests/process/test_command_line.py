@@ -1,18 +1,26 @@
-"""`rag-mlops gateway` without a file: one command in front of two servers."""
+"""The command line against real processes: without a file, through a release, in a terminal."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import pty
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 
+from mlops.local.stack import Stack
 from tests.process.gateway_process import DEADLINE_S, READY, Servers
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
+
+COLUMNS = "120"
+POLICY = {"steps": [{"setWeight": 50}, {"pause": {}}], "lease": "20s", "grace": "1s"}
 
 ANY_PORTS = ("--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
 
@@ -41,3 +49,103 @@ async def test_two_addresses_are_enough_for_a_canary(
     finally:
         if process.returncode is None:
             process.kill()
+
+
+async def test_a_release_from_start_to_rollback(
+    stack: Stack, upstreams: tuple[Any, Any], load: Any, tmp_path: Path
+) -> None:
+    routes = [
+        {
+            "name": "rag",
+            "match": {"prefix": "/"},
+            "stable": {"version": "1", "endpoints": [upstreams[0].url]},
+            "sticky": {"header": "x-user-id"},
+        }
+    ]
+    await asyncio.to_thread(stack.start_clickhouse)
+    await asyncio.to_thread(stack.start_gateway, routes)
+    await asyncio.to_thread(stack.start_recorder)
+    await asyncio.to_thread(stack.start_agent)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(yaml.safe_dump(POLICY))
+    command = CommandLine(stack)
+    start = (
+        *("release", "start", "rag", "--version", "2", "--endpoint", upstreams[1].url),
+        *("--policy", str(policy), "--reason", "a test"),
+    )
+    async with load(stack.addresses["gateway"]) as traffic:
+        await traffic.until_answered(1)
+        assert "would send POST" in await command.run(*start, "--dry-run")
+        assert await command.data("release", "list") == []
+        started = await command.data(*start)
+        screen = await command.until_shown(started["id"], "errors", "▁")
+        for said in ("release 2 on route rag", "harm", "safe", "weight 50 %"):
+            assert said in screen
+        (listed,) = await command.data("release", "list")
+        assert (listed["id"], listed["version"]) == (started["id"], "2")
+        assert "stable 1, canary 2 50 %" in await command.run("weights", "get", "rag")
+        dry = await command.run("weights", "set", "rag", "stable=90", "canary=10", "--dry-run")
+        assert "would be set to stable=90 canary=10" in dry
+        assert "canary 2 50 %" in dry
+        await command.run("rollback", "rag", "--reason", "seen enough")
+        assert "rolled_back" in await command.run("release", "status", started["id"], code=1)
+        assert "seen enough" in await command.run("release", "history", started["id"])
+
+
+class CommandLine:
+    """`rag-mlops`, told by the environment where the stack is."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._environ = {
+            **os.environ,
+            "MLOPS_GATEWAY_ADMIN_URLS": stack.addresses["admin"],
+            "MLOPS_AGENT_URL": stack.addresses["agent"],
+            "COLUMNS": COLUMNS,
+            **stack.secrets,
+        }
+
+    async def run(self, *words: str, code: int = 0) -> str:
+        """What it prints; fails where it ends with another code."""
+        process = await self._start(*words, stdout=asyncio.subprocess.PIPE)
+        async with asyncio.timeout(DEADLINE_S):
+            said, _ = await process.communicate()
+        assert process.returncode == code, said.decode()
+        return said.decode()
+
+    async def data(self, *words: str) -> Any:
+        """What it prints as YAML."""
+        return yaml.safe_load(await self.run(*words, "-o", "yaml"))
+
+    async def until_shown(self, release_id: str, *texts: str) -> str:
+        """What `release status` draws in a terminal, once all of these are in it."""
+        ours, theirs = pty.openpty()
+        process = await self._start("release", "status", release_id, stdout=theirs)
+        os.close(theirs)
+        os.set_blocking(ours, False)
+        screen = ""
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                while not all(text in screen for text in texts):
+                    await asyncio.sleep(0.1)
+                    screen += _read(ours)
+        finally:
+            process.kill()
+            await process.wait()
+            os.close(ours)
+        return screen
+
+    async def _start(self, *words: str, stdout: int) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-W", "ignore::SyntaxWarning", "-m", "cli", *words),
+            stdout=stdout,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**self._environ, "TERM": "xterm"},
+        )
+
+
+def _read(terminal: int) -> str:
+    try:
+        return os.read(terminal, 1 << 20).decode("utf-8", errors="replace")
+    except BlockingIOError:
+        return ""
