@@ -65,10 +65,20 @@ async def phase_is(agent: Any, wait: Wait, release_id: str, *phases: str) -> Any
     return await wait(holds)
 
 
+async def published(wait: Wait, gateway: Any, release: Any) -> None:
+    """Wait for what was decided to reach the gateway: it is remembered first."""
+
+    async def holds() -> bool:
+        return bool(gateway.plan.generation == release["generation"])
+
+    await wait(holds)
+
+
 async def test_a_healthy_release_goes_from_weight_to_weight_and_settles(start, wait, gateway, log):
     agent = await start()
     release_id = await begin(agent, wait, gateway)
     settled = await phase_is(agent, wait, release_id, "settled")
+    await published(wait, gateway, settled)
     assert gateway.plan.stable.version == "2"
     assert gateway.plan.previous.version == "1"
     assert gateway.plan.holdback_share_bp == 0
@@ -96,6 +106,7 @@ async def test_a_failing_canary_is_rolled_back(start, wait, gateway, log):
     assert ended["weight"] == 0
     assert ended["verdict"] == "regressed"
     assert ended["reasons"] != [""]
+    await published(wait, gateway, ended)
     assert gateway.plan.canary is None
     assert gateway.plan.stable.version == "1"
 
