@@ -23,10 +23,22 @@ from mlops.contracts.release import (
     EvaluationsTaken,
     ReleaseEvent,
     ReleaseRequest,
+    ReleaseStatus,
     VerbRequest,
 )
 from mlops.feature_store.entries import Evaluation
-from mlops.service.http import actor_of, authorizing, decode, json_answer, read_body, refusing
+from mlops.service.http import (
+    GRANT,
+    actor_of,
+    auditing,
+    authorizing,
+    check_every_route,
+    check_route,
+    decode,
+    json_answer,
+    read_body,
+    refusing,
+)
 from mlops.service.tokens import Tokens
 
 log = logging.getLogger(__name__)
@@ -82,6 +94,7 @@ class Api:
     def application(self) -> web.Application:
         app = web.Application(
             middlewares=[
+                auditing,
                 refusing(_PROBLEM_OF, max_body_bytes=MAX_BODY_BYTES),
                 authorizing(self._tokens, public=PUBLIC_PATHS, realm="agent"),
             ],
@@ -126,17 +139,27 @@ class Api:
 
     # ---- releases ------------------------------------------------------------------------------
 
-    async def _get_releases(self, _: web.Request) -> web.Response:
-        return json_answer(await self._releases.recent())
+    async def _get_releases(self, request: web.Request) -> web.Response:
+        grant = request[GRANT]
+        found = await self._releases.recent()
+        return json_answer([one for one in found if grant.may_touch(one.route)])
 
     async def _post_release(self, request: web.Request) -> web.Response:
         wanted = decode(await read_body(request), ReleaseRequest)
+        check_route(request[GRANT], wanted.route)
         return json_answer(await self._releases.start(wanted, actor_of(request)), status=201)
 
     async def _get_release(self, request: web.Request) -> web.Response:
-        return json_answer(await self._releases.show(request.match_info["id"]))
+        return json_answer(await self._shown(request))
+
+    async def _shown(self, request: web.Request) -> ReleaseStatus:
+        """The release of the path, if the caller may see it."""
+        found = await self._releases.show(request.match_info["id"])
+        check_route(request[GRANT], found.route)
+        return found
 
     async def _get_history(self, request: web.Request) -> web.Response:
+        await self._shown(request)
         return json_answer(await self._releases.history(request.match_info["id"]))
 
     async def _post_verb(self, request: web.Request) -> web.Response:
@@ -144,6 +167,7 @@ class Api:
         verb = _VERBS.get(name)
         if verb is None:
             raise NotFound(f"no command {name!r}; expected one of {', '.join(_VERBS)}")
+        await self._shown(request)
         body = await read_body(request)
         wanted = decode(body, VerbRequest) if body else VerbRequest()
         status = await self._releases.command(
@@ -154,6 +178,7 @@ class Api:
     # ---- scores and events ---------------------------------------------------------------------
 
     async def _post_evaluations(self, request: web.Request) -> web.Response:
+        check_every_route(request[GRANT])  # a score names a request, whose route is not known here
         body = await read_body(request)
         is_list = body.lstrip()[:1] == b"["
         given = (
@@ -177,6 +202,7 @@ class Api:
 
     async def _get_events(self, request: web.Request) -> web.StreamResponse:
         """From now on, or from the one after `Last-Event-ID`."""
+        check_every_route(request[GRANT])
         after = _last_event_id(request.headers.get("Last-Event-ID", ""))
         listener = self._journal.listen()
         if listener is None:

@@ -131,7 +131,9 @@ class Agent:
             loop,
             metrics=metrics,
             tokens=Tokens(
-                operator=self._settings.operator_token, viewer=self._settings.viewer_token
+                operator=self._settings.operator_token,
+                viewer=self._settings.viewer_token,
+                file=self._settings.token_file,
             ),
         )
         url = await self._listen(api.application())

@@ -13,6 +13,7 @@ import yaml
 from agent.rules import Rules
 from agent.rules_file import RulesFile, read_rules
 from mlops.feature_store.settings import ClickHouseSettings
+from mlops.service.tokens import TokenFile
 
 MAX_FILE_BYTES = 256 * 1024
 
@@ -41,6 +42,7 @@ class AgentSettings:
     gateways: tuple[GatewaySettings, ...]
     operator_token: str | None = field(default=None, repr=False)
     viewer_token: str | None = field(default=None, repr=False)
+    token_file: Path | None = None
     interval_s: float = 1.0
     """Between cycles. A third of the shortest lease at most."""
     rules: Rules = field(default_factory=Rules)
@@ -66,6 +68,7 @@ class _GatewayFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _TokensFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     operator: _TokenFile | None = None
     viewer: _TokenFile | None = None
+    file: str | None = None
 
 
 class _AgentFile(RulesFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -100,7 +103,10 @@ def load(path: Path, environ: Mapping[str, str]) -> AgentSettings:
 def _settings(given: _AgentFile, environ: Mapping[str, str]) -> AgentSettings:
     host, port = _address(given.listen)
     operator = _token(given.tokens.operator, environ)
-    if operator is None and host not in LOOPBACK:
+    token_file = Path(given.tokens.file) if given.tokens.file is not None else None
+    if token_file is not None:
+        TokenFile(token_file)
+    if operator is None and token_file is None and host not in LOOPBACK:
         raise SettingsError(
             f"listen: {given.listen} without an operator token; expected tokens, or 127.0.0.1"
         )
@@ -120,6 +126,7 @@ def _settings(given: _AgentFile, environ: Mapping[str, str]) -> AgentSettings:
         ),
         operator_token=operator,
         viewer_token=_token(given.tokens.viewer, environ),
+        token_file=token_file,
         interval_s=_interval_s(given.interval),
         rules=read_rules(given, environ),
         clickhouse=ClickHouseSettings.parse(environ),

@@ -35,6 +35,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "rollback": "cli.traffic:rollback",
     "release": "cli.release:release",
     "context": "cli.contexts:context",
+    "token": "cli.tokens:token",
     "completion": "cli.completion:completion",
     "init": "cli.init:init",
 }

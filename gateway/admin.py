@@ -30,7 +30,17 @@ from mlops.contracts.api import (
     Weights,
 )
 from mlops.contracts.plan import NothingToRestore, RoutePlan, Slot, without_header_values
-from mlops.service.http import ROLE, actor_of, authorizing, decode, json_answer, read_body, refusing
+from mlops.service.http import (
+    GRANT,
+    actor_of,
+    auditing,
+    authorizing,
+    check_every_route,
+    decode,
+    json_answer,
+    read_body,
+    refusing,
+)
 from mlops.service.tokens import Role, Tokens
 
 log = logging.getLogger(__name__)
@@ -89,6 +99,7 @@ class Admin:
     def application(self) -> web.Application:
         app = web.Application(
             middlewares=[
+                auditing,
                 refusing(_PROBLEM_OF, max_body_bytes=MAX_BODY_BYTES),
                 authorizing(self._tokens, public=PUBLIC_PATHS, realm="gateway"),
             ],
@@ -135,8 +146,13 @@ class Admin:
         return web.Response(body=self._openapi, content_type="application/json")
 
     async def _get_routes(self, request: web.Request) -> web.Response:
-        routes = await self._control.statuses()
-        return json_answer({"routes": [_visible(status, request[ROLE]) for status in routes]})
+        grant = request[GRANT]
+        routes = [
+            _visible(status, grant.role)
+            for status in await self._control.statuses()
+            if grant.may_touch(status.plan.route)
+        ]
+        return json_answer({"routes": routes})
 
     async def _get_route(self, request: web.Request) -> web.Response:
         return _status(request, await self._control.status(_route(request)))
@@ -177,7 +193,8 @@ class Admin:
         status = await self._control.roll_back(_route(request), wanted, set_by=actor_of(request))
         return _status(request, status)
 
-    async def _post_reload(self, _: web.Request) -> web.Response:
+    async def _post_reload(self, request: web.Request) -> web.Response:
+        check_every_route(request[GRANT])
         return json_answer({"reloaded": True, "changes": await self._reload()})
 
     def _count_unknown(self, what: str, body: bytes, kind: type[msgspec.Struct]) -> None:
@@ -223,4 +240,4 @@ def _visible(status: RouteStatus, role: Role) -> RouteStatus:
 
 
 def _status(request: web.Request, status: RouteStatus) -> web.Response:
-    return json_answer(_visible(status, request[ROLE]))
+    return json_answer(_visible(status, request[GRANT].role))

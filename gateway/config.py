@@ -44,6 +44,7 @@ from gateway.upstreams_file import (
 )
 from mlops.contracts.plan import MAX_CANARY_SHARE_BP, Slot
 from mlops.contracts.slot_values import TOKEN
+from mlops.service.tokens import TokenFile
 
 MAX_FILE_BYTES = 1024 * 1024
 """A thousand routes are a quarter of this."""
@@ -155,13 +156,20 @@ def _admin(file: AdminFile, environ: Mapping[str, str]) -> AdminSettings:
         viewer = _secret(file.tokens.viewer, "viewer", environ)
         if operator is not None and operator == viewer:
             raise ValueError("operator and viewer are the same token; expected two")
-    if operator is None and viewer is None and not is_loopback(address.host):
+        if file.tokens.file is not None:
+            TokenFile(Path(file.tokens.file))
+    has_tokens = (operator, viewer, file.tokens.file) != (None, None, None)
+    if not has_tokens and not is_loopback(address.host):
         raise ValueError(
             f"admin.listen: without admin.tokens only a loopback address is allowed, "
             f"got {file.listen!r}"
         )
     return AdminSettings(
-        host=address.host, port=address.port, operator_token=operator, viewer_token=viewer
+        host=address.host,
+        port=address.port,
+        operator_token=operator,
+        viewer_token=viewer,
+        token_file=Path(file.tokens.file) if file.tokens.file is not None else None,
     )
 
 

@@ -28,6 +28,7 @@ _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 class TokensFile(_File):
     operator: EnvironmentValue | None = None
     viewer: EnvironmentValue | None = None
+    file: str | None = None
 
 
 class AdminFile(_File):

@@ -178,6 +178,7 @@ class AdminSettings:
     port: int = 8001
     operator_token: str | None = field(default=None, repr=False)
     viewer_token: str | None = field(default=None, repr=False)
+    token_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -251,7 +251,7 @@ class Supervisor:
         api = Admin(
             control,
             self._readiness,
-            Tokens(operator=admin.operator_token, viewer=admin.viewer_token),
+            Tokens(operator=admin.operator_token, viewer=admin.viewer_token, file=admin.token_file),
             self._metrics,
             self.reload,
         )

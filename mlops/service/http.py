@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TypeVar
 
@@ -12,9 +14,12 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from mlops.contracts.api import Problem
-from mlops.service.tokens import Role, Tokens
+from mlops.service.failures import Failures
+from mlops.service.tokens import Grant, Role, Tokens
 
 log = logging.getLogger(__name__)
+audit = logging.getLogger("audit")
+"""One line for every change that was asked for: who, from where, what, and how it was answered."""
 
 BODY_TIMEOUT_S = 10.0
 """Longest wait for a body; the callers are on the same network."""
@@ -23,8 +28,13 @@ MAX_ACTOR_CHARS = 128
 RETRY_AFTER_S = 2
 """What a 503 asks for."""
 
-ROLE = web.RequestKey("role", Role)
+GRANT = web.RequestKey("grant", Grant)
 """Of the caller, on every request that `authorizing` let through."""
+
+
+class Forbidden(Exception):
+    """The caller is known, and may not do this."""
+
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ProblemOf = Mapping[type[Exception], tuple[int, str]]
@@ -35,32 +45,74 @@ _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
 def authorizing(tokens: Tokens, *, public: Collection[str], realm: str) -> Middleware:
-    """Let a request through only with a token whose role may do it; `public` paths need none."""
+    """Let a request through only with a token that grants it; `public` paths need none.
+
+    A path that names a `{route}` needs a token that may touch it. Changes are audited.
+    """
+    failures = Failures()
 
     @web.middleware
     async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path in public:
             return await handler(request)
-        role = tokens.role_of(request.headers.get("Authorization", ""))
+        wait_s = failures.wait_s(request.remote or "", time.monotonic())
+        if wait_s:
+            return refusal(
+                429,
+                "too_many_failures",
+                "too many wrong tokens came from this address",
+                headers={"Retry-After": str(math.ceil(wait_s))},
+            )
+        grant = tokens.grant_of(request.headers.get("Authorization", ""))
         changes = request.method not in ("GET", "HEAD")
-        if role is Role.NOBODY:
+        if grant.role is not Role.NOBODY:
+            request[GRANT] = grant
+        else:
+            failures.note(request.remote or "", time.monotonic())
             return refusal(
                 401,
                 "unauthorized",
                 "expected Authorization: Bearer with a known token",
                 headers={"WWW-Authenticate": f'Bearer realm="{realm}"'},
             )
-        if changes and role < Role.OPERATOR:
-            error = f"{request.method} needs the role operator, the token's is {role.name.lower()}"
-            return refusal(403, "forbidden", error)
+        if changes and grant.role < Role.OPERATOR:
+            role = grant.role.name.lower()
+            raise Forbidden(f"{request.method} needs the role operator, the token's is {role}")
         if changes and tokens.is_open and "Origin" in request.headers:
             # Without tokens any web page open on this machine could otherwise post here.
-            error = "a browser may change nothing while no tokens are configured"
-            return refusal(403, "forbidden", error)
-        request[ROLE] = role
+            raise Forbidden("a browser may change nothing while no tokens are configured")
+        if (route := request.match_info.get("route")) is not None:
+            check_route(grant, route)
         return await handler(request)
 
     return authorize
+
+
+@web.middleware
+async def auditing(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Log every change that is asked for, outside of what authorizes and refuses it."""
+    answer = await handler(request)
+    if request.method not in ("GET", "HEAD"):
+        # A lease is renewed every few seconds, by the agent.
+        level = logging.DEBUG if request.path.endswith("/lease") else logging.INFO
+        who = actor_of(request) if GRANT in request else "nobody"
+        audit.log(
+            level, "%s %s by %s from %s: %d", request.method, request.path, who, request.remote,
+            answer.status,
+        )  # fmt: skip
+    return answer
+
+
+def check_route(grant: Grant, route: str) -> None:
+    """Raises Forbidden: the token is of other routes."""
+    if not grant.may_touch(route):
+        raise Forbidden(f"the token {grant.name} is not of route {route!r}")
+
+
+def check_every_route(grant: Grant) -> None:
+    """Raises Forbidden: what is asked for is not of one route, and the token is of some only."""
+    if grant.routes is not None:
+        raise Forbidden(f"the token {grant.name} is of some routes; this needs one of all")
 
 
 def refusing(problem_of: ProblemOf, *, max_body_bytes: int) -> Middleware:
@@ -78,6 +130,8 @@ def refusing(problem_of: ProblemOf, *, max_body_bytes: int) -> Middleware:
             status, code = problem_of[type(exc)]
             live: int | None = getattr(exc, "live_generation", None)
             return refusal(status, code, str(exc), live_generation=live)
+        except Forbidden as exc:
+            return refusal(403, "forbidden", str(exc))
         except ValueError as exc:
             return refusal(400, "bad_request", str(exc))
         except Exception:
@@ -151,6 +205,7 @@ def decode(body: bytes, kind: type[_T]) -> _T:
 
 def actor_of(request: web.Request) -> str:
     """Who did it, for plans and journals: the role, and the name the caller gives itself."""
-    role = request[ROLE].name.lower()
+    grant = request[GRANT]
+    as_whom = f"{grant.role.name.lower()} {grant.name}".rstrip()
     actor = request.headers.get("x-actor", "")[:MAX_ACTOR_CHARS]
-    return f"{actor} ({role})" if actor and actor.isprintable() else role
+    return f"{actor} ({as_whom})" if actor and actor.isprintable() else as_whom

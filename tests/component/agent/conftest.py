@@ -287,8 +287,18 @@ def rules() -> Rules:
 
 
 @pytest.fixture
+def token_file() -> Path | None:
+    """Tokens beside those of the environment; a test overrides it."""
+    return None
+
+
+@pytest.fixture
 async def start(
-    database: str, gateways: list[FakeGateway], log: FakeLog, rules: Rules
+    database: str,
+    gateways: list[FakeGateway],
+    log: FakeLog,
+    rules: Rules,
+    token_file: Path | None,
 ) -> AsyncIterator[Callable[[], Awaitable[Running]]]:
     """Start an agent on the test's one database; each call one more."""
     running: list[Running] = []
@@ -301,6 +311,7 @@ async def start(
             gateways=tuple(GatewaySettings(url=one.url) for one in gateways),
             operator_token="operator",
             viewer_token="viewer",
+            token_file=token_file,
             interval_s=0.1,
             rules=rules,
             clickhouse=ClickHouseSettings(),

@@ -123,7 +123,11 @@ async def open_desk(
     crews: list[Crew] = []
 
     async def make(
-        *, operator: str | None = None, viewer: str | None = None, managed: bool = False
+        *,
+        operator: str | None = None,
+        viewer: str | None = None,
+        tokens: Path | None = None,
+        managed: bool = False,
     ) -> Desk:
         clock = Clock()
         route = RouteSettings(
@@ -146,7 +150,7 @@ async def open_desk(
         admin = Admin(
             control,
             Readiness(control, lambda: True),
-            Tokens(operator=operator, viewer=viewer),
+            Tokens(operator=operator, viewer=viewer, file=tokens),
             Metrics(book, crew, clock),
             refuse_reload,
         )

@@ -1,0 +1,92 @@
+"""Every request of the agent's API with every kind of token, from the API's own document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent.api import PUBLIC_PATHS
+from agent.openapi import document
+from mlops.service.tokens import new_token
+
+MADE = {
+    "viewer": new_token("reader", "viewer"),
+    "operator": new_token("release-bot", "operator", ["rag"]),
+    "other route": new_token("other-bot", "operator", ["chat"]),
+    "admin": new_token("root", "admin"),
+    "expired": new_token("old", "admin", last_day=date(2020, 1, 1)),
+    "wrong": new_token("unknown", "admin"),
+}
+REQUEST = {
+    "route": "rag",
+    "version": "2",
+    "endpoints": ["http://127.0.0.1:8012"],
+    "reason": "a test",
+}
+ABOUT_EVERY_ROUTE = frozenset({"/v1/evaluations", "/v1/events"})
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tokens.yaml"
+    entries = [entry for who, (_, entry) in MADE.items() if who != "wrong"]
+    path.write_bytes(msgspec.yaml.encode(entries))
+    return path
+
+
+def operations() -> Iterator[tuple[str, str]]:
+    for path, verbs in document()["paths"].items():
+        for verb in verbs:
+            if verb != "parameters":
+                yield verb.upper(), path
+
+
+@pytest.mark.parametrize("who", ["none", *MADE])
+async def test_every_request_with_every_token(start: Any, gateway: Any, log: Any, who: str) -> None:
+    agent = await start()
+    status, release = await agent.call("POST", "/v1/releases", REQUEST, token=MADE["admin"][0])
+    assert status == 201
+    headers = {"Authorization": f"Bearer {MADE[who][0]}"} if who in MADE else {}
+    for method, path in operations():
+        got = await _status(agent, method, path.replace("{id}", release["id"]), headers)
+        if path in PUBLIC_PATHS:
+            assert got in (200, 503), (method, path)
+        elif who in ("none", "wrong", "expired"):
+            assert got == 401, (method, path)
+        elif _is_refused(who, method, path):
+            assert got == 403, (method, path)
+        else:
+            assert got in (200, 400), (method, path)
+
+
+def _is_refused(who: str, method: str, path: str) -> bool:
+    if who == "viewer":
+        return method == "POST"
+    if path in ABOUT_EVERY_ROUTE:
+        return who in ("operator", "other route")
+    return who == "other route" and "{id}" in path
+
+
+async def _status(agent: Any, method: str, path: str, headers: dict[str, str]) -> int:
+    async with agent.session.request(
+        method, f"{agent.url}{path}", headers=headers, data=b"{"
+    ) as answer:
+        return int(answer.status)
+
+
+async def test_a_release_of_another_route_is_refused_and_not_listed(
+    start: Any, gateway: Any, log: Any
+) -> None:
+    agent = await start()
+    theirs = MADE["other route"][0]
+    status, refused = await agent.call("POST", "/v1/releases", REQUEST, token=theirs)
+    assert (status, refused["code"]) == (403, "forbidden")
+    assert "is not of route 'rag'" in refused["error"]
+    status, _ = await agent.call("POST", "/v1/releases", REQUEST, token=MADE["operator"][0])
+    assert status == 201
+    assert await agent.call("GET", "/v1/releases", token=theirs) == (200, [])

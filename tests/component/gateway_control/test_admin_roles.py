@@ -1,0 +1,135 @@
+"""Every request of the admin API with every kind of token, from the API's own document."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.admin import PUBLIC_PATHS
+from gateway.openapi import openapi_document
+from mlops.service.failures import MAX_FAILURES
+from mlops.service.tokens import new_token
+
+OpenDesk = Callable[..., Awaitable[Any]]
+
+NEEDS = {"none": 401, "wrong": 401, "expired": 401, "viewer": 403, "other route": 403}
+"""What a change is answered with; anything else gets past the door."""
+
+
+@pytest.fixture(scope="module")
+def tokens() -> dict[str, Any]:
+    return {
+        "viewer": new_token("reader", "viewer"),
+        "operator": new_token("release-bot", "operator", ["rag"]),
+        "other route": new_token("other-bot", "operator", ["chat"]),
+        "admin": new_token("root", "admin"),
+        "expired": new_token("old", "admin", last_day=date(2020, 1, 1)),
+        "wrong": new_token("unknown", "admin"),
+    }
+
+
+@pytest.fixture
+def token_file(tmp_path: Path, tokens: dict[str, Any]) -> Path:
+    path = tmp_path / "tokens.yaml"
+    entries = [entry for name, (_, entry) in tokens.items() if name != "wrong"]
+    path.write_bytes(msgspec.yaml.encode(entries))
+    return path
+
+
+def operations() -> Iterator[tuple[str, str]]:
+    for path, verbs in openapi_document()["paths"].items():
+        for verb in verbs:
+            if verb != "parameters":
+                yield verb.upper(), path
+
+
+def test_there_are_operations_of_each_kind() -> None:
+    found = list(operations())
+    assert {method for method, _ in found} == {"GET", "PUT", "POST"}
+    assert {path for _, path in found} >= PUBLIC_PATHS
+
+
+@pytest.mark.parametrize("who", ["none", *NEEDS.keys() - {"none"}, "operator", "admin"])
+async def test_every_request_with_every_token(
+    open_desk: OpenDesk, token_file: Path, tokens: dict[str, Any], who: str
+) -> None:
+    desk = await open_desk(tokens=token_file)
+    headers = {"Authorization": f"Bearer {tokens[who][0]}"} if who in tokens else {}
+    for method, path in operations():
+        where = path.replace("{route}", "rag")
+        async with desk.client.request(method, where, headers=headers, data=b"{") as answer:
+            got = answer.status
+            body = await answer.read()
+        if path in PUBLIC_PATHS:
+            assert got == 200, (method, path)
+        elif NEEDS.get(who) == 401:
+            assert got == 401, (method, path)
+        elif (method != "GET" and who in NEEDS) or (who == "other route" and "{route}" in path):
+            assert got == 403, (method, path)
+        elif path == "/v1/reload":
+            assert got == (422 if who == "admin" else 403), "a reload is of every route"
+        else:
+            assert got in (200, 400), (method, path)
+        if who == "other route" and path == "/v1/routes":
+            assert msgspec.json.decode(body) == {"routes": []}
+
+
+async def test_a_change_is_audited_with_who_and_how_it_ended(
+    open_desk: OpenDesk,
+    token_file: Path,
+    tokens: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="audit")
+    desk = await open_desk(tokens=token_file)
+    path = "/v1/routes/rag/rollback"
+    for who, said in (
+        ("operator", "alice (operator release-bot)"),
+        ("viewer", "alice (viewer reader)"),
+    ):
+        headers = {"Authorization": f"Bearer {tokens[who][0]}", "x-actor": "alice"}
+        async with desk.client.post(path, headers=headers) as answer:
+            assert f"POST {path} by {said} from 127.0.0.1: {answer.status}" in caplog.text
+    async with desk.client.post(path) as answer:
+        assert f"POST {path} by nobody from 127.0.0.1: {answer.status}" in caplog.text
+    assert not [token for token, _ in tokens.values() if token in caplog.text]
+
+
+async def test_a_token_is_taken_away_and_given_without_a_restart(
+    open_desk: OpenDesk, token_file: Path, tokens: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlops.service.tokens.LOOK_S", 0.0)
+    desk = await open_desk(tokens=token_file)
+
+    async def answered(token: str) -> int:
+        headers = {"Authorization": f"Bearer {token}"}
+        async with desk.client.get("/v1/routes", headers=headers) as answer:
+            return int(answer.status)
+
+    assert await answered(tokens["viewer"][0]) == 200
+    fresh, entry = new_token("fresh", "viewer")
+    token_file.write_bytes(msgspec.yaml.encode([entry]))
+    assert (await answered(fresh), await answered(tokens["viewer"][0])) == (200, 401)
+    token_file.write_text("- {name: broken}")
+    assert await answered(fresh) == 200
+
+
+async def test_wrong_tokens_without_end_are_not_listened_to(
+    open_desk: OpenDesk, token_file: Path, tokens: dict[str, Any]
+) -> None:
+    desk = await open_desk(tokens=token_file)
+    for _ in range(MAX_FAILURES):
+        async with desk.client.get("/v1/routes") as answer:
+            assert answer.status == 401
+    headers = {"Authorization": f"Bearer {tokens['admin'][0]}"}
+    async with desk.client.get("/v1/routes", headers=headers) as answer:
+        assert answer.status == 429
+        assert 0 < int(answer.headers["Retry-After"]) <= 60
+    async with desk.client.get("/livez") as answer:
+        assert answer.status == 200
