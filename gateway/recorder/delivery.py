@@ -131,13 +131,18 @@ class Delivery:
                 await self._insert_letters([letter], f"{token}/{number}")
 
     async def _patiently(self, insert: Callable[[], Awaitable[None]]) -> None:
-        backoff_s = FIRST_BACKOFF_S
+        backoff_s, attempts = FIRST_BACKOFF_S, 1
         while True:
             try:
-                return await insert()
+                await insert()
             except Unavailable as exc:
-                if backoff_s == FIRST_BACKOFF_S:
+                if attempts == 1:
                     log.warning("the feature store is away, records stay in the spool: %s", exc)
+            else:
+                if attempts > 1:
+                    log.info("the feature store takes records again, after %d attempts", attempts)
+                return
+            attempts += 1
             self._metrics.retries.inc()
             if await stops_within(self._stopping, backoff_s * (0.5 + self._jitter() / 2)):
                 raise Stopped

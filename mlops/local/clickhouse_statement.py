@@ -30,18 +30,29 @@ _LAST_FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*(?:SETTINGS\s+[^'\"`;]+)?;?\s*$",
 class InsertHead:
     """`INSERT INTO t (a, b)` of `INSERT INTO t (a, b) FORMAT Native <rows>`."""
 
-    sql: str
-    """The statement without its FORMAT clause."""
+    target: str
+    settings: str
+    """The SETTINGS clause between target and FORMAT, or nothing."""
     input_format: str
     data_at: int
     """Offset of the first byte of the rows."""
+
+    @property
+    def sql(self) -> str:
+        """The statement without its FORMAT clause."""
+        return self.target + self.settings
+
+    def from_file(self, path: str) -> str:
+        """The same statement, with its rows in a file."""
+        source = f"FROM INFILE '{path}' COMPRESSION 'none'"
+        return f"{self.target} {source} {self.settings} FORMAT {self.input_format}"
 
 
 def insert_head(body: bytes) -> InsertHead | None:
     """The head of an INSERT whose rows follow a FORMAT clause; None for any other statement."""
     depth = 0
     first = True
-    position = 0
+    position = settings_at = 0
     limit = min(len(body), MAX_INSERT_HEAD_BYTES)
     while position < limit and (token := _TOKEN.match(body, position, limit)):
         position = token.end()
@@ -54,8 +65,10 @@ def insert_head(body: bytes) -> InsertHead | None:
             first = False
             if depth == 0 and word in _INLINE:
                 return None
+            if depth == 0 and word == b"SETTINGS":
+                settings_at = token.start()
             if depth == 0 and word == b"FORMAT":
-                return _with_format(body, token.start(), position)
+                return _with_format(body, settings_at or token.start(), token)
             continue
         if first:
             return None
@@ -63,14 +76,17 @@ def insert_head(body: bytes) -> InsertHead | None:
     return None
 
 
-def _with_format(body: bytes, format_at: int, position: int) -> InsertHead | None:
-    name = re.compile(rb"\s+(\w+)").match(body, position)
+def _with_format(body: bytes, target_end: int, word: re.Match[bytes]) -> InsertHead | None:
+    name = re.compile(rb"\s+(\w+)").match(body, word.end())
     if name is None:
         return None
     data = _DATA_START.match(body, name.end())
     assert data is not None, "every part of the pattern is optional"
     return InsertHead(
-        sql=body[:format_at].decode(), input_format=name.group(1).decode(), data_at=data.end()
+        target=body[:target_end].decode(),
+        settings=body[target_end : word.start()].decode(),
+        input_format=name.group(1).decode(),
+        data_at=data.end(),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from mlops.local.stack import ANY_PORTS, Stack
 from tests.process.gateway_process import DEADLINE_S, Gateway, Servers
 from tests.process.spool_processes import Processes
 
+AT_ONCE_S = 1.0
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
@@ -39,6 +41,7 @@ class Upstream:
         self.url = ""
         self.status = 200
         self.delay_s = 0.0
+        self.answer_text = "forty-two"
 
     async def answer(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -47,7 +50,7 @@ class Upstream:
         return web.json_response(
             {
                 "query_id": body["query_text"],
-                "answer": "forty-two",
+                "answer": self.answer_text,
                 "documents": [{"id": "doc-1", "score": 0.9}],
                 "relevance_score": 0.9,
             },
@@ -86,6 +89,8 @@ class Load:
 
     def __init__(self, url: str, rate_per_s: float = 200.0, users: int = 200) -> None:
         self.answered: dict[str, tuple[int, str]] = {}
+        self.waits_s: list[float] = []
+        """How long each answer took its client, in order of the answers."""
         self.broken = 0
         self._url = f"{url}/query"
         self._interval_s = 1 / rate_per_s
@@ -108,6 +113,17 @@ class Load:
         async with asyncio.timeout(timeout_s):
             while len(self.answered) < target:
                 await asyncio.sleep(0.01)
+
+    def check_nobody_waited(self, since: int = 0) -> None:
+        """Every request was answered, and as soon as ever, but for the first `since` answers.
+
+        `AT_ONCE_S` is far above what an answer takes here and far below what waiting for a part
+        that is away would: an outage lasts longer, and clients of ClickHouse give up after seconds.
+        """
+        waits_s = sorted(self.waits_s[since:])
+        assert self.broken == 0
+        assert {status for status, _ in self.answered.values()} == {200}
+        assert waits_s[int(len(waits_s) * 0.95)] < AT_ONCE_S, waits_s[-20:]
 
     def split(self, since: int = 0) -> dict[str, int]:
         """How many answers each `x-served-by` gave, leaving out the first `since`."""
@@ -134,6 +150,7 @@ class Load:
     async def _one(self, session: aiohttp.ClientSession, number: int) -> None:
         request_id = uuid.uuid4().hex
         user = f"user-{number % self._users}"
+        began_s = time.monotonic()
         try:
             async with session.post(
                 self._url,
@@ -144,6 +161,7 @@ class Load:
         except (aiohttp.ClientError, TimeoutError, ConnectionError):
             self.broken += 1
             return
+        self.waits_s.append(time.monotonic() - began_s)
         self.answered[request_id] = (answer.status, answer.headers.get("x-served-by", ""))
 
 

@@ -94,7 +94,7 @@ async def test_a_killed_recorder_inserts_nothing_twice(
             await asyncio.to_thread(stack.kill, "recorder")
             await asyncio.to_thread(stack.start_recorder)
         await traffic.until_answered(ROUND_REQUESTS)
-    assert traffic.broken == 0
+    traffic.check_nobody_waited()
     _assert_once(await check_log(stack.clickhouse, traffic.answered.keys()))
 
 
@@ -110,6 +110,5 @@ async def test_a_killed_engine_costs_no_request_and_no_row(
             await traffic.until_answered(ROUND_REQUESTS)
             await asyncio.to_thread(stack.start_clickhouse)
         await traffic.until_answered(ROUND_REQUESTS)
-    assert traffic.broken == 0
-    assert {status for status, _ in traffic.answered.values()} == {200}
+    traffic.check_nobody_waited()
     _assert_once(await check_log(stack.clickhouse, traffic.answered.keys()))

@@ -39,6 +39,24 @@ def test_the_head_is_found_and_the_rows_are_left_as_they_are(
 
 
 @pytest.mark.parametrize(
+    ("statement", "from_file"),
+    [
+        ("INSERT INTO t FORMAT TSV\n", "INSERT INTO t FROM INFILE 'f' FORMAT TSV"),
+        (
+            "INSERT INTO t (SETTINGS) SETTINGS a = 1 FORMAT TSV\n",
+            "INSERT INTO t (SETTINGS) FROM INFILE 'f' SETTINGS a = 1 FORMAT TSV",
+        ),
+    ],
+)  # fmt: skip
+def test_the_rows_can_be_taken_from_a_file(statement: str, from_file: str) -> None:
+    head = insert_head(statement.encode())
+
+    assert head is not None
+    written = head.from_file("f").replace("COMPRESSION 'none'", "")
+    assert written.split() == from_file.split()
+
+
+@pytest.mark.parametrize(
     "statement",
     [
         "INSERT INTO t VALUES ('FORMAT CSV')",
