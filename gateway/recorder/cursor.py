@@ -39,6 +39,8 @@ class Cursor(msgspec.Struct, frozen=True):
     """In order. More than one only after a batch was refused and split."""
     last_second: int = 0
     """The first second that a final tally may be about: past every tally and row so far."""
+    told: int = 0
+    """The second of its last tally."""
     is_final: bool = False
     """The worker's own final tally has been stored."""
     untold: tuple[Untold, ...] = ()

@@ -17,7 +17,7 @@ from gateway.recorder.delivery import Delivery, Stopped, TooManyRows, stops_with
 from gateway.recorder.entries import Entry, entry_of
 from gateway.recorder.metrics import RecorderMetrics
 from gateway.recorder.settings import RecorderSettings
-from gateway.recorder.untold import last_words, untold_after
+from gateway.recorder.untold import last_words, told_after, untold_after
 from gateway.spool import segments
 from gateway.spool.format import HEADER_BYTES
 from gateway.spool.reader import Position, SpooledRecord, WorkerReader
@@ -162,7 +162,8 @@ class WorkerTailer:
             pending=rest,
             last_second=max([cursor.last_second, *(entry.second for entry in entries)]),
             is_final=cursor.is_final or any(x.tally and x.tally.final for x in entries),
-            untold=untold_after(cursor.untold, entries, cursor.last_second),
+            told=told_after(cursor.told, entries),
+            untold=untold_after(cursor.untold, entries, cursor.last_second, cursor.told),
         )
         self._acknowledge(acknowledged)
         self._under_way = Batch(self._settings)

@@ -1,7 +1,9 @@
 """What a worker answered and did not live to say: it is told in its name. Pure.
 
-A tally of second S counts every exchange that ended in S or before. So what was read from a spool
-and ended after the last tally read is untold; when the worker is gone nobody else will tell.
+A tally of second S counts every exchange that ended in S or before and was spooled before it. So
+what was read from a spool after the last tally read is untold; when the worker is gone nobody else
+will tell. Where its clock was set back it ended before that tally: it is told in the second after
+it, as the worker would have done. A tally of a second that has one would take that one's place.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ class Untold(msgspec.Struct, frozen=True):
     """Exchanges of one second that no tally has counted yet."""
 
     second: int
+    """After every tally so far, unless it is stranded."""
     key: Key
     answered: int
     damaged: int = 0
@@ -45,9 +48,12 @@ Counts = dict[tuple[int, Key], _Count]
 
 
 def untold_after(
-    untold: Sequence[Untold], entries: Iterable[Entry], last_second: int
+    untold: Sequence[Untold], entries: Iterable[Entry], last_second: int, told: int
 ) -> tuple[Untold, ...]:
-    """What is untold once `entries`, which follow, are stored. `last_second` was seen before."""
+    """What is untold once `entries`, which follow, are stored.
+
+    `last_second` was seen before, and `told` is the second of the last tally before.
+    """
     counts = {
         (each.second, each.key): _Count(each.answered, each.damaged, each.stranded)
         for each in untold
@@ -59,20 +65,26 @@ def untold_after(
         last_second = max(last_second, entry.second)
         tally = entry.tally
         second = entry.ended_at_us // 1_000_000 if tally is None else tally.second
-        at = (second or last_second, key or entry.key)
+        at = (max(second or last_second, told + 1), key or entry.key)
         exchanges = 0 if tally is not None else 1
         if exchanges or entry.missing:
             count = counts.setdefault(at, _Count())
             count.answered += exchanges + entry.missing
             count.damaged += entry.missing
         if tally is not None:
-            counts = _without_told(counts, tally.second)
+            told = max(told, tally.second)
+            counts = _without_told(counts, told)
     if len(counts) > MAX_UNTOLD:
         counts = _summed(counts)
     return tuple(
         Untold(*at, count.answered, count.damaged, count.stranded)
         for at, count in sorted(counts.items())
     )
+
+
+def told_after(told: int, entries: Iterable[Entry]) -> int:
+    """The second of the last tally once `entries`, which follow, are stored."""
+    return max([told, *(entry.tally.second for entry in entries if entry.tally is not None)])
 
 
 def _without_told(counts: Counts, told: int) -> Counts:

@@ -1,4 +1,5 @@
-"""Everything at once, at random moments, in rounds: kills, a clock set back, bytes that change.
+"""Everything at once, at random moments, in rounds: `kill -9` of worker, recorder and ClickHouse,
+clocks set back, bytes that change.
 
 At the end every record taken is stored once or known to be lost, the counts per second stand for
 the rows, and the tallies say what was answered. `ROUNDS=50` makes it longer; `SEED` repeats a run.
@@ -6,12 +7,14 @@ the rows, and the tallies say what was answered. `ROUNDS=50` makes it longer; `S
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,7 +23,8 @@ import pytest
 
 from gateway.spool import segments
 from gateway.spool.format import HEADER_BYTES
-from mlops.feature_store.settings import ClickHouseSettings
+from mlops.feature_store.migrations import migrate
+from tests.process.engine_process import EngineProcess
 from tests.process.spool_processes import (
     Processes,
     lines,
@@ -38,9 +42,9 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(120 + 20 * ROUNDS)]
 
 
 class Chaos:
-    """One worker at a time, one recorder at a time, and what was done to them."""
+    """One worker, one recorder and one engine at a time, and what was done to them."""
 
-    def __init__(self, processes: Processes, directory: Path, engine: ClickHouseSettings) -> None:
+    def __init__(self, processes: Processes, directory: Path, engine: EngineProcess) -> None:
         self.random = Random(SEED)
         self.spool, self.out = directory / "spool", directory / "taken"
         self.kills = 0
@@ -55,14 +59,24 @@ class Chaos:
         self._worker, self._name = start_worker(self._processes, self.spool, self.out, 0, shift_s)
 
     def start_recorder(self) -> None:
-        self._recorder = start_recorder(self._processes, self._directory, self._engine)
+        settings = self._engine.settings
+        self._recorder = start_recorder(self._processes, self._directory, settings)
 
     def round(self) -> None:
         time.sleep(self.random.uniform(0.05, 0.8))  # when it hits is what is tried here
-        what = self.random.choice(("worker", "recorder", "both", "bytes"))
-        if what in ("recorder", "both", "bytes"):
+        what = self.random.choice(("worker", "recorder", "both", "bytes", "clickhouse", "clock"))
+        if what == "clickhouse":
+            self._engine.end(signal.SIGKILL)
+            self._engine.start()
+        elif what == "clock":
+            self._worker.send_signal(signal.SIGUSR1)
+        else:
+            self._kill(what)
+
+    def _kill(self, what: str) -> None:
+        if what != "worker":
             self._processes.end(self._recorder, signal.SIGKILL)
-        if what in ("worker", "both", "bytes"):
+        if what != "recorder":
             self._processes.end(self._worker, signal.SIGKILL)
             self.kills += 1
         if what == "bytes":
@@ -101,22 +115,33 @@ class Chaos:
         assert self._processes.end(self._recorder, signal.SIGTERM) == 0
 
 
+@pytest.fixture
+def engine_process(tmp_path: Path) -> Iterator[EngineProcess]:
+    process = EngineProcess(tmp_path / "clickhouse")
+    process.start()
+    asyncio.run(migrate(process.settings))
+    yield process
+    process.end(signal.SIGKILL)
+
+
 def test_whatever_happens_each_record_is_stored_once_or_known_to_be_lost(
-    processes: Processes, tmp_path: Path, engine: ClickHouseSettings, clickhouse: Any
+    processes: Processes, tmp_path: Path, engine_process: EngineProcess
 ) -> None:
     sys.stdout.write(f"SEED={SEED} ROUNDS={ROUNDS}\n")  # to repeat the run that failed
-    chaos = Chaos(processes, tmp_path, engine)
+    chaos = Chaos(processes, tmp_path, engine_process)
     for _ in range(ROUNDS):
         chaos.round()
     chaos.finish()
 
     taken = lines(chaos.out)
-    ids = [row[0] for row in clickhouse.query("SELECT request_id FROM query_features").result_rows]
-    (answered, lost), *_ = clickhouse.query(
+    ids = [
+        request_id for (request_id,) in engine_process.rows("SELECT request_id FROM query_features")
+    ]
+    ((answered, lost),) = engine_process.rows(
         "SELECT sum(arraySum(answered)), sum(arraySum(mapValues(reasons))) FROM ("
         "SELECT answered, arrayReduce('sumMap', dropped) AS reasons FROM tallies FINAL)"
-    ).result_rows
-    counted = clickhouse.command("SELECT sum(rows) FROM second_counts")
+    )
+    ((counted,),) = engine_process.rows("SELECT sum(rows) FROM second_counts")
     unnoticed = len(set(ids) - set(taken))
     missing = set(taken) - set(ids)
     sys.stdout.write(

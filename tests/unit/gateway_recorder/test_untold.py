@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.recorder.entries import Entry, Key
-from gateway.recorder.untold import MAX_UNTOLD, Untold, last_words, untold_after
+from gateway.recorder.untold import MAX_UNTOLD, Untold, last_words, told_after, untold_after
 from gateway.spool.reader import Position
 from mlops.contracts.tally import Tally, TallyEntry
 
@@ -32,29 +32,37 @@ def tally(second: int, missing: int = 0) -> Entry:
 
 def test_what_ended_after_the_last_tally_is_untold() -> None:
     entries = [exchange(5), exchange(6), tally(5), exchange(6), exchange(7, CANARY)]
-    assert untold_after((), entries, 0) == (Untold(6, STABLE, 2), Untold(7, CANARY, 1))
+    assert untold_after((), entries, 0, 0) == (Untold(6, STABLE, 2), Untold(7, CANARY, 1))
 
 
 def test_counting_goes_on_from_the_batch_before() -> None:
-    before = untold_after((), [exchange(5), exchange(6)], 0)
-    assert untold_after(before, [tally(5), exchange(6)], 6) == (Untold(6, STABLE, 2),)
-    assert untold_after(before, [tally(6)], 6) == ()
+    before = untold_after((), [exchange(5), exchange(6)], 0, 0)
+    assert untold_after(before, [tally(5), exchange(6)], 6, 0) == (Untold(6, STABLE, 2),)
+    assert untold_after(before, [tally(6)], 6, 5) == ()
+
+
+def test_what_ended_before_the_last_tally_is_told_after_it() -> None:
+    """The clock was set back: a tally of second 3 stands already, and another would replace it."""
+    entries = [exchange(5), tally(5), exchange(3), exchange(4)]
+    assert untold_after((), entries, 0, 0) == (Untold(6, STABLE, 2),)
+    assert untold_after((), [exchange(3)], 6, 5) == (Untold(6, STABLE, 1),)
+    assert untold_after((), [*entries, tally(6)], 0, 0) == ()
 
 
 def test_a_lost_record_counts_as_its_neighbour_s() -> None:
-    assert untold_after((), [exchange(5), exchange(5, CANARY, missing=2)], 0) == (
+    assert untold_after((), [exchange(5), exchange(5, CANARY, missing=2)], 0, 0) == (
         Untold(5, CANARY, 3, 2),
         Untold(5, STABLE, 1),
     )
 
 
 def test_a_record_lost_before_a_tally_is_told_by_it() -> None:
-    assert untold_after((), [exchange(5), tally(5, missing=1)], 0) == ()
+    assert untold_after((), [exchange(5), tally(5, missing=1)], 0, 0) == ()
 
 
 def test_seconds_whose_tally_is_lost_are_told_at_the_end() -> None:
     entries = [exchange(5), exchange(6, missing=1), tally(6), exchange(7), tally(7)]
-    assert untold_after((), entries, 0) == (Untold(5, STABLE, 1, stranded=True),)
+    assert untold_after((), entries, 0, 0) == (Untold(5, STABLE, 1, stranded=True),)
 
 
 def test_the_last_words_are_one_tally_a_second_and_the_final_one() -> None:
@@ -81,7 +89,7 @@ def test_the_last_words_are_one_tally_a_second_and_the_final_one() -> None:
 
 def test_without_tallies_seconds_are_summed_so_that_a_cursor_stays_small() -> None:
     entries = [exchange(second, key) for second in range(MAX_UNTOLD) for key in (STABLE, CANARY)]
-    assert untold_after((), entries, 0) == (
+    assert untold_after((), entries, 0, 0) == (
         Untold(MAX_UNTOLD - 1, CANARY, MAX_UNTOLD),
         Untold(MAX_UNTOLD - 1, STABLE, MAX_UNTOLD),
     )
@@ -105,7 +113,7 @@ def test_told_and_untold_together_are_everything(
         if ticks:
             entries.append(tally(second))
             told, waiting, second = told + waiting, 0, second + 1
-    first = untold_after((), entries[:cut], 0)
+    first = untold_after((), entries[:cut], 0, 0)
     last = max([0, *(entry.second for entry in entries[:cut])])
-    untold = untold_after(first, entries[cut:], last)
+    untold = untold_after(first, entries[cut:], last, told_after(0, entries[:cut]))
     assert sum(each.answered for each in untold) == waiting
