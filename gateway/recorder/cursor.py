@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.recorder.entries import NOBODY, Key
 from gateway.recorder.untold import Untold
 from gateway.spool.reader import Position
 from gateway.spool.segments import FILE_MODE, sync_directory
@@ -45,6 +46,10 @@ class Cursor(msgspec.Struct, frozen=True):
     """The worker's own final tally has been stored."""
     untold: tuple[Untold, ...] = ()
     """Exchanges before `done` that no tally has counted."""
+    key: Key = NOBODY
+    """Of its last exchange: records that are lost after it are said to be of the same."""
+    lost_at_end: int = 0
+    """Records after the last one that is whole, as far as can be told."""
 
 
 def load(path: Path) -> Cursor:

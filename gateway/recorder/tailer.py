@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from gateway.recorder.delivery import Delivery, Stopped, TooManyRows, stops_with
 from gateway.recorder.entries import Entry, entry_of
 from gateway.recorder.metrics import RecorderMetrics
 from gateway.recorder.settings import RecorderSettings
-from gateway.recorder.untold import last_words, told_after, untold_after
+from gateway.recorder.untold import last_words, told_after, untold_after, with_lost
 from gateway.spool import segments
 from gateway.spool.format import HEADER_BYTES
 from gateway.spool.reader import Position, SpooledRecord, WorkerReader
@@ -74,6 +74,8 @@ class WorkerTailer:
         self._is_dead = is_dead
         self._look_again_at_s = 0.0
         self._torn_since_s: float | None = None
+        self._lost_at_end = 0
+        """Records that were given up after the last whole one; no number after them tells."""
 
     @property
     def oldest_us(self) -> int:
@@ -88,6 +90,7 @@ class WorkerTailer:
         """
         try:
             self._cursor = cursors.load(self._cursor_path)
+            self._lost_at_end = self._cursor.lost_at_end
             self._free_segments()  # we may have been killed before it
             self._wipe(HEADER_BYTES)
             await self._finish_pending()
@@ -164,6 +167,8 @@ class WorkerTailer:
             is_final=cursor.is_final or any(x.tally and x.tally.final for x in entries),
             told=told_after(cursor.told, entries),
             untold=untold_after(cursor.untold, entries, cursor.last_second, cursor.told),
+            key=next((x.key for x in reversed(entries) if x.ended_at_us), cursor.key),
+            lost_at_end=self._lost_at_end,
         )
         self._acknowledge(acknowledged)
         self._under_way = Batch(self._settings)
@@ -191,7 +196,7 @@ class WorkerTailer:
         while not batch.is_full(clock_s()):
             start = self._reader.position
             records = self._reader.read(READ_RECORDS, final=self._is_dead)
-            self._report_cuts()
+            self._report_cuts(records)
             if not records and not batch.entries and (delivering is None or delivering.done()):
                 self._skip_nothing()
             for entry in self._entries(start, records):
@@ -222,7 +227,7 @@ class WorkerTailer:
             self._torn_since_s = now_s
         elif now_s - self._torn_since_s >= TORN_PATIENCE_S:
             self._reader.cut()
-            self._report_cuts()
+            self._report_cuts(())
             self._torn_since_s = None
         if now_s >= self._look_again_at_s:
             self._look_again_at_s = now_s + LIVENESS_S
@@ -259,7 +264,10 @@ class WorkerTailer:
                     entry.end,
                 )
 
-    def _report_cuts(self) -> None:
+    def _report_cuts(self, records: Sequence[SpooledRecord]) -> None:
+        """What was given up while `records` were read, between them or after the last."""
+        if records:
+            self._lost_at_end = 0  # the next record's number tells what is missing before it
         for cut in self._reader.cuts:
             self._metrics.cuts.inc()
             log.warning(
@@ -268,14 +276,22 @@ class WorkerTailer:
                 cut.at,
                 cut.resumed_at,
             )
+            if not records or records[-1].end.is_before(cut.resumed_at):
+                self._lost_at_end += cut.records
         self._reader.cuts.clear()
+        if self._lost_at_end != self._cursor.lost_at_end:
+            self._save(replace(self._cursor, lost_at_end=self._lost_at_end), durable=False)
 
     async def _say_final(self) -> None:
         """Say what a worker that was killed could not, and let the watermark pass it."""
-        cursor = self._cursor
+        cursor, lost = self._cursor, self._lost_at_end
+        if lost:
+            self._metrics.missing.labels(worker_index(self.worker)).inc(lost)
+            log.error("worker %s: at least %d records at its end are gone", self.worker, lost)
         if cursor.is_final or not cursor.last_second:
             return
-        tallies = last_words(self.worker, cursor.untold, cursor.last_second)
+        told = with_lost(cursor.untold, lost, cursor.last_second, cursor.key)
+        tallies = last_words(self.worker, told, cursor.last_second)
         untold = sum(each.answered for each in cursor.untold)
         if untold:
             log.warning("worker %s: %d answers after its last tally", self.worker, untold)

@@ -87,6 +87,13 @@ def told_after(told: int, entries: Iterable[Entry]) -> int:
     return max([told, *(entry.tally.second for entry in entries if entry.tally is not None)])
 
 
+def with_lost(
+    untold: Sequence[Untold], lost: int, last_second: int, key: Key
+) -> tuple[Untold, ...]:
+    """And so many records that are gone at the worker's end, where no number after them tells."""
+    return (*untold, Untold(last_second, key, lost, lost)) if lost else tuple(untold)
+
+
 def _without_told(counts: Counts, told: int) -> Counts:
     """Leave out what a tally of second `told` tells: that second, and as a rule all before it.
 

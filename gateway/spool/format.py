@@ -194,6 +194,19 @@ def frame_bytes_at(data: bytes | memoryview, at: int) -> int:
     return 0 if length in (0, SEAL) else FRAME.size + length
 
 
+def heads_in(data: bytes) -> int:
+    """How many frames `data` holds by what their heads say of their lengths, whole or not.
+
+    0 where that does not lead to the end of what is written: then a length is damaged.
+    """
+    at = count = 0
+    while size := frame_bytes_at(data, at):
+        count += 1
+        at = aligned(at + size)
+    after = data[at:].removeprefix(FRAME.pack(0, SEAL))
+    return count if at <= len(data) and not after.strip(b"\0") else 0
+
+
 def encode_tally(encoded: bytes, sequence: int, body: bytearray) -> None:
     """Make `body` the body of a tally's frame; `encoded` is the tally as JSON."""
     _encode_into((sequence, int(RecordType.TALLY), encoded), body)

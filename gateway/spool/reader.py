@@ -19,6 +19,7 @@ from gateway.spool.format import (
     check_header,
     frame_at,
     frame_bytes_at,
+    heads_in,
 )
 
 READ_BYTES = 1024**2
@@ -55,6 +56,9 @@ class Cut(NamedTuple):
 
     at: Position
     resumed_at: Position
+    records: int
+    """That were there at least: as many as the lengths tell, where those can still be read. A
+    record that follows tells exactly, by its number."""
 
 
 class WorkerReader:
@@ -136,17 +140,21 @@ class WorkerReader:
         would be worse than one missing, so only the very next sequence number is believed.
         """
         torn = self.position
+        records = 1
         size = frame_bytes_at(self._data, torn.offset - self._data_at)
         after = Position(torn.segment, aligned(torn.offset + size), torn.sequence + 1)
         following = self._frame(after) if size > FRAME.size else Stop.EMPTY
         if isinstance(following, Frame) and following.sequence == after.sequence:
             # Its sequence number stays expected, so the next record says that one is missing.
             self.position = Position(torn.segment, after.offset, torn.sequence)
-        elif not self._go_on():
-            path = segments.segment_path(self._directory, torn.segment)
-            self.position = Position(torn.segment, path.stat().st_size, torn.sequence)
+        else:
+            rest = os.pread(self._descriptor, MAX_SEGMENT_BYTES, torn.offset)
+            records = max(1, heads_in(rest))
+            if not self._go_on():
+                end = torn.offset + len(rest)
+                self.position = Position(torn.segment, end, torn.sequence)
         self.torn = False
-        self.cuts.append(Cut(torn, self.position))
+        self.cuts.append(Cut(torn, self.position, records))
 
     def segments(self) -> list[int]:
         """Numbers of the segment files that are there."""

@@ -14,7 +14,6 @@ from gateway.record import ExchangeRecord
 from gateway.recorder import cursor as cursors
 from gateway.recorder.app import SpoolTaken
 from gateway.spool import segments
-from gateway.spool.format import FRAME
 from mlops.contracts.tally import Tally
 
 Exchange = Callable[..., ExchangeRecord]
@@ -210,23 +209,6 @@ async def test_a_worker_that_said_it_was_final_is_taken_at_its_word(harness: Any
     async with harness.recording():
         await harness.until(lambda: not (harness.spool / writer.worker).exists())
     assert harness.log.all_tallies() == [own]
-
-
-async def test_a_torn_tail_of_a_dead_worker_is_cut_and_counted(
-    harness: Any, exchange: Exchange
-) -> None:
-    writer = harness.writer()
-    offer(writer, exchange, 10)
-    end = writer._at
-    writer.close()
-    path = segments.segment_path(harness.spool / writer.worker, 1)
-    with path.open("r+b") as file:
-        file.seek(end)
-        file.write(FRAME.pack(1, 200) + b"half a record")
-    async with harness.recording() as recorder:
-        await harness.until(lambda: not (harness.spool / writer.worker).exists())
-        assert recorder.metrics.cuts._value.get() == 1
-    assert len(harness.log.request_ids()) == 10
 
 
 async def test_a_second_recorder_is_refused(harness: Any) -> None:

@@ -22,11 +22,13 @@ from gateway.spool.format import (
     RecordType,
     SpooledExchange,
     Stop,
+    aligned,
     check_header,
     decode_exchange,
     encode_header,
     encode_tally,
     frame_at,
+    heads_in,
     tally_of,
 )
 
@@ -212,3 +214,17 @@ def test_a_segment_of_the_version_before_is_read(
     *known, _, _, _ = msgspec.msgpack.decode(body_of(record, 7))
     assert len(known) == 28
     assert fields(decode_exchange(msgspec.msgpack.encode(known))) == fields(record)
+
+
+@pytest.mark.parametrize("end", [b"", bytes(64), FRAME.pack(0, SEAL) + bytes(64)])
+def test_heads_tell_how_many_frames_there_were(end: bytes) -> None:
+    frames = b"".join(FRAME.pack(1, size).ljust(aligned(8 + size), b"x") for size in (3, 8, 21))
+    assert heads_in(frames + end) == 3
+    assert heads_in(end) == 0
+
+
+def test_heads_that_lead_nowhere_tell_nothing() -> None:
+    frames = bytearray(FRAME.pack(1, 30) + b"x" * 32) * 2
+    for wrong in (2, 60, 2**31):
+        frames[4:8] = wrong.to_bytes(4, "little")
+        assert heads_in(bytes(frames) + bytes(64)) == 0
