@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.counters import MAX_UNSORTED, Histogram, TallyCell, age_name, new_series
+from gateway.counters import Histogram, TallyCell, age_name, new_series
 from gateway.record import OUTCOMES
 
 
 def test_a_value_is_counted_in_the_first_bucket_that_holds_it():
     histogram = Histogram((10, 20))
-    histogram.add((1000, 0, 11))
-    histogram.add((10, 20, 21))
+    for value_us in (1000, 0, 11, 10, 20, 21):
+        histogram.add(value_us)
     assert histogram.counts == [2, 2, 2]
     assert (histogram.count, histogram.sum_us) == (6, 1062)
 
 
-def test_a_series_counts_every_exchange_whenever_it_is_read():
+def test_a_series_counts_every_exchange():
     series = new_series("rag", "stable", "1")[0]
-    for number in range(MAX_UNSORTED + 3):
+    for number in range(5):
         series.add(number, 1, 2)
-        if number in (0, MAX_UNSORTED):
-            assert series.count == number + 1
-    assert series.count == MAX_UNSORTED + 3
-    assert series.latency.sum_us == sum(range(MAX_UNSORTED + 3))
-    assert series.first_byte.sum_us == MAX_UNSORTED + 3
-    assert series.own.sum_us == 2 * (MAX_UNSORTED + 3)
+    assert series.count == 5
+    assert series.latency.sum_us == sum(range(5))
+    assert series.first_byte.sum_us == 5
+    assert series.own.sum_us == 10
 
 
 @pytest.mark.parametrize(

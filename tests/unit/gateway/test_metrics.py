@@ -29,7 +29,8 @@ class Crew:
 
 def series(latencies_us: tuple[int, ...]) -> SeriesValue:
     histogram = Histogram(LATENCY_BOUNDS_US)
-    histogram.add(latencies_us)
+    for each_us in latencies_us:
+        histogram.add(each_us)
     value = HistogramValue(
         bounds_us=histogram.bounds_us, counts=tuple(histogram.counts), sum_us=histogram.sum_us
     )
