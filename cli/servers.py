@@ -79,9 +79,20 @@ def _quick_file(stable: str, canary: str | None, weight: float, listen: str, adm
 
 @click.command()
 @config_option
-def recorder(config: Path) -> None:
+@click.option("--metrics-port", type=int, help="Serve Prometheus text here; 0: any port.")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="On this address.")
+@click.option(
+    "--drain",
+    type=float,
+    default=0.0,
+    metavar="SECONDS",
+    help="On SIGTERM, read what is left for so long, until the gateway has ended and all is read.",
+)
+def recorder(config: Path, metrics_port: int | None, metrics_host: str, drain: float) -> None:
     """Bring what the gateway of CONFIG spooled to ClickHouse (MLOPS_CLICKHOUSE_*)."""
-    _become("gateway.recorder", ["--config", str(config)])
+    metrics = () if metrics_port is None else ("--metrics-port", str(metrics_port))
+    more = (*metrics, "--metrics-host", metrics_host, "--drain", str(drain))
+    _become("gateway.recorder", ["--config", str(config), *more])
 
 
 @click.command()

@@ -39,6 +39,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m gateway.recorder", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="the gateway's file")
     parser.add_argument("--metrics-port", type=int, help="serve Prometheus text here; 0: any port")
+    parser.add_argument("--metrics-host", default="127.0.0.1", help="on this address")
+    parser.add_argument(
+        "--drain",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="on SIGTERM: longest time to read on, until the gateway has ended",
+    )
     arguments = parser.parse_args()
     logging.basicConfig(
         stream=sys.stderr,
@@ -50,7 +58,7 @@ def main() -> int:
         settings = _settings(arguments.config, environ)
         rules = RulesFile(arguments.config, environ)
         clickhouse = ClickHouseSettings.parse(environ)
-        return uvloop.run(_serve(settings, rules, clickhouse, environ, arguments.metrics_port))
+        return uvloop.run(_serve(settings, rules, clickhouse, environ, arguments))
     except (ValueError, OSError, SpoolTaken) as exc:
         sys.stderr.write(f"recorder: {exc}\n")
         return 2
@@ -68,7 +76,7 @@ async def _serve(
     rules: RulesFile,
     clickhouse: ClickHouseSettings,
     environ: Mapping[str, str],
-    metrics_port: int | None,
+    arguments: argparse.Namespace,
 ) -> int:
     sink = ConnectingLog(clickhouse)
     recorder = Recorder(
@@ -81,13 +89,15 @@ async def _serve(
     rules.on_bad_file = recorder.metrics.bad_files.inc
     spans = open_spans(environ, recorder)
     recorder.open()
-    _on_signals(recorder.stop)
+    _on_signals(lambda: recorder.drain(arguments.drain))
     what, watch = f"reading {settings.spool_dir}", None
-    if metrics_port is not None:
+    if arguments.metrics_port is not None:
         server, _ = start_http_server(
-            metrics_port, addr="127.0.0.1", registry=recorder.metrics.registry
+            arguments.metrics_port,
+            addr=arguments.metrics_host,
+            registry=recorder.metrics.registry,
         )
-        what = f"http://127.0.0.1:{server.server_port}"
+        what = f"http://{arguments.metrics_host}:{server.server_port}"
         gauge = CompletenessGauge(sink.read_completeness, recorder.metrics.registry)
         watch = spawn(gauge.run(), name="completeness of the log")
     print(f"ready {what}", flush=True)  # noqa: T201  whoever started us waits for this line

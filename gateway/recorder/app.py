@@ -60,6 +60,7 @@ class Recorder:
         self._settings = settings
         self._clock_s = clock_s
         self._stopping = asyncio.Event()
+        self._drains_until_s: float | None = None
         self._changed = asyncio.Event()
         self._delivery = Delivery(sink, self.metrics, self._stopping, jitter)
         self._surroundings = Surroundings(
@@ -101,12 +102,33 @@ class Recorder:
         self._stopping.set()
         self._changed.set()
 
+    def drain(self, most_s: float) -> None:
+        """End `run` once no worker lives and all is read, at the latest in `most_s`.
+
+        Said again, or with 0: after the batches in hand.
+        """
+        if self._drains_until_s is not None or not most_s:
+            self.stop()
+            return
+        self._drains_until_s = self._clock_s() + most_s
+        log.info("reading what is left, for at most %g s", most_s)
+        self._changed.set()
+
+    def _is_drained(self) -> bool:
+        if self._drains_until_s is None:
+            return False
+        is_over = self._clock_s() >= self._drains_until_s
+        return is_over or not segments.workers_of(self._settings.spool_dir)
+
     async def run(self) -> None:
         """Until `stop`, and then at most `stop_s` longer."""
         try:
             while not self._stopping.is_set():
                 self._reap()
                 self._discover()
+                if self._is_drained():
+                    self.stop()
+                    break
                 if self._clock_s() >= self._reserve_again_at_s:
                     self._reserve.take()
                 with contextlib.suppress(TimeoutError):
