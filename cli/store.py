@@ -30,7 +30,8 @@ def migrate(output: str, *, check: bool, roles: bool, dry_run: bool) -> None:
     """Bring the tables up to date. Safe to repeat and to run from several places at once."""
     settings = clickhouse_settings()
     if roles:
-        click.echo(";\n".join((*role_statements(settings.database), "")).rstrip("\n"))
+        made = role_statements(settings.database, settings.cluster)
+        click.echo(";\n".join((*made, "")).rstrip("\n"))
         return
     if check or dry_run:
         _check(run(pending(settings)), output, fails=check)

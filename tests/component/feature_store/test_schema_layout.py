@@ -119,7 +119,7 @@ async def test_completeness_of_the_last_closed_seconds(feature_log: FeatureLog) 
     assert (last.stored, last.answered, last.dropped, last.ratio) == (4, 8, 4, 0.5)
 
 
-@pytest.mark.parametrize("name", ["cluster", "roles"])
+@pytest.mark.parametrize("name", ["cluster", "roles", "roles of a cluster"])
 async def test_the_engine_can_read_statements_it_cannot_run(
     settings: ClickHouseSettings, name: str
 ) -> None:
@@ -128,7 +128,7 @@ async def test_the_engine_can_read_statements_it_cannot_run(
     statements = (
         [placed for each in ours for placed in on_cluster(each, "main")]
         if name == "cluster"
-        else list(role_statements("rag"))
+        else role_statements("rag", "main" if "cluster" in name else "")
     )
     for statement in statements:
         ((formatted,),) = await rows_of(

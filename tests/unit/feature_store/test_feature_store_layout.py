@@ -134,3 +134,22 @@ def test_no_role_but_admin_may_change_tables() -> None:
     assert changing == ["GRANT ALL ON `rag`.* TO rag_mlops_admin"]
     for role in ROLES:
         assert any(f"CREATE QUOTA IF NOT EXISTS rag_mlops_{role.name} " in s for s in statements)
+
+
+def test_who_only_reads_is_granted_nothing_else() -> None:
+    """`readonly` in the reader's profile would refuse it anyway."""
+    (profile,) = (each for each in role_statements("rag") if "readonly" in each)
+    assert profile.endswith("TO rag_mlops_reader")
+    granted = [each for each in role_statements("rag", "main") if "TO rag_mlops_reader" in each]
+    assert not [each for each in granted if "GRANT" in each and " SELECT ON " not in each]
+
+
+def test_roles_of_a_cluster_reach_what_lies_beneath() -> None:
+    statements = role_statements("rag", "main")
+    assert all(" ON CLUSTER 'main'" in each for each in statements)
+    for right in ("SELECT", "INSERT"):
+        for table in ("query_features", "query_features_local", "tallies_local"):
+            wanted = f"GRANT ON CLUSTER 'main' {right} ON `rag`.{table} TO rag_mlops_writer"
+            assert wanted in statements
+    assert not [each for each in statements if "second_counts_local" in each]
+    assert not [each for each in role_statements("rag") if "_local" in each]
