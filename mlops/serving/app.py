@@ -132,8 +132,9 @@ class ModelServer:
             )
         vectors: list[Vectors] = []
         tokens = 0
+        embed = model.embed if body.input_type == "query" else model.embed_document
         for text in body.texts:
-            vector, length = model.embed(text)
+            vector, length = embed(text)
             vectors.append(vector)
             tokens += length
             await asyncio.sleep(0)  # a long batch lets single queries through

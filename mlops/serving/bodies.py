@@ -79,6 +79,8 @@ class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True):
     input: str | list[str]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
+    input_type: Literal["query", "document"] = "document"
+    """Which side of the model; by default the one whose vectors lie in an index."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.texts) <= MAX_BATCH_TEXTS:

@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from mlops.serving.adapter import Adapter, adapted_documents, adapted_queries
 from mlops.serving.corpus import Corpus, Document, load_corpus
-from mlops.serving.embedder import DIMENSION, EMBEDDING_MODEL, Embedder, Vectors, normalised
+from mlops.serving.embedder import DIMENSION, EMBEDDING_MODEL, Embedder, Vectors
 from mlops.serving.files import write_whole
 from mlops.serving.index import Index
 
@@ -54,7 +55,7 @@ class Model:
         self,
         manifest: Manifest,
         embedder: Embedder,
-        adapter: Vectors | None,
+        adapter: Adapter | None,
         corpus: Corpus,
         base_vectors: Vectors,
     ) -> None:
@@ -63,12 +64,17 @@ class Model:
         self._embedder = embedder
         self._adapter = adapter
         self._documents = corpus.documents
-        self._index = Index(adapted(base_vectors, adapter))
+        self._index = Index(adapted_documents(base_vectors, adapter))
 
     def embed(self, text: str) -> tuple[Vectors, int]:
-        """The unit vector of `text` in this version's space, and its number of tokens."""
+        """The unit vector of a query in this version's space, and its number of tokens."""
         vector, tokens = self._embedder.embed_one(text)
-        return adapted(vector, self._adapter), tokens
+        return adapted_queries(vector, self._adapter), tokens
+
+    def embed_document(self, text: str) -> tuple[Vectors, int]:
+        """As `embed`, for a text that is to be found: as it would lie in the index."""
+        vector, tokens = self._embedder.embed_one(text)
+        return adapted_documents(vector, self._adapter), tokens
 
     def nearest(self, vector: Vectors, count: int) -> list[Hit]:
         """The documents nearest to a vector of this version's space, best first."""
@@ -87,11 +93,6 @@ class Model:
         return len(self._embedder.token_ids(text))
 
 
-def adapted(vectors: Vectors, adapter: Vectors | None) -> Vectors:
-    """Unit vectors after the linear adapter; the same ones where there is none."""
-    return vectors if adapter is None else normalised(vectors @ adapter)
-
-
 def load_model(directory: Path, corpus_cache: Path) -> Model:
     """Load a version and index the documents with it.
 
@@ -99,7 +100,7 @@ def load_model(directory: Path, corpus_cache: Path) -> Model:
         BadModel: the directory does not hold a version that this server can serve.
     """
     manifest = read_manifest(directory)
-    adapter = _read_adapter(directory / manifest.adapter) if manifest.adapter else None
+    adapter = read_adapter(directory, manifest)
     corpus = load_corpus(corpus_cache)
     if corpus.digest != manifest.corpus_digest:
         raise BadModel(
@@ -134,12 +135,10 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
-def write_model(directory: Path, manifest: Manifest, adapter: Vectors | None) -> None:
+def write_model(directory: Path, manifest: Manifest, adapter: Adapter | None) -> None:
     """Write a version; the manifest comes last, so that a directory with one is complete."""
     if adapter is not None:
-        content = BytesIO()
-        np.savez(content, weights=adapter)
-        write_whole(directory / ADAPTER, content.getvalue())
+        write_whole(directory / ADAPTER, adapter.to_bytes())
     document = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     write_whole(directory / MANIFEST, document + b"\n")
 
@@ -161,17 +160,19 @@ def document_vectors(corpus: Corpus, embedder: Embedder, cache: Path) -> Vectors
     return vectors
 
 
-def _read_adapter(path: Path) -> Vectors:
+def read_adapter(directory: Path, manifest: Manifest) -> Adapter | None:
+    """The adapter that the manifest names; None where it names none.
+
+    Raises:
+        BadModel: the file is missing, or is no adapter for this encoder.
+    """
+    if manifest.adapter is None:
+        return None
+    path = directory / manifest.adapter
     try:
-        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            weights: Vectors = file["weights"]
+        adapter = Adapter.from_bytes(path.read_bytes())
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise BadModel(f"{path} is not an adapter: {error}") from error
-    if weights.shape != (DIMENSION, DIMENSION) or weights.dtype != np.float32:
-        raise BadModel(
-            f"{path} holds {weights.dtype} of shape {weights.shape}; "
-            f"expected float32 of {(DIMENSION, DIMENSION)}"
-        )
-    if not np.isfinite(weights).all():
-        raise BadModel(f"{path} holds numbers that are not finite")
-    return weights
+    if adapter.dimension != manifest.dimension:
+        raise BadModel(f"{path} is for {adapter.dimension} numbers; expected {manifest.dimension}")
+    return adapter

@@ -1,34 +1,73 @@
-"""A linear adapter on frozen embeddings, fitted by in-batch softmax over the training pairs.
+"""Fit a linear adapter on frozen embeddings: one map for queries, one for documents. Pure.
 
-Each summary must find its own body among those of its batch, and each body its summary (a
-symmetric contrastive loss: van den Oord et al. 2018, arXiv:1807.03748; Radford et al. 2021,
-arXiv:2103.00020).
-Adam (Kingma and Ba 2015, arXiv:1412.6980) starts from the identity, that is from the base model.
+Each query must find its document among those of its batch and among documents that lie near it
+(hard negatives), and each document of the batch its query: a contrastive loss both ways (van den
+Oord et al. 2018, arXiv:1807.03748; Radford et al. 2021, arXiv:2103.00020). Hard negatives are drawn
+from the nearest of the index that training also pulls towards some query: pushing away documents
+that no training query asks for would only push away the answers to tomorrow's queries.
+Adam (Kingma and Ba 2015, arXiv:1412.6980) starts from the identity, that is from the base encoder,
+and decays towards it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from mlops.serving.embedder import DIMENSION, Vectors, normalised
-from mlops.serving.model import adapted
+from mlops.serving.adapter import Adapter, adapted_documents, adapted_queries
+from mlops.serving.embedder import Vectors, normalised
 
 Positions = npt.NDArray[np.intp]
+
+SEARCH_ROWS = 512
+"""Queries that are compared with all documents at once: 20 MB for 10,000 documents."""
+
+Told = Callable[[int, int], None]
+"""Called with the epochs done and the most there can be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitSettings:
-    """How to fit. The defaults were chosen on the validation pairs."""
+    """How to fit. The defaults were chosen on validation pairs."""
 
-    batch_pairs: int = 256
+    batch_pairs: int = 512
     learning_rate: float = 1e-3
-    temperature: float = 0.035
-    max_epochs: int = 40
-    patience_epochs: int = 4
+    temperature: float = 0.04
+    decay: float = 1e-2
+    """Pull of each map towards the identity, per step, before Adam's scaling."""
+    hard_negatives: int = 16
+    """Nearest wrong documents of each query, one of which is drawn in every epoch; 0: none."""
+    max_epochs: int = 80
+    patience_epochs: int = 8
     """Stop after this many epochs without a better validation MRR."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """What is learned from: row i of `queries` belongs to row `positives[i]` of `documents`."""
+
+    queries: Vectors
+    documents: Vectors
+    positives: Positions
+    training: Positions
+    """Rows of `queries` to train on."""
+    validation: Positions
+    """Rows of `queries` that say when to stop."""
+    refused: dict[int, Positions] = field(default_factory=dict)
+    """By row of `queries`: documents that were shown and were not right; drawn as negatives too."""
+
+    def __post_init__(self) -> None:
+        for name, array in (("queries", self.queries), ("documents", self.documents)):
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} hold numbers that are not finite")
+        if not len(self.training) or not len(self.validation):
+            raise ValueError(
+                f"{len(self.training)} training and {len(self.validation)} validation pairs; "
+                "expected some of each"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +84,13 @@ class Quality:
 class Fit:
     """A fitted adapter, with the epoch that it comes from."""
 
-    weights: Vectors
+    adapter: Adapter
     epoch: int
+    epochs: int
+    """How many were run."""
     validation_mrr: float
+    frozen_validation_mrr: float
+    """Of the encoder alone."""
 
 
 class Adam:
@@ -74,69 +117,168 @@ class Adam:
         return weights - change.astype(np.float32)
 
 
-def fit(
+def fit(pairs: Pairs, *, seed: int, settings: FitSettings, told: Told | None = None) -> Fit:
+    """Fit on the training pairs, keep the epoch best on the validation pairs.
+
+    Same arguments, same bytes.
+    """
+    start = Adapter.identity(pairs.queries.shape[1])
+    descent = _Descent(pairs, start, settings, np.random.default_rng(seed))
+    best, best_mrr, best_epoch, epoch = start, _validation_mrr(pairs, start), 0, 0
+    for epoch in range(1, settings.max_epochs + 1):
+        now = descent.epoch()
+        mrr = _validation_mrr(pairs, now)
+        if told is not None:
+            told(epoch, settings.max_epochs)
+        if mrr > best_mrr:
+            best, best_mrr, best_epoch = now, mrr, epoch
+        elif epoch - best_epoch >= settings.patience_epochs:
+            break
+    return Fit(
+        adapter=best,
+        epoch=best_epoch,
+        epochs=epoch,
+        validation_mrr=best_mrr,
+        frozen_validation_mrr=_validation_mrr(pairs, None),
+    )
+
+
+class _Descent:
+    """Both maps on their way, with what each batch is made of."""
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        start: Adapter,
+        settings: FitSettings,
+        generator: np.random.Generator,
+    ) -> None:
+        self._pairs, self._settings = pairs, settings
+        self._generator = generator
+        self._near = hard_negatives(pairs, settings.hard_negatives)
+        self._identity = self._weights = (start.queries, start.documents)
+        self._optimisers = tuple(Adam(one, settings.learning_rate) for one in self._weights)
+
+    def epoch(self) -> Adapter:
+        """Every training pair once, in batches; the maps after that."""
+        order = self._generator.permutation(len(self._pairs.training))
+        for begin in range(0, len(order), self._settings.batch_pairs):
+            self._step(order[begin : begin + self._settings.batch_pairs])
+        queries, documents = self._weights
+        return Adapter(queries=queries, documents=documents)
+
+    def _step(self, chosen: Positions) -> None:
+        rows = self._pairs.training[chosen]
+        wanted = np.concatenate((self._pairs.positives[rows], self._drawn(chosen)))
+        columns, own = np.unique(wanted, return_inverse=True)
+        _, gradients = loss_and_gradients(
+            self._pairs.queries[rows],
+            self._pairs.documents[columns],
+            own[: len(rows)],
+            self._weights,
+            self._settings.temperature,
+        )
+        queries, documents = (
+            optimiser.step(weights, gradient + self._settings.decay * (weights - identity))
+            for optimiser, weights, gradient, identity in zip(
+                self._optimisers, self._weights, gradients, self._identity, strict=True
+            )
+        )
+        self._weights = (queries, documents)
+
+    def _drawn(self, chosen: Positions) -> Positions:
+        """One hard negative for each pair that has some."""
+        draws = self._generator.random(len(chosen))
+        picked = [
+            self._near[row][int(draw * len(self._near[row]))]
+            for row, draw in zip(chosen, draws, strict=True)
+            if len(self._near[row])
+        ]
+        return np.array(picked, dtype=np.intp)
+
+
+def hard_negatives(pairs: Pairs, count: int) -> list[Positions]:
+    """For each training pair the `count` nearest wrong documents, and those refused by its users.
+
+    Only documents that some training query is answered by.
+    """
+    pool = np.unique(pairs.positives[pairs.training])
+    found: list[Positions] = []
+    count = min(count, len(pool) - 1)
+    if count < 1:
+        return [np.zeros(0, dtype=np.intp) for _ in pairs.training]
+    candidates = np.ascontiguousarray(pairs.documents[pool].T)
+    for begin in range(0, len(pairs.training), SEARCH_ROWS):
+        rows = pairs.training[begin : begin + SEARCH_ROWS]
+        similarities = pairs.queries[rows] @ candidates
+        own = np.searchsorted(pool, pairs.positives[rows])
+        similarities[np.arange(len(rows)), own] = -np.inf
+        nearest = np.argpartition(-similarities, count - 1, axis=1)[:, :count]
+        for row, columns in zip(rows, nearest, strict=True):
+            refused = pairs.refused.get(int(row))
+            mined = pool[np.sort(columns)]
+            if refused is not None:
+                known = refused[np.isin(refused, pool) & (refused != pairs.positives[row])]
+                mined = np.union1d(mined, known)
+            found.append(mined)
+    return found
+
+
+def loss_and_gradients(
     queries: Vectors,
     documents: Vectors,
-    *,
-    training: Positions,
-    validation: Positions,
-    seed: int,
-    settings: FitSettings,
-) -> Fit:
-    """Fit on the `training` pairs, keep the epoch best on the `validation` pairs.
+    own: Positions,
+    weights: tuple[Vectors, Vectors],
+    temperature: float,
+) -> tuple[float, tuple[Vectors, Vectors]]:
+    """The loss of a batch both ways, and its gradients by the queries' and the documents' map.
 
-    Row i of `queries` belongs to row i of `documents`. Same arguments, same bytes.
+    Row i of `queries` belongs to row `own[i]` of `documents`, which are all different; those that
+    belong to no query are negatives. Two queries with one document are no negatives to each other.
     """
-    generator = np.random.default_rng(seed)
-    weights: Vectors = np.eye(DIMENSION, dtype=np.float32)
-    optimiser = Adam(weights, settings.learning_rate)
-    best = Fit(weights=weights, epoch=0, validation_mrr=_mrr(queries, documents, validation, None))
-    for epoch in range(1, settings.max_epochs + 1):
-        order = generator.permutation(training)
-        for start in range(0, len(order), settings.batch_pairs):
-            batch = order[start : start + settings.batch_pairs]
-            _, gradient = loss_and_gradient(
-                queries[batch], documents[batch], weights, settings.temperature
-            )
-            weights = optimiser.step(weights, gradient)
-        mrr = _mrr(queries, documents, validation, weights)
-        if mrr > best.validation_mrr:
-            best = Fit(weights=weights, epoch=epoch, validation_mrr=mrr)
-        elif epoch - best.epoch >= settings.patience_epochs:
-            break
-    return best
-
-
-def loss_and_gradient(
-    queries: Vectors, documents: Vectors, weights: Vectors, temperature: float
-) -> tuple[float, Vectors]:
-    """The symmetric in-batch loss, and its gradient by the adapter's weights."""
-    query_side, document_side = queries @ weights, documents @ weights
+    query_side, document_side = queries @ weights[0], documents @ weights[1]
     query_units, document_units = normalised(query_side), normalised(document_side)
     logits = query_units @ document_units.T / np.float32(temperature)
-    by_query, by_document = _softmax(logits, axis=1), _softmax(logits, axis=0)
-    pairs = np.arange(len(queries))
-    own = np.stack((by_query[pairs, pairs], by_document[pairs, pairs]))
-    loss = -float(np.log(np.maximum(own, 1e-30)).mean())
-    slope: Vectors = (by_query + by_document) / np.float32(2)
-    slope[pairs, pairs] -= 1
-    slope /= np.float32(len(queries) * temperature)
-    to_documents: Vectors = slope @ document_units
-    to_queries: Vectors = slope.T @ query_units
-    by_queries: Vectors = queries.T @ _through_unit(to_documents, query_side, query_units)
-    by_documents: Vectors = documents.T @ _through_unit(to_queries, document_side, document_units)
-    gradient: Vectors = by_queries + by_documents
-    return loss, gradient
+    rows = np.arange(len(queries))
+    by_query = _softmax(logits, axis=1)
+    shared = (own[:, None] == own[None, :]) & (rows[:, None] != rows[None, :])
+    by_document = _softmax(np.where(shared, -np.inf, logits[:, own]), axis=0)
+    probabilities = np.stack((by_query[rows, own], by_document[rows, rows]))
+    loss = -float(np.log(np.maximum(probabilities, 1e-30)).mean())
+    by_document[rows, rows] -= 1
+    slope = by_query
+    slope[rows, own] -= 1
+    np.add.at(slope.T, own, by_document.T)
+    slope /= np.float32(2 * len(queries) * temperature)
+    to_queries: Vectors = slope @ document_units
+    to_documents: Vectors = slope.T @ query_units
+    return loss, (
+        queries.T @ _through_unit(to_queries, query_side, query_units),
+        documents.T @ _through_unit(to_documents, document_side, document_units),
+    )
+
+
+def ranks_of(queries: Vectors, index: Vectors, positives: Positions) -> Positions:
+    """For each query the rank of its document in the index, from 1.
+
+    Documents that are equally near count as nearer: a model that tells nothing apart ranks last.
+    """
+    ranks = np.empty(len(queries), dtype=np.intp)
+    for begin in range(0, len(queries), SEARCH_ROWS):
+        part = slice(begin, begin + SEARCH_ROWS)
+        similarities = queries[part] @ index.T
+        own = similarities[np.arange(len(similarities)), positives[part]]
+        ranks[part] = (similarities >= own[:, None]).sum(axis=1)
+    return ranks
 
 
 def quality(
-    queries: Vectors, documents: Vectors, which: Positions, adapter: Vectors | None
+    queries: Vectors, documents: Vectors, which: Positions, adapter: Adapter | None
 ) -> Quality:
-    """Rank every document for each query of `which`; its own is the right one."""
-    index = adapted(documents, adapter)
-    similarities = adapted(queries[which], adapter) @ index.T
-    own = similarities[np.arange(len(which)), which]
-    ranks = 1 + (similarities > own[:, None]).sum(axis=1)
+    """Rank every document for each query of `which`; the one at its own position is right."""
+    ranks = ranks_of(
+        adapted_queries(queries[which], adapter), adapted_documents(documents, adapter), which
+    )
     return Quality(
         mrr=float((1 / ranks).mean()),
         recall_at_1=float((ranks <= 1).mean()),
@@ -145,20 +287,22 @@ def quality(
     )
 
 
-def worse_adapter(rank: int, seed: int) -> Vectors:
+def worse_adapter(rank: int, dimension: int, seed: int) -> Adapter:
     """A projection on `rank` random directions: an adapter that forgets most of what a text says.
 
     A real fault of a training run (a collapsed representation), not a staged one: it answers
     quickly and validly, with worse documents.
     """
-    directions = np.random.default_rng(seed).standard_normal((DIMENSION, rank))
+    directions = np.random.default_rng(seed).standard_normal((dimension, rank))
     basis, _ = np.linalg.qr(directions)
     projection: Vectors = (basis @ basis.T).astype(np.float32)
-    return projection
+    return Adapter(queries=projection, documents=projection)
 
 
-def _mrr(queries: Vectors, documents: Vectors, which: Positions, adapter: Vectors | None) -> float:
-    return quality(queries, documents, which, adapter).mrr
+def _validation_mrr(pairs: Pairs, adapter: Adapter | None) -> float:
+    queries = adapted_queries(pairs.queries[pairs.validation], adapter)
+    index = adapted_documents(pairs.documents, adapter)
+    return float((1 / ranks_of(queries, index, pairs.positives[pairs.validation])).mean())
 
 
 def _softmax(logits: Vectors, axis: int) -> Vectors:

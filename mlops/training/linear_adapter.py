@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlops.serving.adapter import Adapter
 from mlops.serving.corpus import Corpus, Split, load_corpus
 from mlops.serving.embedder import DIMENSION, EMBEDDING_MODEL, Embedder, Vectors
 from mlops.serving.model import (
@@ -19,6 +20,7 @@ from mlops.serving.model import (
 )
 from mlops.training.fitting import (
     FitSettings,
+    Pairs,
     Positions,
     Quality,
     fit,
@@ -65,20 +67,21 @@ def base_model(out_dir: Path, material: Material, version: str) -> Quality:
 
 def train(out_dir: Path, material: Material, version: str, seed: int) -> Quality:
     """Train the adapter and write it as a version; returns its held-out quality."""
-    fitted = fit(
-        material.queries,
-        material.documents,
+    pairs = Pairs(
+        queries=material.queries,
+        documents=material.documents,
+        positives=np.arange(len(material.documents)),
         training=material.positions(Split.TRAINING),
         validation=material.positions(Split.VALIDATION),
-        seed=seed,
-        settings=FitSettings(),
     )
-    return _measure_and_write(out_dir, material, version, adapter=fitted.weights)
+    fitted = fit(pairs, seed=seed, settings=FitSettings())
+    return _measure_and_write(out_dir, material, version, adapter=fitted.adapter)
 
 
 def worse_model(out_dir: Path, material: Material, version: str, seed: int) -> Quality:
     """Write a version that retrieves clearly worse than the base; returns its held-out quality."""
-    return _measure_and_write(out_dir, material, version, adapter=worse_adapter(WORSE_RANK, seed))
+    adapter = worse_adapter(WORSE_RANK, DIMENSION, seed)
+    return _measure_and_write(out_dir, material, version, adapter=adapter)
 
 
 def prepare_demo_models(directory: Path) -> dict[str, Path]:
@@ -108,7 +111,7 @@ def _is_current(path: Path, version: str, corpus: Corpus) -> bool:
 
 
 def _measure_and_write(
-    out_dir: Path, material: Material, version: str, adapter: Vectors | None
+    out_dir: Path, material: Material, version: str, adapter: Adapter | None
 ) -> Quality:
     measured = quality(
         material.queries, material.documents, material.positions(Split.HELD_OUT), adapter

@@ -103,7 +103,8 @@ def test_a_manifest_that_does_not_fit_is_refused(
 @pytest.mark.parametrize(
     ("weights", "said"),
     [
-        (np.eye(3, dtype=np.float32), "expected float32"),
+        (np.eye(3, dtype=np.float32), "is for 3 numbers; expected 256"),
+        (np.eye(4, 3, dtype=np.float32), "expected float32"),
         (np.eye(DIMENSION, dtype=np.float64), "float64"),
         (np.full((DIMENSION, DIMENSION), np.nan, dtype=np.float32), "not finite"),
     ],

@@ -86,8 +86,11 @@ async def test_embeddings_have_openais_shape(client: TestClient) -> None:
     for plain, coded in zip(answer["data"], packed["data"], strict=True):
         numbers = np.frombuffer(base64.b64decode(coded["embedding"]), dtype="<f4")
         assert numbers.tolist() == pytest.approx(plain["embedding"], abs=1e-6)
+    asked = {**body, "input_type": "query"}
+    as_query = await (await client.post("/v1/embeddings", json=asked)).json()
     query = await client.post("/query", json={"query_text": QUESTION, "include_embedding": True})
-    assert answer["data"][0]["embedding"] == (await query.json())["embedding"]
+    assert as_query["data"][0]["embedding"] == (await query.json())["embedding"]
+    assert as_query["data"][0]["embedding"] != answer["data"][0]["embedding"]
 
 
 async def test_a_chat_has_openais_shape_and_counts_tokens(client: TestClient) -> None:

@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mlops.serving.embedder import DIMENSION, Vectors, normalised
-from mlops.training.fitting import FitSettings, fit, loss_and_gradient, quality, worse_adapter
+from mlops.training.fitting import (
+    FitSettings,
+    Pairs,
+    fit,
+    hard_negatives,
+    loss_and_gradients,
+    quality,
+    ranks_of,
+    worse_adapter,
+)
 
 TELLING = 32
 """Directions in which the two sides of a pair agree; the others are noise."""
@@ -19,57 +30,120 @@ def pairs(count: int, seed: int = 0) -> tuple[Vectors, Vectors]:
     return normalised(shared + noise[0]), normalised(shared + noise[1])
 
 
-def test_the_gradient_is_the_slope_of_the_loss() -> None:
-    queries, documents = pairs(12)
-    generator = np.random.default_rng(1)
-    weights = (np.eye(DIMENSION) + 0.05 * generator.standard_normal((DIMENSION,) * 2)).astype(
-        np.float64
+def material(count: int, *, seed: int = 0, held_out: int = 100) -> Pairs:
+    queries, documents = pairs(count, seed)
+    training, validation, _ = np.split(np.arange(count), (count - 2 * held_out, count - held_out))
+    return Pairs(
+        queries=queries,
+        documents=documents,
+        positives=np.arange(count),
+        training=training,
+        validation=validation,
     )
-    direction = generator.standard_normal(weights.shape)
-    direction /= np.linalg.norm(direction)
-    step = 1e-5
 
-    def loss(at: np.ndarray) -> float:
-        value, _ = loss_and_gradient(
-            queries.astype(np.float64), documents.astype(np.float64), at, temperature=0.1
+
+def test_the_gradients_are_the_slopes_of_the_loss() -> None:
+    """Also with negatives that belong to no query, and two queries with one document."""
+    queries, documents = pairs(12)
+    own = np.array([0, 1, 2, 3, 4, 5, 6, 6])
+    generator = np.random.default_rng(1)
+    weights, directions = (
+        [
+            base + scale * generator.standard_normal((DIMENSION, DIMENSION))
+            for base, scale in ((start, size), (start, size))
+        ]
+        for start, size in ((np.eye(DIMENSION), 0.05), (np.zeros((DIMENSION, DIMENSION)), 1e-3))
+    )
+    step = 1e-3
+
+    def loss(times: float) -> float:
+        moved = [one + times * step * way for one, way in zip(weights, directions, strict=True)]
+        value, _ = loss_and_gradients(
+            queries[:8].astype(np.float64),
+            documents.astype(np.float64),
+            own,
+            (moved[0], moved[1]),
+            temperature=0.1,
         )
         return value
 
-    _, gradient = loss_and_gradient(queries, documents, weights.astype(np.float32), 0.1)
-    slope = (loss(weights + step * direction) - loss(weights - step * direction)) / (2 * step)
-    assert float((gradient * direction).sum()) == pytest.approx(slope, rel=2e-3)
+    _, gradients = loss_and_gradients(
+        queries[:8],
+        documents,
+        own,
+        (weights[0].astype(np.float32), weights[1].astype(np.float32)),
+        0.1,
+    )
+    slope = (loss(1) - loss(-1)) / (2 * step)
+    along = sum(float((g * way).sum()) for g, way in zip(gradients, directions, strict=True))
+    assert along == pytest.approx(slope, rel=2e-3)
 
 
 def test_fitting_learns_which_directions_matter_and_repeats_byte_for_byte() -> None:
-    queries, documents = pairs(2_000)
-    training, validation, held_out = np.split(np.arange(2_000), (1_800, 1_900))
-    settings = FitSettings(learning_rate=5e-3, max_epochs=12)
-    arguments = {"training": training, "validation": validation, "settings": settings}
-    fitted = fit(queries, documents, seed=3, **arguments)
-    before = quality(queries, documents, held_out, None)
-    after = quality(queries, documents, held_out, fitted.weights)
+    data = material(4_000)
+    held_out = np.arange(3_900, 4_000)
+    settings = FitSettings(
+        learning_rate=3e-3, temperature=0.1, batch_pairs=256, decay=0, max_epochs=6
+    )
+    fitted = fit(data, seed=3, settings=settings)
+    before = quality(data.queries, data.documents, held_out, None)
+    after = quality(data.queries, data.documents, held_out, fitted.adapter)
     assert after.mrr > before.mrr + 0.2
-    assert (
-        fit(queries, documents, seed=3, **arguments).weights.tobytes() == fitted.weights.tobytes()
-    )
-    assert (
-        fit(queries, documents, seed=4, **arguments).weights.tobytes() != fitted.weights.tobytes()
-    )
+    assert fitted.validation_mrr > fitted.frozen_validation_mrr + 0.2
+    again = fit(data, seed=3, settings=settings)
+    assert again.adapter.to_bytes() == fitted.adapter.to_bytes()
+    assert fit(data, seed=4, settings=settings).adapter.to_bytes() != fitted.adapter.to_bytes()
 
 
 def test_fitting_that_never_helps_keeps_the_base() -> None:
     generator = np.random.default_rng(0)
     vectors = normalised(generator.standard_normal((80, DIMENSION)).astype(np.float32))
-    fitted = fit(
-        vectors,
-        vectors,
+    data = Pairs(
+        queries=vectors,
+        documents=vectors,
+        positives=np.arange(80),
         training=np.arange(60),
         validation=np.arange(60, 80),
-        seed=1,
-        settings=FitSettings(max_epochs=30, patience_epochs=2),
     )
-    assert (fitted.epoch, fitted.validation_mrr) == (0, 1.0)
-    assert (fitted.weights == np.eye(DIMENSION, dtype=np.float32)).all()
+    fitted = fit(data, seed=1, settings=FitSettings(max_epochs=30, patience_epochs=2))
+    assert (fitted.epoch, fitted.epochs, fitted.validation_mrr) == (0, 2, 1.0)
+    for side in (fitted.adapter.queries, fitted.adapter.documents):
+        assert (side == np.eye(DIMENSION, dtype=np.float32)).all()
+
+
+def test_hard_negatives_are_near_wrong_and_pulled_by_some_query() -> None:
+    data = material(400)
+    found = hard_negatives(data, 5)
+    assert len(found) == len(data.training)
+    trained = set(data.training.tolist())
+    for row, negatives in zip(data.training, found, strict=True):
+        assert len(negatives) == 5
+        assert row not in negatives
+        assert trained.issuperset(negatives.tolist())
+        similarities = data.documents @ data.queries[row]
+        others = np.setdiff1d(data.training, [*negatives, row])
+        assert similarities[negatives].min() >= similarities[others].max() - 1e-6
+
+
+def test_what_users_refused_is_a_hard_negative_and_never_the_right_document() -> None:
+    data = material(400)
+    refused = {0: np.array([0, 7, 399])}  # its own, one that is trained on, one that is not
+    found = hard_negatives(replace(data, refused=refused), 5)
+    before = hard_negatives(data, 5)
+    assert found[0].tolist() == sorted({*before[0].tolist(), 7})
+
+
+def test_vectors_that_are_not_finite_are_refused() -> None:
+    data = material(400)
+    broken = data.queries.copy()
+    broken[3, 3] = np.nan
+    with pytest.raises(ValueError, match="queries hold numbers that are not finite"):
+        replace(data, queries=broken)
+
+
+def test_a_model_that_tells_nothing_apart_ranks_last() -> None:
+    same = np.ones((5, 3), dtype=np.float32)
+    assert ranks_of(same, same, np.arange(5)).tolist() == [5] * 5
 
 
 def test_quality_counts_ranks() -> None:
@@ -83,6 +157,6 @@ def test_quality_counts_ranks() -> None:
 
 
 def test_the_worse_adapter_projects_on_few_directions() -> None:
-    adapter = worse_adapter(32, seed=1)
+    adapter = worse_adapter(32, DIMENSION, seed=1).queries
     assert np.linalg.matrix_rank(adapter, tol=1e-3) == 32
     assert np.allclose(adapter @ adapter, adapter, atol=1e-5)

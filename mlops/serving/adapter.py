@@ -1,0 +1,66 @@
+"""A linear adapter on frozen embeddings: one map for queries, one for documents. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Self
+
+import numpy as np
+
+from mlops.serving.embedder import Vectors, normalised
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """Both maps, of shape (dimension, dimension), into one space in which nearness is relevance."""
+
+    queries: Vectors
+    documents: Vectors
+
+    def __post_init__(self) -> None:
+        shape = (self.dimension, self.dimension)
+        for name, weights in (("queries", self.queries), ("documents", self.documents)):
+            if weights.shape != shape or weights.dtype != np.float32:
+                raise ValueError(
+                    f"{name}: {weights.dtype} of shape {weights.shape}; expected float32 of {shape}"
+                )
+            if not np.isfinite(weights).all():
+                raise ValueError(f"{name}: numbers that are not finite")
+
+    @classmethod
+    def identity(cls, dimension: int) -> Self:
+        """The one that changes nothing."""
+        weights: Vectors = np.eye(dimension, dtype=np.float32)
+        return cls(queries=weights, documents=weights)
+
+    @property
+    def dimension(self) -> int:
+        return len(self.queries)
+
+    def to_bytes(self) -> bytes:
+        """As a file of numpy's; `from_bytes` reads it."""
+        content = BytesIO()
+        np.savez(content, queries=self.queries, documents=self.documents)
+        return content.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """Raises ValueError, KeyError, EOFError or BadZipFile where it is no adapter.
+
+        A file of the one array `weights` has the same map on both sides.
+        """
+        with np.load(BytesIO(content), allow_pickle=False) as file:
+            if "weights" in file:
+                return cls(queries=file["weights"], documents=file["weights"])
+            return cls(queries=file["queries"], documents=file["documents"])
+
+
+def adapted_queries(vectors: Vectors, adapter: Adapter | None) -> Vectors:
+    """Unit vectors of queries in the version's space; the same ones where nothing was trained."""
+    return vectors if adapter is None else normalised(vectors @ adapter.queries)
+
+
+def adapted_documents(vectors: Vectors, adapter: Adapter | None) -> Vectors:
+    """Unit vectors of documents in the version's space; the same ones where nothing was trained."""
+    return vectors if adapter is None else normalised(vectors @ adapter.documents)
