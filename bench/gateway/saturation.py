@@ -13,6 +13,7 @@ from bench.report import Measured
 
 NGINX = "nginx + log of bodies"
 ENVOY = "envoy + access log"
+ENVOY_BODIES = "envoy + log of bodies"
 MIB = 1024.0
 LITELLM_CONNECTIONS = 8
 """It answers about a hundred in a second; more connections would only wait."""
@@ -23,7 +24,7 @@ def same_work(bench: Bench) -> list[Measured]:
     fleet, plan = bench.fleet, bench.plan
     servers = [fleet.gateway(), fleet.nginx(logs=True)]
     if fleet.has("envoy"):
-        servers.append(fleet.envoy(logs=True))
+        servers += [fleet.envoy(logs=True), fleet.envoy(bodies=True)]
     with bench.upstream(fleet.small_answers()), bench.proxies(servers) as proxies:
         found = saturate(bench, proxies, plan.rounds)
         gateway = proxies["gateway"]
@@ -34,6 +35,7 @@ def same_work(bench: Bench) -> list[Measured]:
     rows += _against(found, NGINX, "same work", "<= 1.0", 1.0)
     rows += _against(found, ENVOY, "same work", "must <= 0.5", 0.5)
     rows += _against(found, ENVOY, "same work", "<= 0.4", 0.4)
+    rows += _against(found, ENVOY_BODIES, "same work", "must <= 0.5", 0.5)
     ours = memory.pop("gateway")
     goal = "<= 45"
     name = "resident memory of a worker at 64 connections"

@@ -62,14 +62,14 @@ class Fleet:
 
     def _config(self, template: str, name: str, **values: str | int) -> str:
         """A config written from `configs/`; its path."""
-        text = (CONFIGS / template).read_text(encoding="utf-8")
+        text = _text_of(template)
         known = {"dir": self._directory, "upstream": self._upstream_port, "name": name, **values}
         path = self._directory / name
         path.write_text(_filled(text, known), encoding="utf-8")
         return str(path)
 
     def _nginx(self, name: str, port: int, template: str, **values: str | int) -> Server:
-        body = _filled((CONFIGS / template).read_text(encoding="utf-8"), values)
+        body = _filled(_text_of(template), values)
         file = name.replace(" ", "_")
         config = self._config("nginx.conf", f"{file}.conf", body=body, port=port)
         errors = str(self._directory / f"{file}.err")
@@ -115,7 +115,7 @@ class Fleet:
         )
 
     def nginx(self, *, logs: bool, buffers: bool = True) -> Server:
-        log = (CONFIGS / "nginx_log.conf").read_text(encoding="utf-8") if logs else ""
+        log = _text_of("nginx_log.conf") if logs else ""
         name = "nginx + log of bodies" if logs else "nginx"
         buffering = "on" if buffers else "off"
         return self._nginx(name, free_port(), "nginx_split.conf", log=log, buffering=buffering)
@@ -125,14 +125,23 @@ class Fleet:
         config = self._config("haproxy.cfg", "haproxy.cfg", port=port)
         return self._server("haproxy", port, [self._program("haproxy"), "-db", "-f", config])
 
-    def envoy(self, *, logs: bool) -> Server:
+    def envoy(self, *, logs: bool = False, bodies: bool = False) -> Server:
+        """`logs`: as it comes, in the background, 64 KiB or ten seconds at a time, without bodies.
+        `bodies`: a line with the body as soon as it is made, which is what the others do.
+        """
         port = free_port()
-        log = (CONFIGS / "envoy_log.yaml").read_text(encoding="utf-8") if logs else ""
-        name = "envoy + access log" if logs else "envoy"
-        file = "envoy_log.yaml" if logs else "envoy.yaml"
-        config = self._config("envoy.yaml", file, port=port, log=log)
+        name = "envoy + log of bodies" if bodies else "envoy + access log" if logs else "envoy"
+        config = self._config(
+            "envoy.yaml",
+            f"{name.replace(' ', '_')}.yaml",
+            port=port,
+            log=_text_of("envoy_log.yaml") if logs or bodies else "",
+            bodies=_text_of("envoy_bodies.yaml") if bodies else "",
+            body=', body: "%DYNAMIC_METADATA(log:body)%"' if bodies else "",
+        )
         command = [self._program("envoy"), "-c", config, "--concurrency", "1", "-l", "error"]
         command += ["--use-dynamic-base-id", "--disable-hot-restart"]
+        command += ["--file-flush-min-size-kb", "0"] if bodies else []
         return self._server(name, port, command)
 
     def traefik(self) -> Server:
@@ -188,6 +197,10 @@ def _asking(server: Server, path: str, body: bytes, *, ready_s: float) -> Server
 
 def _python(module: str) -> list[str]:
     return [sys.executable, "-W", "ignore::SyntaxWarning", "-m", module]
+
+
+def _text_of(template: str) -> str:
+    return (CONFIGS / template).read_text(encoding="utf-8")
 
 
 def _filled(text: str, values: Mapping[str, object]) -> str:

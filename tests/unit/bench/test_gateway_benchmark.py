@@ -47,6 +47,7 @@ def servers(tmp_path: Path) -> list[Server]:
         fleet.haproxy(),
         fleet.envoy(logs=True),
         fleet.envoy(logs=False),
+        fleet.envoy(bodies=True),
         fleet.traefik(),
         fleet.caddy(),
         fleet.vllm_router(),
@@ -60,7 +61,8 @@ def test_no_config_has_a_place_left_to_fill(servers: list[Server], tmp_path: Pat
     assert len(written) >= 11
     for path in written:
         text = path.read_text()
-        assert not [word for word in ("@dir@", "@port@", "@upstream@", "@log@") if word in text]
+        places = ("@dir@", "@port@", "@upstream@", "@log@", "@body@", "@bodies@")
+        assert not [place for place in places if place in text]
         assert "4711" in text or "upstream" in path.name or path.name == "traefik.yaml"
 
 
@@ -74,10 +76,18 @@ def test_the_gateways_file_is_one(servers: list[Server], tmp_path: Path) -> None
 
 
 def test_envoys_file_is_yaml_with_and_without_a_log(servers: list[Server], tmp_path: Path) -> None:
-    for name, has_log in (("envoy.yaml", False), ("envoy_log.yaml", True)):
+    for name, has_log, filters in (
+        ("envoy.yaml", False, ["router"]),
+        ("envoy_+_access_log.yaml", True, ["router"]),
+        ("envoy_+_log_of_bodies.yaml", True, ["lua", "router"]),
+    ):
         config = msgspec.yaml.decode((tmp_path / name).read_text())
         manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
         assert ("access_log" in manager["typed_config"]) is has_log
+        names = [
+            each["name"].rpartition(".")[2] for each in manager["typed_config"]["http_filters"]
+        ]
+        assert names == filters
 
 
 def test_wrks_percentiles_are_not_those_of_its_thread_table() -> None:
