@@ -216,6 +216,7 @@ class Flow(Attempts):
         if exchange.kind == MIRROR_KIND:
             lane.route.mirroring.under_way -= 1
             self.mirrors.pop(exchange, None)
+            self._tell_when_empty()
         elif lane.mirror is not None:
             self._mirror(exchange, lane.mirror, event)
 
@@ -334,7 +335,15 @@ class Flow(Attempts):
     def disconnected(self, client: Downstream) -> None:
         """A client connection is closed."""
         self.connections.discard(client)
-        if self.on_empty is not None and not len(self.connections):
+        self._tell_when_empty()
+
+    @property
+    def is_empty(self) -> bool:
+        """No client is connected, and no copy is under way."""
+        return not len(self.connections) and not self.mirrors
+
+    def _tell_when_empty(self) -> None:
+        if self.on_empty is not None and self.is_empty:
             self.on_empty()
 
     def refuse(self, status: int) -> None:

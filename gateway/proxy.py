@@ -209,7 +209,8 @@ class Proxy:
         """Stop accepting and let what is under way finish; how many exchanges were cut.
 
         A connection on which nothing happens is closed once that has been so for `idle_s`: its
-        client may be about to send. Whatever it sends until then is answered, and closes it.
+        client may be about to send. Whatever it sends until then is answered, and closes it. Copies
+        to a mirror have the same time as what clients wait for.
         """
         flow = self._flow
         flow.closing = True
@@ -218,7 +219,7 @@ class Proxy:
         for connection in flow.connections:
             connection.close_if_idle(flow.client_idle_ns)
         cut = 0
-        if len(flow.connections):
+        if not flow.is_empty:
             flow.on_empty = self._emptied.set
             try:
                 async with asyncio.timeout(timeout_s):

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 UPGRADE_DRAIN: Final = Drain(timeout_s=600.0, idle_s=75.0)
 """After an upgrade there is no hurry: streams end, and idle connections have their usual time."""
+UPGRADE_AGAIN_S: Final = 1.0
+"""Where accepting fails, as without descriptors left, it would fail again at once."""
 ADMIN_SHUTDOWN_S: Final = 2.0
 """Longest wait for the admin port's open requests at the end."""
 LEASES_S: Final = 1.0
@@ -143,11 +145,13 @@ class Supervisor:
         listening_at = handover.listen(self._settings.state_dir)
         try:
             while self._successor is None:
-                connection = await Successor.accept(listening_at)
                 try:
-                    await self._hand_over(connection)
+                    await self._hand_over(await Successor.accept(listening_at))
                 except UpgradeFailed as exc:
                     log.error("the upgrade failed, this process serves on: %s", exc)  # noqa: TRY400
+                except Exception:
+                    log.exception("the upgrade failed, this process serves on")
+                    await asyncio.sleep(UPGRADE_AGAIN_S)
         finally:
             listening_at.close()
             if self._is_gateway:  # else a successor has its own there
@@ -185,8 +189,9 @@ class Supervisor:
             BadConfig: the file is bad, or asks for what needs a restart; nothing changed.
         """
         try:
-            fresh = await asyncio.to_thread(self._read_file)
             async with self._crew.changing():
+                # Read in here: of two reloads, whoever comes last has read the file last.
+                fresh = await asyncio.to_thread(self._read_file)
                 said = reload.changes(self._settings, fresh)
                 await self._serve_routes(fresh.routes)
                 self._settings = fresh
@@ -291,6 +296,7 @@ class Supervisor:
         waiting = [route for route in self._book.routes if self._book.is_waiting(route, now_s)]
         if waiting:
             alarm = partial(self._alarm_unpublished, waiting)
+            self._tasks = [task for task in self._tasks if not task.done()]
             self._tasks.append(spawn(alarm(), name="managed routes' alarm"))
 
     async def _alarm_unpublished(self, routes: Sequence[str]) -> None:

@@ -199,6 +199,29 @@ async def test_copies_under_way_at_the_end_are_recorded_and_no_more_are_made(wor
     assert OUTCOMES[copy.outcome] == "cancelled"
 
 
+async def test_a_drain_gives_copies_under_way_the_same_time_as_clients(world):
+    may_answer = asyncio.Event()
+
+    async def slow(reader, writer):
+        await may_answer.wait()
+        writer.write(OK)
+
+    canary = await world.upstream(slow)
+    await shadow(world, canary.url)
+    client = await world.client()
+    await client.send(POST)
+    await client.answer()
+    await until(lambda: len(canary.heads) == 1)
+    client.close()
+    await until(lambda: world.proxy.connections == 0)
+    draining = asyncio.ensure_future(world.proxy.drain(5))
+    await asyncio.sleep(0)
+    may_answer.set()
+    assert await draining == 0
+    copies = [record for record in world.spool.records if record.kind == 1]
+    assert [OUTCOMES[record.outcome] for record in copies] == ["ok"]
+
+
 async def test_a_big_answer_is_dropped_as_it_comes(world):
     big = b"z" * 2_000_000
     canary = await world.upstream(
