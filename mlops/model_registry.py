@@ -10,9 +10,12 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import isfinite
+from pathlib import Path
 from typing import Final
 
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import LoggedModelOutput, Run
 
 from mlops.config import MlopsConfig, read_config
 from mlops.contracts.release import ReleaseStatus
@@ -54,6 +57,9 @@ __all__ = [
     "UnknownVersion",
 ]
 
+MODEL_FOLDER: Final = "model"
+"""Where a run keeps its model, unless it logged it as one of MLflow's models."""
+
 _RELEASED_PHASES: Final = frozenset({"baking", "settled"})
 NUMBERING_WAIT_S: Final = 30.0
 """Longest wait for a version made just before; numbering one takes a tenth of a second."""
@@ -83,7 +89,8 @@ class RAGModelRegistry:
         """Register what a run made; the semantic version that it got.
 
         Args:
-            run_id: of the training run. Its artifact folder `model` is the version's source.
+            run_id: of the training run. What it logged with MLflow's `log_model` is the version's
+                source, else its artifact folder `model`, else all of its artifacts.
             metrics: on held-out queries; see `Facts.metrics` for what makes a gain count.
             model_name: under which it is registered.
             space: by default what the run's parameters `embedding_model`, `dimension`, `index` say.
@@ -136,10 +143,12 @@ class RAGModelRegistry:
             if version is not None:
                 _require_above(version, self._versions(client, model_name))
             _require_model(client, model_name, kind)
+            source, model_id = _source_of(client, run)
             made = client.create_model_version(
                 model_name,
-                source=_source_of(client, run_id, run.info.artifact_uri),
+                source=source,
                 run_id=run_id,
+                model_id=model_id,
                 await_creation_for=0,  # else it looks again after a quarter of a minute
                 tags={
                     "kind": kind,
@@ -215,6 +224,21 @@ class RAGModelRegistry:
         """Every version, newest first."""
         with self._connection.calling(f"list {model_name}", registry=True) as client:
             return [one for one in self._versions(client, model_name) if one.version]
+
+    def download(self, model_name: str, version: str, folder: Path) -> Path:
+        """Copy a version's files below `folder`; where they lie.
+
+        Raises:
+            UnknownVersion: there is no such version.
+        """
+        one = self.resolve(model_name, version)
+        with self._connection.calling(f"download {model_name} {version}") as client:
+            found = download_artifacts(
+                artifact_uri=one.source,
+                dst_path=str(folder),
+                tracking_uri=client.tracking_uri,
+            )
+        return Path(found)
 
     # ---- aliases --------------------------------------------------------------------------------
 
@@ -345,11 +369,22 @@ def _require_model(client: MlflowClient, name: str, kind: ModelKind) -> None:
             raise  # else somebody else made it just now
 
 
-def _source_of(client: MlflowClient, run_id: str, artifact_uri: str) -> str:
-    """The run's folder `model` where it has one, else all of its artifacts."""
-    if any(one.path == "model" for one in client.list_artifacts(run_id)):
-        return f"{artifact_uri}/model"
-    return artifact_uri
+def _source_of(client: MlflowClient, run: Run) -> tuple[str, str | None]:
+    """Where a run's model lies, and MLflow's id of it where it was logged as a model.
+
+    Of several logged models it is the one named `model`, else the last.
+    """
+    logged = [client.get_logged_model(one.model_id) for one in _model_outputs(run)]
+    if logged:
+        chosen = next((one for one in reversed(logged) if one.name == MODEL_FOLDER), logged[-1])
+        return chosen.artifact_location, chosen.model_id
+    if any(one.path == MODEL_FOLDER for one in client.list_artifacts(run.info.run_id)):
+        return f"{run.info.artifact_uri}/{MODEL_FOLDER}", None
+    return run.info.artifact_uri, None
+
+
+def _model_outputs(run: Run) -> list[LoggedModelOutput]:
+    return run.outputs.model_outputs if run.outputs is not None else []
 
 
 def _now() -> str:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from hmac import compare_digest
 from ipaddress import ip_address
 from time import perf_counter
+from typing import Final
 from uuid import uuid4
 
 import msgspec
@@ -14,6 +15,7 @@ from aiohttp import web
 
 from mlops.contracts.serving import LoadRequest
 from mlops.serving.answers import answer_text
+from mlops.serving.batching import Batcher, BatchSettings
 from mlops.serving.bodies import (
     MAX_BODY_BYTES,
     BadRequest,
@@ -25,7 +27,7 @@ from mlops.serving.bodies import (
     QueryResponse,
     decode,
 )
-from mlops.serving.embedder import Vectors
+from mlops.serving.metrics import Metrics
 from mlops.serving.model import BadModel, Model
 from mlops.serving.openai import (
     Completion,
@@ -35,9 +37,11 @@ from mlops.serving.openai import (
     models_response,
     space_response,
 )
-from mlops.serving.versions import Versions
+from mlops.serving.versions import Scores, Servable, Versions
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 SCORE_DIGITS = 6
 """What single precision holds; more digits are noise on the wire."""
@@ -46,15 +50,30 @@ SCORE_DIGITS = 6
 class ModelServer:
     """The handlers. Until a version is loaded everything answers 503."""
 
-    def __init__(self, versions: Versions, *, admin_token: str = "") -> None:
+    def __init__(
+        self,
+        versions: Versions,
+        *,
+        admin_token: str = "",
+        batches: BatchSettings | None = None,
+    ) -> None:
         """`admin_token` is needed to load versions; without one only this machine may."""
         self._versions = versions
         self._admin_token = admin_token
+        self._metrics = Metrics()
+        self._batcher = Batcher(batches, self._metrics.batched)
+        self._metrics.waiting_texts.set_function(lambda: self._batcher.waiting_texts)
+        versions.observe = self._metrics.load_ended
 
     def application(self) -> web.Application:
         """An application of its own around these handlers."""
-        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_refusals_as_json])
+        app = web.Application(
+            client_max_size=MAX_BODY_BYTES, middlewares=[self._measured, _refusals_as_json]
+        )
         app.router.add_get("/healthz", self.healthz)
+        for path in ("/ping", "/health"):  # MLflow's own names
+            app.router.add_get(path, self.healthz)
+        app.router.add_get("/metrics", self.metrics)
         app.router.add_get("/v1/models", self.models)
         app.router.add_get("/v1/embedding-space", self.embedding_space)
         app.router.add_get("/admin/models", self.loaded)
@@ -62,21 +81,27 @@ class ModelServer:
         app.router.add_post("/query", self.query)
         app.router.add_post("/v1/embeddings", self.embeddings)
         app.router.add_post("/v1/chat/completions", self.chat)
+        app.router.add_post("/invocations", self.invocations)
         return app
 
     async def healthz(self, request: web.Request) -> web.Response:
-        manifest = self._loaded().manifest
-        return _json({"status": "ok", "model": manifest.name, "version": manifest.version})
+        model = self._loaded()
+        return _json({"status": "ok", "model": model.name, "version": model.version})
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        if (model := self._versions.serving) is not None:
+            self._metrics.serves(model.name, model.version, len(self._versions.loaded))
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": METRICS_TYPE})
 
     async def models(self, request: web.Request) -> web.Response:
-        return _json(models_response(self._loaded().manifest))
+        return _json(models_response(self._loaded()))
 
     async def embedding_space(self, request: web.Request) -> web.Response:
-        return _json(space_response(self._loaded()))
+        return _json(space_response(self._retriever("an index")))
 
     async def loaded(self, request: web.Request) -> web.Response:
         self._check_admin(request)
-        serving = self._loaded().manifest
+        serving = self._loaded()
         return _json(
             {
                 "model": serving.name,
@@ -90,15 +115,15 @@ class ModelServer:
         self._check_admin(request)
         body = await _body(request, LoadRequest)
         try:
-            name = body.model or self._loaded().manifest.name
+            name = body.model or self._loaded().name
             model = await self._versions.serve_version(name, body.version)
         except BadModel as error:
             raise BadRequest(str(error), status=409, code="not_servable") from error
-        return _json({"model": model.manifest.name, "version": model.manifest.version})
+        return _json({"model": model.name, "version": model.version})
 
     async def query(self, request: web.Request) -> web.Response:
         started_s = perf_counter()
-        model = self._loaded()
+        model = self._retriever("/query")
         body = await _body(request, QueryRequest)
         vector, _ = model.embed(body.query_text)
         hits = model.nearest(vector, body.top_k)
@@ -126,22 +151,31 @@ class ModelServer:
         model = self._loaded()
         body = await _body(request, EmbeddingsRequest)
         _check_model(model, body.model)
-        if body.dimensions not in {None, model.manifest.dimension}:
-            raise BadRequest(
-                f"dimensions is {body.dimensions}; this model has {model.manifest.dimension}"
-            )
-        vectors: list[Vectors] = []
-        tokens = 0
-        embed = model.embed if body.input_type == "query" else model.embed_document
-        for text in body.texts:
-            vector, length = embed(text)
-            vectors.append(vector)
-            tokens += length
-            await asyncio.sleep(0)  # a long batch lets single queries through
+        if body.dimensions is not None and body.dimensions != model.dimension:
+            raise BadRequest(f"dimensions is {body.dimensions}; this model has {model.dimension}")
+        embedded = await self._batcher.embed(model, body.texts, body.input_type)
+        vectors = [vector for vector, _ in embedded]
+        tokens = sum(count for _, count in embedded)
         return _json(embeddings_response(model.snapshot, vectors, body.encoding_format, tokens))
 
-    async def chat(self, request: web.Request) -> web.StreamResponse:
+    async def invocations(self, request: web.Request) -> web.Response:
+        """MLflow's scoring protocol, read and answered by MLflow itself."""
         model = self._loaded()
+        if not isinstance(model, Scores):
+            raise BadRequest(
+                f"{model.snapshot} is no MLflow model; it answers /query and /v1/embeddings",
+                status=404,
+                code="not_supported",
+            )
+        scored = await asyncio.to_thread(
+            model.score, await request.read(), request.headers.get("Content-Type", "")
+        )
+        return web.Response(
+            text=scored.body, status=scored.status, content_type=scored.content_type
+        )
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        model = self._retriever("/v1/chat/completions")
         body = await _body(request, ChatRequest)
         _check_model(model, body.model)
         completion = completion_of(model, body, completion_id=f"chatcmpl-{uuid4().hex}")
@@ -149,10 +183,45 @@ class ModelServer:
             return _json(completion.whole())
         return await _stream(request, completion, include_usage=body.include_usage)
 
-    def _loaded(self) -> Model:
+    def _loaded(self) -> Servable:
         if self._versions.serving is None:
             raise BadRequest("the model is still loading", status=503, code="loading")
         return self._versions.serving
+
+    def _retriever(self, what: str) -> Model:
+        model = self._loaded()
+        if not isinstance(model, Model):
+            raise BadRequest(
+                f"{model.snapshot} has no {what}; it answers /invocations and /v1/embeddings",
+                status=404,
+                code="not_supported",
+            )
+        return model
+
+    @web.middleware
+    async def _measured(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Count and time every request, by the pattern of its route."""
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource is not None else ""
+        started_s, status = perf_counter(), 499  # the client went away, unless it is answered
+        self._metrics.in_flight.inc()
+        try:
+            response = await handler(request)
+            status = response.status
+            return response
+        except Exception:
+            status = 500
+            raise
+        finally:
+            self._metrics.in_flight.dec()
+            served = self._versions.serving
+            self._metrics.answered(
+                request.method,
+                route,
+                status,
+                served.name if served else "",
+                perf_counter() - started_s,
+            )
 
     def _check_admin(self, request: web.Request) -> None:
         if self._admin_token:
@@ -176,11 +245,10 @@ def _is_local(request: web.Request) -> bool:
         return False
 
 
-def _check_model(model: Model, asked: str) -> None:
-    if asked not in {model.manifest.name, model.snapshot}:
+def _check_model(model: Servable, asked: str) -> None:
+    if asked not in {model.name, model.snapshot}:
         raise BadRequest(
-            f"model {asked!r} is not served here; expected {model.manifest.name!r} "
-            f"or {model.snapshot!r}",
+            f"model {asked!r} is not served here; expected {model.name!r} or {model.snapshot!r}",
             status=404,
             code="model_not_found",
         )

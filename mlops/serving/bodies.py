@@ -25,6 +25,9 @@ MAX_ID_CHARS = 256
 
 Body = TypeVar("Body")
 
+Side = Literal["query", "document"]
+"""What a text is to a model that embeds the two in different ways."""
+
 
 class BadRequest(Exception):
     """The request cannot be answered as it is; the text says what was expected and what came."""
@@ -79,7 +82,7 @@ class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True):
     input: str | list[str]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
-    input_type: Literal["query", "document"] = "document"
+    input_type: Side = "document"
     """Which side of the model; by default the one whose vectors lie in an index."""
 
     def __post_init__(self) -> None:
@@ -152,6 +155,14 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def include_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage
+
+
+class Scored(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer of MLflow's scoring protocol."""
+
+    status: int
+    body: str
+    content_type: str
 
 
 def decode(content: bytes, body_type: type[Body]) -> Body:

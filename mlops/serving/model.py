@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import msgspec
 import numpy as np
 
 from mlops.serving.adapter import Adapter, adapted_documents, adapted_queries
+from mlops.serving.bodies import Side
 from mlops.serving.corpus import Corpus, Document, load_corpus
 from mlops.serving.embedder import DIMENSION, EMBEDDING_MODEL, Embedder, Vectors
 from mlops.serving.files import write_whole
@@ -17,6 +19,12 @@ from mlops.serving.index import Index
 
 MANIFEST = "manifest.json"
 ADAPTER = "adapter.npz"
+
+WARM_UP_TEXTS = (
+    "What is a lease?",
+    "warm",
+    "a question of some length about nothing at all",
+)
 
 CANARIES = 3
 """Texts that are embedded again to see that encoder and index belong together."""
@@ -60,7 +68,10 @@ class Model:
         base_vectors: Vectors,
     ) -> None:
         self.manifest = manifest
+        self.name = manifest.name
+        self.version = manifest.version
         self.snapshot = f"{manifest.name}-{manifest.version}"
+        self.dimension: int | None = manifest.dimension
         self._embedder = embedder
         self._adapter = adapter
         self._documents = corpus.documents
@@ -75,6 +86,19 @@ class Model:
         """As `embed`, for a text that is to be found: as it would lie in the index."""
         vector, tokens = self._embedder.embed_one(text)
         return adapted_documents(vector, self._adapter), tokens
+
+    def embed_many(
+        self, texts: Sequence[str], side: Side = "document"
+    ) -> list[tuple[Vectors, int]]:
+        """Each as alone, to the last bit: a text's vector depends on no other's."""
+        embed = self.embed if side == "query" else self.embed_document
+        return [embed(text) for text in texts]
+
+    def warm_up(self) -> None:
+        """Answer some questions: caches fill, and a broken version shows."""
+        for text in WARM_UP_TEXTS:
+            vector, _ = self.embed(text)
+            self.nearest(vector, 1)
 
     def nearest(self, vector: Vectors, count: int) -> list[Hit]:
         """The documents nearest to a vector of this version's space, best first."""

@@ -13,7 +13,8 @@ import msgspec
 from mlops.serving.answers import QUOTED_PASSAGES, answer_text, pieces_of
 from mlops.serving.bodies import ChatRequest
 from mlops.serving.embedder import Vectors
-from mlops.serving.model import Manifest, Model
+from mlops.serving.model import Model
+from mlops.serving.versions import Servable
 
 Json = dict[str, Any]
 
@@ -105,9 +106,9 @@ def embeddings_response(
     return {"object": "list", "data": data, "model": model, "usage": usage}
 
 
-def models_response(manifest: Manifest) -> Json:
+def models_response(model: Servable) -> Json:
     """The body of `/v1/models`: the name that moves with releases, and this very version."""
-    names = (manifest.name, f"{manifest.name}-{manifest.version}")
+    names = (model.name, model.snapshot)
     data = [{"id": name, "object": "model", "created": 0, "owned_by": "local"} for name in names]
     return {"object": "list", "data": data}
 

@@ -16,8 +16,9 @@ import uvloop
 from aiohttp import web
 
 from mlops.serving.app import ModelServer
-from mlops.serving.fetching import fetching
-from mlops.serving.model import BadModel, load_model
+from mlops.serving.batching import BatchSettings
+from mlops.serving.fetching import fetching, load_version
+from mlops.serving.model import BadModel
 from mlops.serving.versions import Versions
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class ServerSettings:
     corpus_cache: Path
     registered: Path
     """Registered versions are fetched to below it."""
+    batches: BatchSettings
     admin_token: str = field(default="", repr=False)
 
 
@@ -55,11 +57,28 @@ def argument_parser(program: str, description: str) -> argparse.ArgumentParser:
         type=Path,
         help="registered versions are fetched here; default: beside MODEL",
     )
+    default = BatchSettings()
+    parser.add_argument(
+        "--batch-texts",
+        type=int,
+        default=default.max_texts,
+        help="most texts in one call of the model; 1: one by one",
+    )
+    parser.add_argument(
+        "--batch-delay-ms",
+        type=float,
+        default=default.max_delay_s * 1e3,
+        help="longest wait of a request for company, while there is some",
+    )
     return parser
 
 
 def settings_of(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ServerSettings:
-    """The parsed arguments; the token that loading versions needs is MODEL_SERVER_TOKEN."""
+    """The parsed arguments; the token that loading versions needs is MODEL_SERVER_TOKEN.
+
+    Raises:
+        ValueError: a bound of the batches is none.
+    """
     model: Path = arguments.model.absolute()
     return ServerSettings(
         model=model,
@@ -67,6 +86,9 @@ def settings_of(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Se
         port=arguments.port,
         corpus_cache=arguments.corpus_cache or model.parent,
         registered=arguments.registered or model.parent / "registered",
+        batches=BatchSettings(
+            max_texts=arguments.batch_texts, max_delay_s=arguments.batch_delay_ms / 1e3
+        ),
         admin_token=environ.get("MODEL_SERVER_TOKEN", ""),
     )
 
@@ -91,9 +113,9 @@ async def _serve(settings: ServerSettings, wrap: Wrap) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     versions = Versions(
-        partial(load_model, corpus_cache=settings.corpus_cache), fetching(settings.registered)
+        partial(load_version, corpus_cache=settings.corpus_cache), fetching(settings.registered)
     )
-    server = ModelServer(versions, admin_token=settings.admin_token)
+    server = ModelServer(versions, admin_token=settings.admin_token, batches=settings.batches)
     runner = web.AppRunner(
         wrap(server.application()), access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S
     )

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
@@ -156,3 +157,60 @@ def test_a_run_without_a_model_folder_is_registered_with_what_it_has(
 
     assert version == "1.0.0"
     assert registry.resolve(model_name, "1.0.0").source
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow's advice on how models are written
+def test_a_model_that_was_logged_as_one_is_the_version_and_comes_back(
+    registry: RAGModelRegistry, config: MlopsConfig, model_name: str, tmp_path: Path
+) -> None:
+    code = tmp_path / "echo.py"
+    code.write_text(
+        "import mlflow.models, mlflow.pyfunc\n"
+        "class Echo(mlflow.pyfunc.PythonModel):\n"
+        "    def predict(self, context, model_input, params=None):\n"
+        "        return model_input\n"
+        "mlflow.models.set_model(Echo())\n",
+        encoding="utf-8",
+    )
+    with RAGModelTracker(config.mlflow) as tracker:
+        run_id = tracker.start_training_run("logs its model")
+        mlflow.set_tracking_uri(config.mlflow.tracking_uri)
+        try:
+            with mlflow.start_run(run_id=run_id):
+                for name in ("other", "model", "third"):
+                    mlflow.pyfunc.log_model(name=name, python_model=code, pip_requirements=[])
+        finally:
+            mlflow.set_tracking_uri(None)
+
+    version = registry.register_embedding_model(run_id, {"mrr": 0.5}, model_name=model_name)
+    found = registry.download(model_name, version, tmp_path / "got")
+
+    client = MlflowClient(config.mlflow.tracking_uri)
+    (made,) = client.search_model_versions(f"name = '{model_name}'")
+    outputs = client.get_run(run_id).outputs.model_outputs
+    logged = {one.name: one for one in (client.get_logged_model(it.model_id) for it in outputs)}
+    assert made.source == logged["model"].artifact_location
+    assert (found / "MLmodel").exists()
+    assert mlflow.pyfunc.load_model(str(found)).predict(["x"]) == ["x"]
+
+
+def test_two_promotions_at_once_leave_one_champion_and_a_version_to_return_to(
+    registry: RAGModelRegistry, config: MlopsConfig, run_id: str, model_name: str
+) -> None:
+    versions = [
+        registry.register_embedding_model(run_id, {"mrr": mrr}, model_name=model_name)
+        for mrr in (0.1, 0.2, 0.3)
+    ]
+    registry.promote(model_name, versions[0], release(versions[0], "settled"))
+
+    def promote(number: int) -> None:
+        version = versions[1 + number % 2]
+        RAGModelRegistry(config).promote(model_name, version, release(version, "settled"))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(promote, range(4)))
+
+    aliases = {alias: one.version for one in registry.history(model_name) for alias in one.aliases}
+    assert set(aliases) == {"champion", "previous"}
+    assert aliases["champion"] in versions[1:]
+    assert aliases["previous"] != aliases["champion"]
