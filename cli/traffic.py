@@ -13,10 +13,13 @@ from msgspec.structs import replace
 
 from cli.connect import Connection, connection, run
 from cli.output import dry_run_option, is_data, output_option, print_data
+from mlops.config import ConfigError, read_config
 from mlops.contracts.api import RouteStatus, Weights
 from mlops.contracts.plan import without_header_values
-from mlops.deployment.errors import GatewayError
+from mlops.deployment.errors import GatewayError, NotDeployable
 from mlops.deployment.gateway_client import GatewayClient
+from mlops.deployment.notices import Notice, tell
+from mlops.deployment.way_back import WayBack, way_back
 
 Action = Callable[[GatewayClient], Awaitable[RouteStatus]]
 
@@ -35,7 +38,7 @@ async def on_every_gateway(where: Connection, action: Action) -> list[Answer]:
         async with GatewayClient(url, where.gateway_token, actor=where.user) as client:
             try:
                 return Answer(url, await action(client))
-            except GatewayError as error:
+            except (GatewayError, NotDeployable) as error:
                 return Answer(url, None, str(error))
 
     return list(await asyncio.gather(*(one(url) for url in where.gateways)))
@@ -103,7 +106,11 @@ def _parse(assignments: tuple[str, ...]) -> dict[str, float]:
 
 @click.command()
 @click.argument("route")
-@click.option("--to", type=click.Choice(["previous"]), help="Undo a promotion.")
+@click.option(
+    "--to",
+    metavar="VERSION|previous",
+    help="The version to return to, if the gateways keep it; `previous`: undo a promotion.",
+)
 @click.option(
     "--reason", default="rolled back by hand", help="Kept in the plan and in the journal."
 )
@@ -112,16 +119,49 @@ def _parse(assignments: tuple[str, ...]) -> dict[str, float]:
 def rollback(route: str, to: str | None, reason: str, force: bool, output: str) -> None:
     """Send everything to stable, now, on every gateway.
 
-    Needs neither agent nor ClickHouse nor MLflow. Exit code 0 only if every gateway confirmed.
+    Needs neither agent nor ClickHouse nor MLflow. Whoever MLOPS_NOTICE_URL names is told once the
+    gateways have answered. Exit code 0 only if every gateway confirmed.
     """
-    report(
-        run(
-            on_every_gateway(
-                connection(),
-                lambda client: client.rollback(route, to=to or "", reason=reason, force=force),
-            )
+    where = connection()
+    answers = run(
+        on_every_gateway(where, lambda client: _go_back(client, route, to, reason, force=force))
+    )
+    try:
+        report(answers, output)  # what was done comes first; it ends with the exit code
+    finally:
+        if problem := run(_tell(answers, route, where.user, reason)):
+            click.echo(problem, err=True)
+
+
+async def _go_back(
+    client: GatewayClient, route: str, to: str | None, reason: str, *, force: bool
+) -> RouteStatus:
+    if to is None or to == WayBack.PREVIOUS:
+        return await client.rollback(route, to=to or "", reason=reason, force=force)
+    status = await client.route(route)
+    way = way_back(status.plan, to)
+    if way is None:
+        return status
+    return await client.rollback(route, to=way, reason=reason, force=force)
+
+
+async def _tell(answers: list[Answer], route: str, user: str, reason: str) -> str:
+    """The notice; what went wrong with it never changes what was done at the gateways."""
+    try:
+        settings = read_config().notices
+    except ConfigError as error:
+        return f"nobody was told: {error}"
+    live = [one.status.plan.stable.version for one in answers if one.status is not None]
+    return await tell(
+        settings,
+        Notice(
+            target=route,
+            routes={route: live[0]} if live else {},
+            actor=user,
+            reason=reason,
+            confirmed=tuple(one.gateway for one in answers if one.status is not None),
+            unconfirmed=tuple(one.gateway for one in answers if one.status is None),
         ),
-        output,
     )
 
 

@@ -19,6 +19,7 @@ from mlflow.entities import LoggedModelOutput, Run
 
 from mlops.config import MlopsConfig, read_config
 from mlops.contracts.release import ReleaseStatus
+from mlops.registry.marks import aliases_of, make_champion, set_alias, set_tag
 from mlops.registry.values import (
     VERSION_TAG,
     Alias,
@@ -190,7 +191,7 @@ class RAGModelRegistry:
             ("change_reason", decision.reason),
             (VERSION_TAG, chosen),
         ):
-            client.set_model_version_tag(model, str(mlflow_version), key, value)
+            set_tag(client, model, str(mlflow_version), key, value)
         return chosen
 
     # ---- finding --------------------------------------------------------------------------------
@@ -246,7 +247,7 @@ class RAGModelRegistry:
         """Say which version is being released."""
         one = self.resolve(model_name, version)
         with self._connection.calling(f"alias {model_name}", registry=True) as client:
-            client.set_registered_model_alias(model_name, Alias.CHALLENGER, one.mlflow_version)
+            set_alias(client, model_name, Alias.CHALLENGER, one.mlflow_version)
 
     def promote(self, model_name: str, version: str, release: ReleaseStatus) -> None:
         """After a release has brought a version to everybody: it is champion, the old one previous.
@@ -263,13 +264,11 @@ class RAGModelRegistry:
             )
         one = self.resolve(model_name, version)
         with self._connection.calling(f"promote {model_name} {version}", registry=True) as client:
-            aliases = _aliases(client, model_name)
+            aliases = aliases_of(client, model_name)
             old = aliases.get(Alias.CHAMPION)
             if old == one.mlflow_version:
                 return
-            if old is not None:
-                client.set_registered_model_alias(model_name, Alias.PREVIOUS, old)
-            client.set_registered_model_alias(model_name, Alias.CHAMPION, one.mlflow_version)
+            make_champion(client, model_name, one.mlflow_version, old)
             if aliases.get(Alias.CHALLENGER) == one.mlflow_version:
                 client.delete_registered_model_alias(model_name, Alias.CHALLENGER)
             self._stamp(client, one, "promoted_at", _now())
@@ -282,12 +281,12 @@ class RAGModelRegistry:
         one = self.resolve(model_name, version)
         with self._connection.calling(f"roll back {model_name} {version}", registry=True) as client:
             self._stamp(client, one, "rejected", reason or "rolled back")
-            aliases = _aliases(client, model_name)
+            aliases = aliases_of(client, model_name)
             if aliases.get(Alias.CHALLENGER) == one.mlflow_version:
                 client.delete_registered_model_alias(model_name, Alias.CHALLENGER)
             previous = aliases.get(Alias.PREVIOUS)
             if aliases.get(Alias.CHAMPION) == one.mlflow_version and previous is not None:
-                client.set_registered_model_alias(model_name, Alias.CHAMPION, previous)
+                set_alias(client, model_name, Alias.CHAMPION, previous)
                 client.delete_registered_model_alias(model_name, Alias.PREVIOUS)
 
     def delete_version(self, model_name: str, version: str) -> None:
@@ -307,14 +306,14 @@ class RAGModelRegistry:
 
     @staticmethod
     def _stamp(client: MlflowClient, one: RegisteredVersion, key: str, value: str) -> None:
-        client.set_model_version_tag(one.model, one.mlflow_version, key, value)
+        set_tag(client, one.model, one.mlflow_version, key, value)
 
     @staticmethod
     def _versions(
         client: MlflowClient, model: str, before: int | None = None
     ) -> list[RegisteredVersion]:
         by_version: dict[str, list[str]] = {}
-        for alias, version in _aliases(client, model).items():
+        for alias, version in aliases_of(client, model).items():
             by_version.setdefault(version, []).append(alias)
         found = client.search_model_versions(f"name = '{model}'")
         versions = [
@@ -351,12 +350,6 @@ def _next(before: list[RegisteredVersion], facts: Facts) -> tuple[str, Decision]
     while chosen in taken:
         chosen = chosen.after(decision.change)
     return str(chosen), decision
-
-
-def _aliases(client: MlflowClient, model: str) -> dict[str, str]:
-    """Alias to MLflow's version; a search for versions does not bring them."""
-    found = client.search_registered_models(f"name = '{model}'")
-    return {alias: str(version) for one in found for alias, version in one.aliases.items()}
 
 
 def _require_model(client: MlflowClient, name: str, kind: ModelKind) -> None:

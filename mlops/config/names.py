@@ -85,6 +85,18 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "http://127.0.0.1:8012",
         "managed model servers of pool b, with commas between",
     ),
+    Setting(
+        "MLOPS_NOTICE_URL",
+        "",
+        "webhook that is told of rollbacks by hand; empty: nobody is",
+        secret=True,
+    ),
+    Setting(
+        "MLOPS_NOTICE_SECRET",
+        "",
+        "`whsec_...`: signs them as Standard Webhooks says; empty: not signed",
+        secret=True,
+    ),
     Setting("MODEL_SERVER_TOKEN", "", "token for loading versions on them", secret=True),
     Setting("GATEWAY_OPERATOR_TOKEN", "", "token for the gateways' admin API", secret=True),
     Setting("AGENT_OPERATOR_TOKEN", "", "token for the agent's API", secret=True),

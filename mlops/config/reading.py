@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
+from standardwebhooks import Webhook
 
 from mlops.config.names import BY_NAME, SETTINGS, Setting
 from mlops.config.values import (
@@ -21,6 +22,7 @@ from mlops.config.values import (
     MlflowSettings,
     MlopsConfig,
     ModelSettings,
+    NoticeSettings,
     PlacesSettings,
     RegistryStage,
     RetrainingSettings,
@@ -177,6 +179,7 @@ def config_of(found: Mapping[str, Effective]) -> MlopsConfig:
             pool_b=read.urls("MLOPS_MODEL_POOL_B"),
             server_token=read.text("MODEL_SERVER_TOKEN"),
         ),
+        notices=read.notices(),
     )
 
 
@@ -237,6 +240,17 @@ class _Reader:
         if not all(urlsplit(part).scheme in {"http", "https"} for part in found):
             raise self.refuse(name, "addresses such as http://HOST:PORT, with commas between")
         return found
+
+    def notices(self) -> NoticeSettings:
+        url, secret = self.text("MLOPS_NOTICE_URL"), self.text("MLOPS_NOTICE_SECRET")
+        if url and urlsplit(url).scheme not in {"http", "https"}:
+            raise self.refuse("MLOPS_NOTICE_URL", "an address such as https://HOST/hook")
+        if secret:
+            try:
+                Webhook(secret)
+            except Exception:  # each kind of bad secret has an exception of its own
+                raise self.refuse("MLOPS_NOTICE_SECRET", "`whsec_` and base64") from None
+        return NoticeSettings(url=url, secret=secret)
 
     def endpoint(self, name: str) -> str:
         text = self.text(name)

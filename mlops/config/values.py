@@ -106,6 +106,16 @@ class PlacesSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeSettings:
+    """Who is told of rollbacks by hand. The agent's own notices are in the agent's file."""
+
+    url: str = field(default="", repr=False)
+    """Empty: nobody. May be a secret as a whole."""
+    secret: str = field(default="", repr=False)
+    """Signs as Standard Webhooks says; empty: not signed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MlopsConfig:
     """Everything. A part of the library takes its own value of these."""
 
@@ -116,3 +126,4 @@ class MlopsConfig:
     retraining: RetrainingSettings
     rollout: RolloutSettings
     places: PlacesSettings
+    notices: NoticeSettings = NoticeSettings()

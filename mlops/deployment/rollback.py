@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,8 @@ from mlops.deployment.errors import (
     RollbackIncomplete,
 )
 from mlops.deployment.gateway_client import GatewayClient
+from mlops.deployment.notices import Notice, tell
+from mlops.deployment.way_back import WayBack, way_back
 from mlops.model_registry import RAGModelRegistry, TrackingError, UnknownVersion
 
 NOTHING_TO_RESTORE: Final = "nothing_to_restore"
@@ -44,10 +46,25 @@ class RolledBack(msgspec.Struct, frozen=True, kw_only=True):
     """Gateways, by address."""
     unconfirmed: dict[str, str]
     """Gateways that did not confirm, and why; they may still send requests to the version."""
+    without_model: tuple[str, ...] = ()
+    """Gateways that answered and route nothing to this model: there was nothing to take back."""
     recorded: bool
     """The registry knows, and its aliases have moved."""
     not_recorded: str = ""
     """Why it does not."""
+    not_told: str = ""
+    """Why the notice (`MLOPS_NOTICE_URL`) was not taken; empty if it was, or nobody is told."""
+
+
+class _Answer(NamedTuple):
+    """Of one gateway: before and after of each of the model's routes, and what went wrong."""
+
+    routes: list[tuple[RouteStatus, RouteStatus]]
+    problem: GatewayError | NotDeployable | None = None
+
+    @property
+    def lacks_model(self) -> bool:
+        return not self.routes and self.problem is None
 
 
 class RollbackManager:
@@ -71,25 +88,26 @@ class RollbackManager:
         """Every route of the model to stable on every gateway, at once; where there is no canary,
         to the version before the last promotion. Repeating it changes nothing.
 
+        The agent, the registry and whoever `MLOPS_NOTICE_URL` names are told once all gateways have
+        answered, each within a bound; none of them is needed.
+
         Args:
             model_name: as the gateway's file names it.
             reason: kept in the plan, the journal and the registry.
-            to: the version to return to; it must be the one that the gateways kept.
+            to: the version to return to; it must be one that the gateways kept.
             force: return to it even if it does not answer.
 
         Raises:
-            NotDeployable: no route serves this model, or the version asked for is not kept.
+            NotDeployable: no gateway routes anything to this model, or none kept the version.
             RollbackIncomplete: a gateway did not confirm; `result` says which.
         """
         urls = self._config.places.gateway_admin_urls
-        answers = await asyncio.gather(
+        found = await asyncio.gather(
             *(self._on(url, model_name, reason, to, force=force) for url in urls)
         )
-        result = _joined(model_name, dict(zip(urls, answers, strict=True)))
-        aborted = await self._abort_releases(set(result.routes), reason)
-        taken_back = sorted({*result.taken_back, *aborted})
-        result = msgspec.structs.replace(result, taken_back=tuple(taken_back))
-        result = await self._recorded(result, reason)
+        answers = dict(zip(urls, found, strict=True))
+        _require_some(model_name, answers)
+        result = await self._afterwards(_joined(model_name, answers), reason)
         if result.unconfirmed:
             raise RollbackIncomplete(
                 f"{model_name}: {len(result.unconfirmed)} of {len(urls)} gateways did not confirm: "
@@ -100,21 +118,54 @@ class RollbackManager:
 
     async def _on(
         self, url: str, model_name: str, reason: str, to: str | None, *, force: bool
-    ) -> list[tuple[RouteStatus, RouteStatus]] | GatewayError:
-        """Before and after of each route on one gateway, or why it did not confirm."""
+    ) -> _Answer:
+        """One gateway; whatever goes wrong on it is its own."""
         async with GatewayClient(
             url, self._config.places.gateway_token, actor=self._actor
         ) as client:
             try:
                 routes = [one for one in await client.routes() if one.model == model_name]
-                if not routes:
-                    raise NotDeployable(f"{url}: no route serves model {model_name!r}")
-                afters = await asyncio.gather(
-                    *(_roll_back(client, one, to, reason, force=force) for one in routes)
-                )
-            except GatewayError as error:
-                return error
-        return list(zip(routes, afters, strict=True))
+                ways = [WayBack.STABLE if to is None else way_back(one.plan, to) for one in routes]
+            except (GatewayError, NotDeployable) as error:
+                return _Answer([], error)
+            afters = await asyncio.gather(
+                *(
+                    _roll_back(client, route, way, reason, force=force)
+                    for route, way in zip(routes, ways, strict=True)
+                ),
+                return_exceptions=True,
+            )
+        moved, problem = list[tuple[RouteStatus, RouteStatus]](), None
+        for route, after in zip(routes, afters, strict=True):
+            if isinstance(after, GatewayError):
+                problem = after
+            elif isinstance(after, BaseException):
+                raise after
+            else:
+                moved.append((route, after))
+        return _Answer(moved, problem)
+
+    async def _afterwards(self, result: RolledBack, reason: str) -> RolledBack:
+        """Tell everybody else: none of them is needed, and none waits for another."""
+        told = asyncio.ensure_future(tell(self._config.notices, self._notice(result, reason)))
+        try:
+            aborted = await self._abort_releases(set(result.routes), reason)
+            taken_back = sorted({*result.taken_back, *aborted})
+            result = msgspec.structs.replace(result, taken_back=tuple(taken_back))
+            result = await self._recorded(result, reason)
+            return msgspec.structs.replace(result, not_told=await told)
+        finally:
+            told.cancel()
+
+    def _notice(self, result: RolledBack, reason: str) -> Notice:
+        return Notice(
+            target=result.model,
+            routes=result.routes,
+            actor=self._actor,
+            reason=reason,
+            confirmed=result.confirmed,
+            unconfirmed=tuple(result.unconfirmed),
+        )
 
     async def _abort_releases(self, routes: set[str], reason: str) -> list[str]:
         """End releases of these routes; their versions. Nothing where the agent does not answer."""
@@ -150,47 +201,34 @@ class RollbackManager:
 
 
 async def _roll_back(
-    client: GatewayClient, route: RouteStatus, to: str | None, reason: str, *, force: bool
+    client: GatewayClient, route: RouteStatus, way: WayBack | None, reason: str, *, force: bool
 ) -> RouteStatus:
-    """After the rollback; a route that is all stable already stays as it is."""
+    """After the rollback; a route that is where it should be already stays as it is."""
+    if way is None:
+        return route
     try:
-        return await client.rollback(
-            route.plan.route, to=_slot(route, to), reason=reason, force=force
-        )
+        return await client.rollback(route.plan.route, to=way, reason=reason, force=force)
     except GatewayRefused as error:
-        if error.code != NOTHING_TO_RESTORE or to is not None:
+        if error.code != NOTHING_TO_RESTORE:
             raise
         return route
 
 
-def _slot(route: RouteStatus, to: str | None) -> str:
-    """What to ask the gateway for.
-
-    Raises:
-        NotDeployable: the version asked for is not one that it kept.
-    """
-    plan = route.plan
-    if to is None:
-        return ""
-    if plan.canary is not None and plan.stable.version == to:
-        return ""
-    if plan.previous is not None and plan.previous.version == to:
-        return "previous"
-    kept = plan.previous.version if plan.previous else "none"
-    raise NotDeployable(
-        f"route {plan.route!r} keeps {kept} to return to, not {to}; to bring {to} back, release it"
-    )
+def _require_some(model: str, answers: dict[str, _Answer]) -> None:
+    """Refuse what can be done on no gateway, now or later."""
+    problems = [one.problem for one in answers.values() if not one.lacks_model]
+    if not problems:
+        raise NotDeployable(f"no route serves model {model!r} on {', '.join(answers)}")
+    refusals = [one for one in problems if isinstance(one, NotDeployable)]
+    if len(refusals) == len(problems):
+        raise refusals[0]
 
 
-def _joined(
-    model: str, answers: dict[str, list[tuple[RouteStatus, RouteStatus]] | GatewayError]
-) -> RolledBack:
+def _joined(model: str, answers: dict[str, _Answer]) -> RolledBack:
     routes: dict[str, str] = {}
     taken_back: set[str] = set()
     for answer in answers.values():
-        if isinstance(answer, GatewayError):
-            continue
-        for before, after in answer:
+        for before, after in answer.routes:
             routes[after.plan.route] = after.plan.stable.version
             gone = {one.version for one in (before.plan.stable, before.plan.canary) if one}
             taken_back |= gone - {after.plan.stable.version}
@@ -198,11 +236,8 @@ def _joined(
         model=model,
         routes=routes,
         taken_back=tuple(sorted(taken_back)),
-        confirmed=tuple(
-            url for url, answer in answers.items() if not isinstance(answer, GatewayError)
-        ),
-        unconfirmed={
-            url: str(answer) for url, answer in answers.items() if isinstance(answer, GatewayError)
-        },
+        confirmed=tuple(url for url, one in answers.items() if one.routes and one.problem is None),
+        unconfirmed={url: str(one.problem) for url, one in answers.items() if one.problem},
+        without_model=tuple(url for url, one in answers.items() if one.lacks_model),
         recorded=True,
     )

@@ -77,6 +77,7 @@ def test_a_value_that_does_not_fit_is_named_with_what_was_expected(
 
 def test_secrets_are_neither_shown_nor_in_a_repr(tmp_path: Path) -> None:
     environ = {setting.name: "hush-hush" for setting in SETTINGS if setting.secret}
+    environ["MLOPS_NOTICE_URL"] = "https://hooks.example/hush-hush"
 
     config: MlopsConfig = read_config(environ, tmp_path)
 
