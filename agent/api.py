@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import msgspec
@@ -12,7 +13,7 @@ from aiohttp import web
 from agent.evaluations import Evaluations
 from agent.journal import Journal
 from agent.loop import Loop
-from agent.memory import Memory, MemoryUnavailable
+from agent.memory import Memory, MemoryUnavailable, Outdated
 from agent.metrics import Metrics
 from agent.openapi import document
 from agent.release import Verb
@@ -65,6 +66,7 @@ _PROBLEM_OF: dict[type[Exception], tuple[int, str]] = {
     NotFound: (404, "not_found"),
     NotNow: (503, "unavailable"),
     MemoryUnavailable: (503, "unavailable"),
+    Outdated: (503, "unavailable"),
 }
 
 
@@ -91,7 +93,8 @@ class Api:
         self._tokens = tokens
         self._openapi = msgspec.json.encode(document())
 
-    def application(self) -> web.Application:
+    def application(self, more: Iterable[web.RouteDef] = ()) -> web.Application:
+        """`more` are handlers of other modules, behind the same door."""
         app = web.Application(
             middlewares=[
                 auditing,
@@ -113,6 +116,7 @@ class Api:
                 web.post("/v1/releases/{id}/{verb}", self._post_verb),
                 web.post("/v1/evaluations", self._post_evaluations),
                 web.get("/v1/events", self._get_events),
+                *more,
             ]
         )
         return app

@@ -22,6 +22,10 @@ from agent import settings as agent_settings
 from agent.api import Api
 from agent.decision import code_version
 from agent.discovery import Discovery
+from agent.drift import DriftSettings
+from agent.drift_api import DriftApi
+from agent.drift_memory import DriftStore
+from agent.drift_watcher import DriftWatcher
 from agent.evaluations import Evaluations
 from agent.gatekeeper import Gatekeeper
 from agent.journal import Journal
@@ -35,7 +39,8 @@ from agent.publisher import Gateways
 from agent.releases import Releases
 from agent.settings import AgentSettings
 from mlops.contracts.api import AGENT_ACTOR
-from mlops.contracts.evidence import Evidence, Pair
+from mlops.contracts.evidence import EmbeddingSums, Evidence, Pair
+from mlops.feature_store.embedding_sums import EmbeddingSample
 from mlops.feature_store.entries import Evaluation, ReleaseEvent
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.settings import ClickHouseSettings
@@ -76,6 +81,23 @@ class PatientLog:
         connected = await self._log()
         return await connected.read_pairs(route, since=since, until=until, limit=limit)
 
+    async def read_embedding_sums(
+        self, route: str, *, since: int, until: int, every_s: int
+    ) -> Sequence[EmbeddingSums]:
+        connected = await self._log()
+        return await connected.read_embedding_sums(route, since=since, until=until, every_s=every_s)
+
+    async def read_embedding_sample(
+        self, sample: EmbeddingSample, *, since: int, until: int
+    ) -> list[list[float]]:
+        connected = await self._log()
+        return await connected.read_embedding_sample(sample, since=since, until=until)
+
+    async def read_hours(
+        self, route: str, *, since: int, until: int
+    ) -> Mapping[tuple[int, int], int]:
+        return await (await self._log()).read_hours(route, since=since, until=until)
+
     async def insert_release_event(self, event: ReleaseEvent) -> None:
         await (await self._log()).insert_release_event(event)
 
@@ -111,6 +133,7 @@ class Agent:
         rules = self._settings.rules
         providers = Providers(self._settings.clickhouse)
         gatekeeper = self._gatekeeper = Gatekeeper(rules, providers, _unix_s)
+        runtime = Runtime(self._holder, code_version(), time.monotonic, _unix_s)
         loop = Loop(
             self._memory,
             self._gateways,
@@ -118,10 +141,18 @@ class Agent:
             journal,
             gatekeeper,
             metrics=metrics,
-            runtime=Runtime(self._holder, code_version(), time.monotonic, _unix_s),
+            runtime=runtime,
         )
         notifier = Notifier(
             self._memory, rules.notices, leads=lambda: loop.leads, unix_s=_unix_s, metrics=metrics
+        )
+        drift = DriftWatcher(
+            DriftStore(self._memory),
+            self._log,
+            loop,
+            self._settings.drift or DriftSettings(),
+            runtime=runtime,
+            metrics=metrics,
         )
         api = Api(
             Releases(self._memory, self._gateways, loop, rules, _unix_s),
@@ -136,12 +167,14 @@ class Agent:
                 file=self._settings.token_file,
             ),
         )
-        url = await self._listen(api.application())
+        url = await self._listen(api.application(DriftApi(drift).routes()))
         self._tasks = [
             spawn(loop.run(self._settings.interval_s, self._log), name="loop"),
             spawn(evaluations.run(), name="evaluations"),
             spawn(notifier.run(), name="notices"),
         ]
+        if self._settings.drift is not None:
+            self._tasks.append(spawn(drift.run(), name="drift"))
         return url
 
     async def _listen(self, app: web.Application) -> str:

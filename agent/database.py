@@ -51,6 +51,13 @@ notices = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("next_at_s", sa.Double, nullable=False, index=True),
 )
+drift = sa.Table(
+    "drift",
+    _tables,
+    sa.Column("route", sa.String(255), primary_key=True),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
 leader = sa.Table(
     "leader",
     _tables,

@@ -123,7 +123,7 @@ class Memory:
             return True
 
         try:
-            return await self._transact(act)
+            return await self.transact(act)
         except Outdated:  # two agents inserted the first lease at once
             return False
 
@@ -133,7 +133,7 @@ class Memory:
         def act(connection: Connection) -> None:
             connection.execute(sa.delete(_leader).where(_leader.c.holder == holder))
 
-        await self._transact(act)
+        await self.transact(act)
 
     # ---- releases ------------------------------------------------------------------------------
 
@@ -161,10 +161,10 @@ class Memory:
                     body=msgspec.json.encode(release),
                 )
             )
-            _journal(connection, release, change, at_s, self._targets)
+            self.note(connection, release.id, release.route, change, at_s)
 
         try:
-            await self._transact(act)
+            await self.transact(act)
         except Outdated as error:  # another agent created one at this moment
             raise RouteTaken("one that was started just now") from error
 
@@ -186,13 +186,7 @@ class Memory:
 
         def act(connection: Connection) -> int:
             if leader is not None:
-                held = connection.execute(
-                    sa.select(_leader.c.holder)
-                    .where(_leader.c.holder == leader, _leader.c.expires_at_s > now_s(connection))
-                    .with_for_update(read=True)  # nobody takes over before this is committed
-                ).first()
-                if held is None:
-                    raise NotLeader(leader)
+                check_leader(connection, leader)
             done = connection.execute(
                 sa.update(_releases)
                 .where(_releases.c.id == release.id, _releases.c.revision == revision)
@@ -205,10 +199,10 @@ class Memory:
             if not done.rowcount:
                 raise Outdated(release.id)
             if change is not None:
-                _journal(connection, release, change, at_s, self._targets)
+                self.note(connection, release.id, release.route, change, at_s)
             return revision + 1
 
-        return await self._transact(act)
+        return await self.transact(act)
 
     async def get(self, release_id: str) -> Kept | None:
         found = await self._select(_select().where(_releases.c.id == release_id))
@@ -247,13 +241,13 @@ class Memory:
         def act(connection: Connection) -> list[ReleaseEvent]:
             return [_event(row) for row in connection.execute(query)]
 
-        return await self._transact(act)
+        return await self.transact(act)
 
     async def last_sequence(self) -> int:
         def act(connection: Connection) -> int:
             return int(connection.scalar(sa.select(sa.func.max(_events.c.sequence))) or 0)
 
-        return await self._transact(act)
+        return await self.transact(act)
 
     # ---- notices: an outbox, filled in the transaction that remembers the transition -----------
 
@@ -270,11 +264,11 @@ class Memory:
         def act(connection: Connection) -> list[Due]:
             return [Due(row.target, _event(row), row.attempts) for row in connection.execute(query)]
 
-        return await self._transact(act)
+        return await self.transact(act)
 
     async def told(self, target: str, sequence: int) -> None:
         """That notice is done with."""
-        await self._transact(lambda c: _drop(c, target, sequence))
+        await self.transact(lambda c: _drop(c, target, sequence))
 
     async def tell_later(self, target: str, sequence: int, next_at_s: float) -> None:
         """Count a failed attempt, and when to try again."""
@@ -283,7 +277,7 @@ class Memory:
             .where(_notices.c.target == target, _notices.c.sequence == sequence)
             .values(attempts=_notices.c.attempts + 1, next_at_s=next_at_s)
         )
-        await self._transact(lambda c: _run(c, again))
+        await self.transact(lambda c: _run(c, again))
 
     async def untold(self) -> int:
         """Notices that wait."""
@@ -291,7 +285,34 @@ class Memory:
         def act(connection: Connection) -> int:
             return int(connection.scalar(sa.select(sa.func.count()).select_from(_notices)) or 0)
 
-        return await self._transact(act)
+        return await self.transact(act)
+
+    def note(
+        self, connection: Connection, release_id: str, route: str, change: Change, at_s: float
+    ) -> None:
+        """Within a transaction: an entry of the journal, and a notice to everybody of it."""
+        in_order(connection)
+        event = ReleaseEvent(
+            sequence=0,
+            release_id=release_id,
+            route=route,
+            at=iso(at_s),
+            kind=change.kind,
+            actor=change.actor,
+            from_share_bp=change.from_share_bp,
+            to_share_bp=change.to_share_bp,
+            reason=change.reason,
+            detail=change.detail,
+        )
+        added = connection.execute(
+            sa.insert(_events)
+            .values(release_id=release_id, route=route, at_s=at_s, body=msgspec.json.encode(event))
+            .returning(_events.c.sequence)
+        )
+        sequence = added.scalar_one()
+        for target in self._targets if change.is_transition else ():
+            notice = {"target": target, "sequence": sequence, "attempts": 0, "next_at_s": at_s}
+            connection.execute(sa.insert(_notices).values(notice))
 
     # ---- how -----------------------------------------------------------------------------------
 
@@ -302,9 +323,11 @@ class Memory:
                 for row in connection.execute(query)
             ]
 
-        return await self._transact(act)
+        return await self.transact(act)
 
-    async def _transact(self, act: Callable[[Connection], T]) -> T:
+    async def transact(self, act: Callable[[Connection], T]) -> T:
+        """Run `act` in one transaction. Raises MemoryUnavailable, and Outdated on a conflict."""
+
         def run() -> T:
             try:
                 with self._engine.begin() as connection:
@@ -344,34 +367,12 @@ def _drop(connection: Connection, target: str, sequence: int) -> None:
     connection.execute(sa.delete(_notices).where(found))
 
 
-def _journal(
-    connection: Connection, release: Release, change: Change, at_s: float, targets: Sequence[str]
-) -> None:
-    in_order(connection)
-    event = ReleaseEvent(
-        sequence=0,
-        release_id=release.id,
-        route=release.route,
-        at=iso(at_s),
-        kind=change.kind,
-        actor=change.actor,
-        from_share_bp=change.from_share_bp,
-        to_share_bp=change.to_share_bp,
-        reason=change.reason,
-        detail=change.detail,
-    )
-    added = connection.execute(
-        sa.insert(_events)
-        .values(
-            release_id=release.id, route=release.route, at_s=at_s, body=msgspec.json.encode(event)
-        )
-        .returning(_events.c.sequence)
-    )
-    sequence = added.scalar_one()
-    if change.is_transition:
-        for target in targets:
-            connection.execute(
-                sa.insert(_notices).values(
-                    target=target, sequence=sequence, attempts=0, next_at_s=at_s
-                )
-            )
+def check_leader(connection: Connection, holder: str) -> None:
+    """Within a transaction. Raises NotLeader: another agent acts now."""
+    held = connection.execute(
+        sa.select(_leader.c.holder)
+        .where(_leader.c.holder == holder, _leader.c.expires_at_s > now_s(connection))
+        .with_for_update(read=True)  # nobody takes over before this is committed
+    ).first()
+    if held is None:
+        raise NotLeader(holder)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from agent.judge import Judgement, Verdict
 from agent.release import GateAnswer, Phase, Release, candidate_share_bp
+from mlops.contracts.drift import DriftFeature
 
 CYCLE_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -110,6 +111,24 @@ class Metrics:
             ["route", "gate"],
             registry=self.registry,
         )
+        self._drift = Gauge(
+            "agent_drift_evidence_ratio",
+            "Evidence that the route's queries have changed, of what an alarm needs.",
+            ["route", "feature"],
+            registry=self.registry,
+        )
+        self._drift_detected = Gauge(
+            "agent_drift_detected",
+            "1 from an alarm until it is acknowledged, or a version is promoted.",
+            ["route", "feature"],
+            registry=self.registry,
+        )
+        self._drift_measure = Gauge(
+            "agent_drift_measure",
+            "Distance of recent queries from the reference: psi, ks, wasserstein, distance.",
+            ["route", "feature", "measure"],
+            registry=self.registry,
+        )
         self.unstored_events = Gauge(
             "agent_events_waiting", "Events that ClickHouse lacks.", registry=self.registry
         )
@@ -135,6 +154,17 @@ class Metrics:
         for name, answer in gates.items():
             if answer is not None:
                 self._gate.labels(route, name).set(answer.passed)
+
+    def show_drift(
+        self, route: str, features: Mapping[str, DriftFeature], detected: Collection[str]
+    ) -> None:
+        """`detected` are the features whose alarm stands."""
+        for name, feature in features.items():
+            self._drift.labels(route, name).set(feature.evidence)
+            for measure, value in feature.measures.items():
+                self._drift_measure.labels(route, name, measure).set(value)
+        for name in {*features, *detected}:
+            self._drift_detected.labels(route, name).set(name in detected)
 
     def count_ended(self, release: Release) -> None:
         if release.phase.is_ended:

@@ -130,7 +130,7 @@ def signed(target: Target, event: ReleaseEvent, body: bytes, moment: datetime) -
     """Standard Webhooks' headers; the id is the same at every attempt, so that it can be told."""
     if target.is_slack:
         return {}
-    name = f"{event.release_id}.{event.sequence}"
+    name = f"{event.release_id or event.route}.{event.sequence}"
     headers = {"webhook-id": name, "webhook-timestamp": str(int(moment.timestamp()))}
     if target.secret:
         signature = Webhook(target.secret).sign(name, moment, body.decode())
@@ -158,6 +158,9 @@ def slack_body(event: ReleaseEvent) -> bytes:
     what = event.kind.removeprefix("release.").replace("_", " ")
     version = event.detail.get("version", "")
     weight = f"{event.from_share_bp / 100:g} % -> {event.to_share_bp / 100:g} %"
+    if not event.release_id:  # of the route's queries, not of a release
+        line = f"*{event.route}*: {what.replace('.', ' ')} by {event.actor}: {event.reason}"
+        return msgspec.json.encode({"text": _escaped(line)})
     line = f"*{event.route}* {version}: {what} by {event.actor}, {weight}: {event.reason}"
     return msgspec.json.encode({"text": f"{_escaped(line)} (`{event.release_id}`)"})
 

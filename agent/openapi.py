@@ -8,6 +8,7 @@ import msgspec
 
 from agent.release import Verb
 from mlops.contracts.api import Problem
+from mlops.contracts.drift import DriftAcknowledgement, DriftStatus
 from mlops.contracts.release import (
     EvaluationRequest,
     EvaluationsTaken,
@@ -18,6 +19,8 @@ from mlops.contracts.release import (
 )
 
 _KINDS = (
+    DriftAcknowledgement,
+    DriftStatus,
     EvaluationRequest,
     EvaluationsTaken,
     Problem,
@@ -27,6 +30,7 @@ _KINDS = (
     VerbRequest,
 )
 _ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+_ROUTE = {"name": "route", "in": "path", "required": True, "schema": {"type": "string"}}
 _LAST_EVENT_ID = {
     "name": "Last-Event-ID",
     "in": "header",
@@ -89,6 +93,7 @@ def _paths() -> dict[str, Any]:
             | {"security": [{"token": []}], "parameters": [_LAST_EVENT_ID]}
         },
     }
+    paths |= _drift_paths()
     for verb in Verb:
         paths[f"/v1/releases/{{id}}/{verb.value}"] = {
             "parameters": [_ID],
@@ -101,6 +106,27 @@ def _paths() -> dict[str, Any]:
             ),
         }
     return paths
+
+
+def _drift_paths() -> dict[str, Any]:
+    drift = _ref("DriftStatus")
+    return {
+        "/v1/drift": {"get": _operation("Drift of every route.", 200, _array(drift))},
+        "/v1/routes/{route}/drift": {
+            "parameters": [_ROUTE],
+            "get": _operation("Have the route's queries changed?", 200, drift),
+        },
+        "/v1/routes/{route}/drift/acknowledge": {
+            "parameters": [_ROUTE],
+            "post": _operation(
+                "Take what queries are now as the new reference.",
+                200,
+                drift,
+                body=_ref("DriftAcknowledgement"),
+                body_required=False,
+            ),
+        },
+    }
 
 
 def _operation(

@@ -236,8 +236,8 @@ class Change:
 
     @property
     def is_transition(self) -> bool:
-        """Something happened to the release; a command that was only noted is none."""
-        return self.kind.startswith("release.")
+        """Something happened; a command that was only noted is none."""
+        return self.kind.startswith(("release.", "drift."))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,18 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
+from agent.drift import DriftSettings
+from agent.policy_values import Place, duration_s
 from agent.rules import Rules
 from agent.rules_file import RulesFile, read_rules
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.service.tokens import TokenFile
 
 MAX_FILE_BYTES = 256 * 1024
+
+MIN_REFERENCE_S = 60
+MAX_REFERENCE_S = 30 * 86_400
+"""ClickHouse is read for as long."""
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -46,6 +52,8 @@ class AgentSettings:
     interval_s: float = 1.0
     """Between cycles. A third of the shortest lease at most."""
     rules: Rules = field(default_factory=Rules)
+    drift: DriftSettings | None = field(default_factory=DriftSettings)
+    """None: not watched."""
     clickhouse: ClickHouseSettings
 
 
@@ -71,12 +79,18 @@ class _TokensFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str | None = None
 
 
+class _DriftFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reference: str = "24h"
+    every: str = "30s"
+
+
 class _AgentFile(RulesFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
     gateways: list[_GatewayFile]
     listen: str = "127.0.0.1:8002"
     memory: str = "var/agent.sqlite"
     tokens: _TokensFile = _TokensFile()
     interval: str = "1s"
+    drift: _DriftFile | bool = True
 
 
 def load(path: Path, environ: Mapping[str, str]) -> AgentSettings:
@@ -128,6 +142,7 @@ def _settings(given: _AgentFile, environ: Mapping[str, str]) -> AgentSettings:
         viewer_token=_token(given.tokens.viewer, environ),
         token_file=token_file,
         interval_s=_interval_s(given.interval),
+        drift=_drift(given.drift),
         rules=read_rules(given, environ),
         clickhouse=ClickHouseSettings.parse(environ),
     )
@@ -140,6 +155,19 @@ def _token(named: _TokenFile | None, environ: Mapping[str, str]) -> str | None:
     if not token:
         raise SettingsError(f"tokens: the environment has no {named.env}; expected the token there")
     return token
+
+
+def _drift(given: _DriftFile | bool) -> DriftSettings | None:  # noqa: FBT001 - as in the file
+    if not isinstance(given, _DriftFile):
+        return DriftSettings() if given else None
+    place = Place("") / "drift"
+    reference_s = duration_s(given.reference, place / "reference")
+    every_s = duration_s(given.every, place / "every")
+    if not MIN_REFERENCE_S <= reference_s <= MAX_REFERENCE_S:
+        raise SettingsError("drift.reference: expected 1m to 30d, better a day or a week")
+    if not 1 <= every_s <= reference_s:
+        raise SettingsError("drift.every: expected 1s to the length of the reference")
+    return DriftSettings(reference_s=int(reference_s), every_s=every_s)
 
 
 def _address(text: str) -> tuple[str, int]:

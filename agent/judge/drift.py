@@ -36,20 +36,21 @@ _DEVIATIONS = float(norm.ppf(REFERENCE_CONFIDENCE))
 class Detector:
     """The e-detector itself: several bets, one alarm."""
 
-    def __init__(self, bets: int) -> None:
+    def __init__(self, bets: int, run_length: int = RUN_LENGTH) -> None:
+        """`run_length` is queries between two alarms without any change, on average at least."""
         self._log_values = np.full(bets, -np.inf)
+        self._run_length = run_length
+        self.log_limit = log(run_length)
 
     def absorb(self, log_ratios: Floats, queries: int) -> bool:
         """One block of so many queries; whether the alarm goes off, which starts it again."""
         with np.errstate(divide="ignore"):
             self._log_values = np.logaddexp(self._log_values, 0.0) + log_ratios
-        self.log_limit = log(max(2.0, RUN_LENGTH / max(1, queries)))
+        self.log_limit = log(max(2.0, self._run_length / max(1, queries)))
         alarm = self.log_value >= self.log_limit
         if alarm:
             self._log_values[:] = -np.inf
         return alarm
-
-    log_limit = log(RUN_LENGTH)
 
     @property
     def log_value(self) -> float:
@@ -65,7 +66,7 @@ class EmbeddingDrift:
     so a block's is known from the sum of its embeddings.
     """
 
-    def __init__(self, reference: NDArray[np.floating]) -> None:
+    def __init__(self, reference: NDArray[np.floating], run_length: int = RUN_LENGTH) -> None:
         """`reference` is rows of embeddings, (rows, dimensions), from a time that was good.
 
         Raises:
@@ -82,7 +83,7 @@ class EmbeddingDrift:
         self._held_out: Floats = rows[held_out]
         self._recent: Floats = np.zeros(self.dimensions)
         self._recent_weight = 0.0
-        self._detector = Detector(len(_BETS))
+        self._detector = Detector(len(_BETS), run_length)
         self.queries = 0
 
     def absorb(self, count: int, total: NDArray[np.floating]) -> bool:
@@ -144,7 +145,7 @@ class FeatureDrift:
     vary more than independent ones: by how much is measured in the blocks of the reference.
     """
 
-    def __init__(self, reference: Ints) -> None:
+    def __init__(self, reference: Ints, run_length: int = RUN_LENGTH) -> None:
         """`reference` is counts (blocks, categories), from a time that was good.
 
         Raises:
@@ -163,7 +164,7 @@ class FeatureDrift:
         error = float(chi2.ppf(REFERENCE_CONFIDENCE, max(1, categories - 1))) / float(total)
         self._slack = _MIXES * error
         self._recent: Floats = np.zeros(reference.shape[1])
-        self._detector = Detector(len(_MIXES))
+        self._detector = Detector(len(_MIXES), run_length)
 
     def absorb(self, counts: Ints) -> bool:
         """One block, by category. Whether it is an alarm."""
@@ -182,8 +183,13 @@ class FeatureDrift:
 
     @property
     def log_value(self) -> float:
-        """Evidence since the last alarm."""
+        """Evidence since the last alarm; the alarm is at `log_limit`."""
         return self._detector.log_value
+
+    @property
+    def log_limit(self) -> float:
+        """For blocks as large as the last one."""
+        return self._detector.log_limit
 
     def measures(self) -> Mapping[str, float]:
         """Of the recent blocks against the reference, for dashboards."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mlops.contracts.evidence import EmbeddingSums
 from mlops.feature_store.aggregates import EMBEDDING_TYPES, added_by
-from mlops.feature_store.tables import EMBEDDING_BATCHES
+from mlops.feature_store.tables import EMBEDDING_BATCHES, ROWS, SECONDS
 
 MAX_SPANS: Final = 10_000
 """Of one read: with embeddings of 384 numbers about 30 MB for each arm."""
@@ -24,6 +24,36 @@ WHERE route = {{route:String}} AND b.count > 0
   AND second BETWEEN toDateTime({{since:Int64}}, 'UTC') AND toDateTime({{until:Int64}}, 'UTC')
 GROUP BY at, generation, arm, dims
 ORDER BY at, generation, arm, dims"""
+
+
+class EmbeddingSample(NamedTuple):
+    """Which embeddings are read: of one version, so of one embedding space."""
+
+    route: str
+    version: str
+    dims: int
+    """Numbers in each."""
+    one_in: int
+    """Of so many, chosen by their record ids."""
+    limit: int
+
+
+SAMPLE: Final = f"""SELECT embedding
+FROM {ROWS}
+WHERE route = {{route:String}} AND version = {{version:String}} AND kind = 'served'
+  AND length(embedding) = {{dims:UInt32}}
+  AND cityHash64(record_id) % {{one_in:UInt64}} = 0
+  AND ended_at >= fromUnixTimestamp64Micro({{since:Int64}} * 1000000)
+  AND ended_at < fromUnixTimestamp64Micro(({{until:Int64}} + 1) * 1000000)
+ORDER BY cityHash64(record_id)
+LIMIT {{limit:UInt32}}"""
+"""Embeddings spread evenly over a stretch of time, always the same ones."""
+
+HOURS: Final = f"""SELECT toDate(second) AS day, toHour(second) AS hour, sum(requests)
+FROM {SECONDS}
+WHERE route = {{route:String}}
+  AND second >= toDateTime({{since:Int64}}, 'UTC') AND second < toDateTime({{until:Int64}}, 'UTC')
+GROUP BY day, hour"""
 
 
 def check_span(since: int, until: int, every_s: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from mlops.contracts.evidence import EmbeddingSums, Evidence, Pair
@@ -26,7 +27,14 @@ from mlops.feature_store.completeness import (
     completeness_of,
 )
 from mlops.feature_store.connection import never_dropped, open_client, translated
-from mlops.feature_store.embedding_sums import SUMS, check_span, embedding_sums
+from mlops.feature_store.embedding_sums import (
+    HOURS,
+    SAMPLE,
+    SUMS,
+    EmbeddingSample,
+    check_span,
+    embedding_sums,
+)
 from mlops.feature_store.entries import DeadLetter, Evaluation, ReleaseEvent
 from mlops.feature_store.errors import Refused, Unavailable
 from mlops.feature_store.evidence import (
@@ -249,6 +257,21 @@ class FeatureLog:
         span: dict[str, object] = {"route": route, "since": since, "until": until}
         rows = await self._rows(SUMS, {**span, "every": every_s}, f"read embedding sums of {route}")
         return embedding_sums(rows)
+
+    async def read_embedding_sample(
+        self, sample: EmbeddingSample, *, since: int, until: int
+    ) -> list[list[float]]:
+        """Embeddings of queries that ended in seconds `since` to `until`, both included."""
+        span = {**sample._asdict(), "since": since, "until": until}
+        rows = await self._rows(SAMPLE, span, f"read embeddings of {sample.route}")
+        return [row[0] for row in rows]
+
+    async def read_hours(self, route: str, *, since: int, until: int) -> dict[tuple[int, int], int]:
+        """Requests by day (from `since`, a midnight UTC) and hour, up to before `until`."""
+        span: dict[str, object] = {"route": route, "since": since, "until": until}
+        first = datetime.fromtimestamp(since, UTC).date()
+        rows = await self._rows(HOURS, span, f"read the hours of {route}")
+        return {((day - first).days, hour): count for day, hour, count in rows}
 
     async def read_pairs(
         self, route: str, *, since: int, until: int, limit: int = 10_000

@@ -16,6 +16,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from agent.app import Agent
+from agent.drift import DriftSettings
 from agent.memory import Memory
 from agent.rules import Rules
 from agent.settings import AgentSettings, GatewaySettings
@@ -313,6 +314,7 @@ async def start(
             viewer_token="viewer",
             token_file=token_file,
             interval_s=0.1,
+            drift=DriftSettings(every_s=0.1),
             rules=rules,
             clickhouse=ClickHouseSettings(),
         )

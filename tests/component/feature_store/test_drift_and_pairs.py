@@ -10,6 +10,7 @@ import pytest
 from mlops.contracts.evidence import count_bin
 from mlops.contracts.record import Row
 from mlops.feature_store.connection import open_client
+from mlops.feature_store.embedding_sums import EmbeddingSample
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.settings import ClickHouseSettings
 
@@ -118,6 +119,37 @@ async def test_sums_that_a_crash_lost_are_made_up_for(
 
     (sums,) = await feature_log.read_embedding_sums("rag", since=SECOND, until=SECOND)
     assert (sums.count, sums.sum) == (500, [500.0, 250.0])
+
+
+async def test_a_sample_is_of_one_version_and_length_and_always_the_same(
+    feature_log: FeatureLog,
+) -> None:
+    rows = [row(n, n / 100, embedding=[float(n), 1.0]) for n in range(200)]
+    rows += [row(900, 0.5, embedding=[900.0, 1.0], version="2")]
+    rows += [row(901, 0.5, embedding=[901.0, 1.0, 1.0]), row(902, 2.0, embedding=[902.0, 1.0])]
+    rows += [row(903, 0.5, embedding=[903.0, 1.0], kind="mirror")]
+    await feature_log.insert_rows(rows, token="t")
+
+    def sample(one_in: int, limit: int) -> EmbeddingSample:
+        return EmbeddingSample("rag", "1.2.0", 2, one_in, limit)
+
+    whole = await feature_log.read_embedding_sample(sample(1, 500), since=SECOND, until=SECOND + 1)
+    assert sorted(first for first, _ in whole) == [float(n) for n in range(200)]
+    some = await feature_log.read_embedding_sample(sample(4, 500), since=SECOND, until=SECOND + 1)
+    assert 20 < len(some) < 90
+    assert all(one in whole for one in some)
+    few = await feature_log.read_embedding_sample(sample(1, 10), since=SECOND, until=SECOND + 1)
+    assert few == whole[:10]
+
+
+async def test_hours_are_counted_by_day_from_midnight(feature_log: FeatureLog) -> None:
+    rows = [row(n, n * 3_600, embedding=[1.0]) for n in range(24)]
+    await feature_log.insert_rows(rows, token="t")
+    midnight = SECOND - 12 * 3_600
+
+    hours = await feature_log.read_hours("rag", since=midnight, until=midnight + 2 * 86_400)
+
+    assert hours == {(number // 24, number % 24): 1 for number in range(12, 36)}
 
 
 @pytest.mark.parametrize(("until", "every_s"), [(SECOND + 10_000, 1), (SECOND, 0)])
