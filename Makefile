@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help venv accelerate demo up down test test-system fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent lock
+.PHONY: help venv env images accelerate demo up down test test-system fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent lock
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -38,6 +38,12 @@ up: accelerate                 ## start a stack and leave it running
 
 down: .venv/run.stamp          ## end the stack that `make up` started
 	$(RUN) -m cli down
+
+env:                           ## random secrets for docker-compose.mlops.yml, into .env
+	$(PYTHON) scripts/make_env.py
+
+images:                        ## our container image, with podman, on a base made by debootstrap (root)
+	scripts/build_images
 
 # ---- checking ---------------------------------------------------------------------------------
 
