@@ -105,8 +105,11 @@ class RAGModelTracker:
         *,
         tags: Mapping[str, str] | None = None,
         data_window: DataWindow | None = None,
+        key: str | None = None,
     ) -> str:
         """Begin a run; its id. It is tagged with the commit that the working directory is at.
+
+        With a `key` that a run of the experiment began with before, that run is gone on with.
 
         Raises:
             TrackingUnavailable: MLflow does not answer, and nothing is queued.
@@ -114,7 +117,7 @@ class RAGModelTracker:
         if not name:
             raise ValueError("the run's name is empty; expected a name such as embedding_model_v1")
         operation = Create(
-            run_id=f"local-{uuid4().hex}",
+            run_id=f"local-{key or uuid4().hex}",
             experiment=self.settings.experiment_name,
             name=name,
             started_ms=_now_ms(),

@@ -86,6 +86,7 @@ class RAGModelRegistry:
         model_name: str = ModelKind.EMBEDDING.default_name,
         space: EmbeddingSpace | None = None,
         version: str | None = None,
+        once: bool = False,
     ) -> str:
         """Register what a run made; the semantic version that it got.
 
@@ -96,10 +97,13 @@ class RAGModelRegistry:
             model_name: under which it is registered.
             space: by default what the run's parameters `embedding_model`, `dimension`, `index` say.
             version: a semantic version above all others, where it is not to follow from the change.
+            once: a version that this run has already is the answer; makes the call repeatable.
 
         Raises:
             ValueError: a metric is no finite number, or `version` is not above the others.
         """
+        if once and (made := self._made_by(model_name, run_id)) is not None:
+            return made
         return self.register(
             ModelKind.EMBEDDING, run_id, metrics, model_name, space, version=version
         )
@@ -164,6 +168,17 @@ class RAGModelRegistry:
                 Facts(space=space, metrics=dict(metrics)),
                 version,
             )
+
+    def _made_by(self, model_name: str, run_id: str) -> str | None:
+        """The version that a run has. One whose maker died before it was numbered is forgotten."""
+        what = f"find {model_name} of run {run_id}"
+        with self._connection.calling(what, registry=True) as client:
+            found = [one for one in self._versions(client, model_name) if one.run_id == run_id]
+            for one in found:
+                if one.version:
+                    return one.version
+                client.delete_model_version(model_name, one.mlflow_version)
+        return None
 
     def _number(
         self,

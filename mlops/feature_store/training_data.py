@@ -41,11 +41,20 @@ COLUMNS = (
 """Of the training data. `score` is the evaluation asked for, else the `relevance_score`."""
 
 
+_BELONGS = (
+    "e.is_scored = 1 "
+    f"AND r.ended_at >= e.arrived - toIntervalSecond({SCORE_LOOKBACK_S}) "
+    f"AND r.ended_at <= e.arrived + toIntervalSecond({SCORE_AHEAD_S})"
+)
+"""Whether a late score is of a row."""
+
+
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """Which answered queries to train on. Times are UTC; what is None does not restrict.
 
     `as_of` is the point in time the data must look like: rows that ended and scores that arrived
-    later are not there. `evaluation` names the late score that becomes `score`. `seed` draws a
+    later are not there. `evaluation` names the late score that becomes `score`; with
+    `only_evaluated` rows that have none are left out. `seed` draws a
     random sample that is the same whenever it is drawn from the same rows; without it the newest
     rows come, oldest of them first.
     """
@@ -59,6 +68,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     version: str | None = None
     minimum_score: float | None = None
     evaluation: str | None = None
+    only_evaluated: bool = False
     seed: int | None = None
     with_embeddings: bool = True
 
@@ -67,6 +77,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"limit {self.limit} is outside 1..{MAX_LIMIT:,}")
         if self.minimum_score is not None and not 0.0 <= self.minimum_score <= 1.0:
             raise ValueError(f"minimum_score {self.minimum_score} is outside 0..1")
+        if self.only_evaluated and self.evaluation is None:
+            raise ValueError("only_evaluated needs the name of an evaluation")
         for name in ("since", "until", "as_of"):
             moment: datetime | None = getattr(self, name)
             if moment is not None and moment.tzinfo is None:
@@ -81,6 +93,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         """
         conditions, parameters = self._conditions()
         score, joined = self._score(parameters)
+        if self.only_evaluated:
+            conditions.append(f"({_BELONGS})")
         if self.minimum_score is not None:
             conditions.append(f"{score} >= {{minimum_score:Float64}}")
             parameters["minimum_score"] = self.minimum_score
@@ -147,12 +161,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     max(received_at) AS arrived, 1 AS is_scored
   FROM {EVALUATIONS} FINAL WHERE name = {{evaluation:String}} {known} GROUP BY request_id
 ) AS e ON e.request_id = r.request_id"""
-        belongs = (
-            "e.is_scored = 1 "
-            f"AND r.ended_at >= e.arrived - toIntervalSecond({SCORE_LOOKBACK_S}) "
-            f"AND r.ended_at <= e.arrived + toIntervalSecond({SCORE_AHEAD_S})"
-        )
-        return f"if({belongs}, e.late, r.relevance_score)", joined
+        return f"if({_BELONGS}, e.late, r.relevance_score)", joined
 
 
 class TrainingData:

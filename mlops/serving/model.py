@@ -163,6 +163,11 @@ def write_model(directory: Path, manifest: Manifest, adapter: Adapter | None) ->
     """Write a version; the manifest comes last, so that a directory with one is complete."""
     if adapter is not None:
         write_whole(directory / ADAPTER, adapter.to_bytes())
+    write_manifest(directory, manifest)
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` alone: what makes a directory a version."""
     document = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     write_whole(directory / MANIFEST, document + b"\n")
 

@@ -111,6 +111,11 @@ class Evaluated(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     `mrr_stderr`; what the registry takes."""
     gain: Interval
     slices: list[SliceGain]
+    latency_p50_ms: float
+    """Of one query alone, from its text to its documents, on this machine."""
+    latency_p95_ms: float
+    model_bytes: int
+    """Of trained weights and index."""
     report: str
     """The HTML page, as a path below the partition."""
     sentence: str

@@ -108,5 +108,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             as_of=self.window.as_of,
             route=self.route,
             evaluation=self.evaluation,
+            only_evaluated=self.evaluation is not None,
             seed=self.seed,
         )

@@ -1,0 +1,1 @@
+"""How good a retrieval model is, and whether it is better than another beyond chance."""
