@@ -261,7 +261,7 @@ class FeatureLog:
     async def read_embedding_sample(
         self, sample: EmbeddingSample, *, since: int, until: int
     ) -> list[list[float]]:
-        """Embeddings of queries that ended in seconds `since` to `until`, both included."""
+        """Embeddings of the first queries that ended in seconds `since` to `until`, inclusive."""
         span = {**sample._asdict(), "since": since, "until": until}
         rows = await self._rows(SAMPLE, span, f"read embeddings of {sample.route}")
         return [row[0] for row in rows]
