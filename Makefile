@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help venv env images dashboards accelerate demo up down test test-system fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent lock
+.PHONY: help pipelines test-pipelines venv env images accelerate demo up down test test-system fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent lock
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -45,9 +45,6 @@ env:                           ## random secrets for docker-compose.mlops.yml, i
 images:                        ## our container image, with podman, on a base made by debootstrap (root)
 	scripts/build_images
 
-dashboards: .venv/dev.stamp    ## write Grafana's dashboards again, from grafana/*.py
-	$(RUN) -m grafana
-
 # ---- checking ---------------------------------------------------------------------------------
 
 test: .venv/dev.stamp          ## every test that needs only Python and make
@@ -56,7 +53,7 @@ test: .venv/dev.stamp          ## every test that needs only Python and make
 	$(RUN) -m pytest --compiled tests/component/gateway tests/component/gateway_*
 
 test-system: .venv/dev.stamp   ## tests that need Debian packages (installs them)
-	scripts/install_debian nginx prometheus prometheus-alertmanager prometheus-node-exporter wrk
+	scripts/install_debian nginx prometheus wrk
 	$(RUN) -m pytest -m system
 
 fuzz: .venv/dev.stamp          ## look for input that breaks the HTTP readers; SECONDS=600
@@ -82,7 +79,21 @@ lock:                          ## make the locks again (needs uv)
 	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra postgres --extra accelerate --extra dev -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/dev.lock
 	uv pip compile pyproject.toml --extra mlops --extra train -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/train.lock
 	uv pip compile pyproject.toml --extra fuzz -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/fuzz.lock
+	uv pip compile requirements/airflow.in --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements/airflow.lock
 	uv pip compile pyproject.toml --extra docs -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/docs.lock
+
+# ---- pipelines: Airflow has an environment of its own, its pins do not fit ours ------------------
+
+.venv-airflow/run.stamp: requirements/airflow.lock
+	test -x .venv-airflow/bin/python || $(PYTHON) -m venv .venv-airflow
+	.venv-airflow/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/airflow.lock
+	touch $@
+
+pipelines: .venv/dev.stamp .venv-airflow/run.stamp ## run both DAGs on Airflow against a stack with real traffic
+	$(RUN) scripts/pipelines.py
+
+test-pipelines: .venv/dev.stamp .venv-airflow/run.stamp ## tests of the DAGs, with Airflow
+	$(RUN) -m pytest -m airflow tests/pipelines
 
 # ---- measuring --------------------------------------------------------------------------------
 

@@ -1,1 +1,0 @@
-"""Grafana's dashboards as Python; `python -m grafana` writes them as JSON."""

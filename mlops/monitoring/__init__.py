@@ -1,0 +1,1 @@
+"""What is wrong with an hour of the log, told from the hours before it."""

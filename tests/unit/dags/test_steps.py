@@ -1,0 +1,63 @@
+"""The entry of a step: what it answers to requests that are wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+
+from dags.steps import main
+
+
+def answer(
+    arguments: list[str], request: object, monkeypatch: pytest.MonkeyPatch, capsys
+) -> tuple[int, str]:
+    stdin = io.TextIOWrapper(io.BytesIO(json.dumps(request).encode()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    code = main(arguments)
+    return code, json.loads(capsys.readouterr().out)["sentence"]
+
+
+REQUEST = {
+    "partition": "p",
+    "since": "2026-01-01T00:00:00Z",
+    "until": "2026-01-02T00:00:00Z",
+    "as_of": "2026-01-02T00:00:00Z",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "request_", "expected"),
+    [
+        (["retrain"], {}, "expected a pipeline and its step"),
+        (["retrain", "guess"], {}, "expected a pipeline and its step"),
+        (["retrain", "train"], {"partition": "p"}, "missing required field"),
+        (["retrain", "train"], REQUEST | {"sed": 3}, "unknown field `sed`"),
+        (["retrain", "train"], REQUEST | {"partition": "../p"}, "expected up to 128 letters"),
+        (["monitor", "collect"], {"hour": "2026-01-01T00:00:00"}, "has no time zone"),
+        (["monitor", "collect"], {"hour": "2026-01-01T00:30:00Z"}, "first second of an hour"),
+    ],
+)
+def test_a_wrong_request_is_not_worth_a_retry(
+    arguments: list[str],
+    request_: object,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path,
+) -> None:
+    monkeypatch.setenv("MLOPS_RETRAINING_DATA_PATH", str(tmp_path))
+    code, sentence = answer(arguments, request_, monkeypatch, capsys)
+    assert code == 64
+    assert expected in sentence
+
+
+def test_a_step_before_its_predecessor_is_worth_a_retry(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path
+) -> None:
+    monkeypatch.setenv("MLOPS_RETRAINING_DATA_PATH", str(tmp_path))
+    code, sentence = answer(["retrain", "train"], REQUEST, monkeypatch, capsys)
+    assert code == 1
+    assert sentence.startswith("StepMissing: ")
