@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help pipelines test-pipelines venv env images accelerate demo up down test test-system fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent lock
+.PHONY: help pipelines test-pipelines venv env images accelerate demo up down test test-system test-releases fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent lock
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -55,6 +55,9 @@ test: .venv/dev.stamp          ## every test that needs only Python and make
 test-system: .venv/dev.stamp   ## tests that need Debian packages (installs them)
 	scripts/install_debian nginx prometheus wrk
 	$(RUN) -m pytest -m system
+
+test-releases: .venv/dev.stamp ## whole releases with real processes, good ones and bad ones
+	$(RUN) -m pytest -m scenario
 
 fuzz: .venv/dev.stamp          ## look for input that breaks the HTTP readers; SECONDS=600
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/fuzz.lock
