@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help pipelines test-pipelines venv env images accelerate demo up down test test-system test-releases fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent lock
+.PHONY: help pipelines test-pipelines venv env images dashboards accelerate demo up down test test-system test-releases fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent lock
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -45,6 +45,9 @@ env:                           ## random secrets for docker-compose.mlops.yml, i
 images:                        ## our container image, with podman, on a base made by debootstrap (root)
 	scripts/build_images
 
+dashboards: .venv/dev.stamp    ## write Grafana's dashboards again, from grafana/*.py
+	$(RUN) -m grafana
+
 # ---- checking ---------------------------------------------------------------------------------
 
 test: .venv/dev.stamp          ## every test that needs only Python and make
@@ -53,7 +56,7 @@ test: .venv/dev.stamp          ## every test that needs only Python and make
 	$(RUN) -m pytest --compiled tests/component/gateway tests/component/gateway_*
 
 test-system: .venv/dev.stamp   ## tests that need Debian packages (installs them)
-	scripts/install_debian nginx prometheus wrk
+	scripts/install_debian nginx prometheus prometheus-alertmanager prometheus-node-exporter wrk
 	$(RUN) -m pytest -m system
 
 test-releases: .venv/dev.stamp ## whole releases with real processes, good ones and bad ones

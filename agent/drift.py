@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from agent.judge.drift import (
     MIN_REFERENCE,
     RUN_LENGTH,
+    Blocks,
     EmbeddingDrift,
     FeatureDrift,
     HourMix,
     RoutingMix,
 )
+from agent.judge.eprocess import Floats
 from mlops.contracts.drift import DriftFeature
 from mlops.contracts.evidence import EmbeddingSums
 from mlops.contracts.plan import Arm
@@ -42,6 +44,9 @@ QUIET_S: Final = 30 * DAY_S
 """Time between two false alarms of one feature of one route, on average at least."""
 REFERENCE_BLOCKS: Final = 96
 """Stretches that the reference is cut into, to see how they vary: quarters of an hour of a day."""
+COUNTED: Final = 200
+"""Queries of one stretch of time that count. The evidence of more is scaled down to these: millions
+of queries show changes that are too small to matter."""
 SCRIPTS: Final = ("latin", "cyrillic", "arabic_hebrew", "south_asian", "east_asian", "other")
 _PARTS: Final = 10
 """Lengths are told apart by the tenths of the reference."""
@@ -130,16 +135,20 @@ class RouteDrift:
         memory: DriftMemory,
         blocks: Sequence[EmbeddingSums],
         embeddings: Mapping[int, NDArray[np.floating]],
+        *,
+        every_s: float,
     ) -> None:
         """`blocks` are the reference's sums, in spans of equal length; `embeddings` a sample of its
-        queries' vectors, (rows, dimensions), by their length. What is too little is left out."""
+        queries' vectors, (rows, dimensions), by their length. What is too little is left out.
+        `every_s` is how much time one `absorb` brings."""
         assert memory.until_s is not None, "a reference that is whole"
         self._memory = memory
         queries = sum(one.count for one in blocks)
         seconds = max(1, memory.until_s - memory.since_s + 1)
-        run_length = max(RUN_LENGTH, round(queries / seconds * QUIET_S))
+        rate = min(queries / seconds, COUNTED / every_s)
+        run_length = max(RUN_LENGTH, round(rate * QUIET_S))
         self._embeddings = {
-            dims: EmbeddingDrift(rows, run_length)
+            dims: EmbeddingDrift(rows, run_length, self._block_means(blocks, dims))
             for dims, rows in embeddings.items()
             if len(rows) >= MIN_REFERENCE
         }
@@ -172,20 +181,29 @@ class RouteDrift:
     def _absorb_embeddings(self, sums: Sequence[EmbeddingSums]) -> Iterable[Alarm]:
         """Of stable alone: its version is known, so nothing of another space is added."""
         for dims, drift in self._embeddings.items():
-            ours = [
-                one
-                for one in sums
-                if one.dims == dims
-                and one.arm == Arm.STABLE
-                and one.generation >= self._memory.generation
-            ]
-            total = np.sum([one.sum for one in ours], axis=0) if ours else np.zeros(dims)
-            if drift.absorb(sum(one.count for one in ours), np.asarray(total, float)):
+            ours = [one for one in sums if self._is_ours(one, dims)]
+            count = sum(one.count for one in ours)
+            if not count:
+                continue
+            counted = min(count, COUNTED)
+            total = np.sum([one.sum for one in ours], axis=0) * (counted / count)
+            if drift.absorb(counted, np.asarray(total, float)):
                 yield Alarm(EMBEDDING, f"the mean embedding moved by {drift.distance:.3g}")
+
+    def _is_ours(self, one: EmbeddingSums, dims: int) -> bool:
+        is_stable = one.arm == Arm.STABLE and one.generation >= self._memory.generation
+        return is_stable and one.dims == dims
+
+    def _block_means(self, blocks: Sequence[EmbeddingSums], dims: int) -> Blocks | None:
+        ours = [one for one in blocks if one.count and self._is_ours(one, dims)]
+        if not ours:
+            return None
+        counts = np.array([min(one.count, COUNTED) for one in ours], np.float64)
+        return Blocks(counts, np.array([np.asarray(one.sum) / one.count for one in ours]))
 
     def _absorb_features(self, sums: Sequence[EmbeddingSums]) -> Iterable[Alarm]:
         for name, drift in self._features.items():
-            if drift.absorb(self._categories[name].counts(sums)):
+            if drift.absorb(_scaled(self._categories[name].counts(sums))):
                 psi = drift.measures()["psi"]
                 yield Alarm(name, f"{name.replace('_', ' ')} moved (PSI {psi:.2g})")
 
@@ -227,13 +245,18 @@ class RouteDrift:
         return shown
 
 
-def _by_span(blocks: Sequence[EmbeddingSums], categories: Categories) -> NDArray[np.int64]:
+def _scaled(counts: NDArray[np.int64]) -> Floats:
+    total = int(counts.sum())
+    return np.asarray(counts * (COUNTED / total) if total > COUNTED else counts, np.float64)
+
+
+def _by_span(blocks: Sequence[EmbeddingSums], categories: Categories) -> Floats:
     spans: dict[int, list[EmbeddingSums]] = {}
     for one in blocks:
         spans.setdefault(one.second, []).append(one)
-    counts = [categories.counts(spans[second]) for second in sorted(spans)]
+    counts = [_scaled(categories.counts(spans[second])) for second in sorted(spans)]
     used = [each for each in counts if each.any()]
-    return np.array(used) if used else np.zeros((0, categories.count), np.int64)
+    return np.array(used) if used else np.zeros((0, categories.count))
 
 
 def _share(log_value: float, log_limit: float) -> float:

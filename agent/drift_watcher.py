@@ -52,6 +52,8 @@ CATCH_UP_S: Final = 6 * 3_600
 """After a restart so much is read again; what was found before that is remembered anyway."""
 MAX_SPANS: Final = 720
 """In one read."""
+SPANS_AT_ONCE: Final = 20
+"""Then the cycle has its turn: each takes about half a millisecond."""
 READ_TIMEOUT_S: Final = 30.0
 STANDBY_S: Final = 1.0
 """Between two questions whether this agent leads."""
@@ -193,21 +195,32 @@ class DriftWatcher:
     async def _built(self, memory: DriftMemory) -> RouteDrift:
         assert memory.until_s is not None, "a reference that is whole"
         blocks = await self._blocks(memory, memory.until_s)
-        embeddings: dict[int, NDArray[np.floating]] = {}
-        for dims in {one.dims for one in blocks if one.dims}:
-            count = sum(one.count for one in blocks if one.dims == dims)
-            one_in = max(1, count // (2 * SAMPLE_ROWS))
-            rows = await self._log.read_embedding_sample(
-                EmbeddingSample(memory.route, memory.version, dims, one_in, SAMPLE_ROWS),
-                since=memory.since_s,
-                until=memory.until_s,
-            )
-            if rows:
-                embeddings[dims] = np.array(rows, np.float32)
-        return RouteDrift(memory, blocks, embeddings)
+        embeddings = {
+            dims: rows
+            for dims in sorted({one.dims for one in blocks if one.dims})
+            if len(rows := await self._sample(memory, blocks, dims))
+        }
+        return RouteDrift(memory, blocks, embeddings, every_s=self._settings.every_s)
+
+    async def _sample(
+        self, memory: DriftMemory, blocks: Sequence[EmbeddingSums], dims: int
+    ) -> NDArray[np.floating]:
+        """Some embeddings of each stretch of the reference: a read of a few rows each, however
+        many queries there were."""
+        assert memory.until_s is not None, "a reference that is whole"
+        every_s = _stretch_s(memory, memory.until_s)
+        seconds = sorted({one.second for one in blocks if one.dims == dims and one.count})
+        sample = EmbeddingSample(
+            memory.route, memory.version, dims, -(-SAMPLE_ROWS // max(1, len(seconds)))
+        )
+        rows: list[list[float]] = []
+        for second in seconds:
+            until = min(second + every_s - 1, memory.until_s)
+            rows += await self._log.read_embedding_sample(sample, since=second, until=until)
+        return np.array(rows, np.float32)
 
     async def _blocks(self, memory: DriftMemory, until: int) -> Sequence[EmbeddingSums]:
-        every_s = max(1, (until - memory.since_s) // REFERENCE_BLOCKS)
+        every_s = _stretch_s(memory, until)
         return await self._log.read_embedding_sums(
             memory.route, since=memory.since_s, until=until, every_s=every_s
         )
@@ -224,8 +237,10 @@ class DriftWatcher:
         spans: dict[int, list[EmbeddingSums]] = {}
         for one in sums:
             spans.setdefault(one.second, []).append(one)
-        for second in sorted(spans):
+        for number, second in enumerate(sorted(spans), 1):
             alarms += held.drift.absorb(spans[second])
+            if number % SPANS_AT_ONCE == 0:
+                await asyncio.sleep(0)
         held.next_second = until + 1
         return alarms
 
@@ -290,6 +305,10 @@ class DriftWatcher:
             fresh, (change,), revision=kept.revision, at_s=self._unix_s(), leader=None
         )
         return self._status(fresh)
+
+
+def _stretch_s(memory: DriftMemory, until: int) -> int:
+    return max(1, (until - memory.since_s) // REFERENCE_BLOCKS)
 
 
 def _until(memory: DriftMemory, until: int) -> DriftMemory:

@@ -31,6 +31,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "drift": "cli.drift:drift",
     "explain": "cli.explain:explain_command",
     "train": "cli.training:train",
+    "retrain": "cli.retraining:retrain",
     "weights": "cli.traffic:weights",
     "rollback": "cli.traffic:rollback",
     "release": "cli.release:release",

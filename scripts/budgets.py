@@ -6,7 +6,7 @@ from pathlib import Path
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
-ROOMS = ("gateway", "agent", "mlops", "cli", "dags", "bench", "scripts", "tests")
+ROOMS = ("gateway", "agent", "mlops", "cli", "dags", "grafana", "bench", "scripts", "tests")
 ROOT = Path(__file__).resolve().parent.parent
 
 

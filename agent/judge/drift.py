@@ -17,6 +17,8 @@ from scipy.stats import chi2, norm
 
 from agent.judge.eprocess import Floats, Ints, Table, log_mean, log_odds_ratios
 
+Counts = NDArray[np.number]
+
 RUN_LENGTH = 40_000
 """Queries between two alarms without any change, on average at least."""
 HALF_LIFE = 200
@@ -58,6 +60,15 @@ class Detector:
         return float(log_mean(self._log_values))
 
 
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Mean embeddings of blocks of the reference, and how many queries each stands for."""
+
+    counts: Floats
+    means: Floats
+    """(blocks, dimensions)."""
+
+
 class EmbeddingDrift:
     """Has the mean embedding of a route's queries moved? Of one embedding space only.
 
@@ -66,8 +77,16 @@ class EmbeddingDrift:
     so a block's is known from the sum of its embeddings.
     """
 
-    def __init__(self, reference: NDArray[np.floating], run_length: int = RUN_LENGTH) -> None:
+    def __init__(
+        self,
+        reference: NDArray[np.floating],
+        run_length: int = RUN_LENGTH,
+        blocks: Blocks | None = None,
+    ) -> None:
         """`reference` is rows of embeddings, (rows, dimensions), from a time that was good.
+
+        `blocks` of that time tell how much more their means vary than those of independent queries
+        would, and the evidence is divided by that. Without them queries count as independent.
 
         Raises:
             ValueError: too few rows, or rows that are no vectors of one length.
@@ -81,6 +100,7 @@ class EmbeddingDrift:
         self.dimensions = rows.shape[1]
         self._mean: Floats = rows[~held_out].mean(axis=0)
         self._held_out: Floats = rows[held_out]
+        self._blocks = blocks
         self._recent: Floats = np.zeros(self.dimensions)
         self._recent_weight = 0.0
         self._detector = Detector(len(_BETS), run_length)
@@ -118,7 +138,16 @@ class EmbeddingDrift:
         mean = tilted.mean(axis=0)
         error = tilted.std(axis=0) / (mean * np.sqrt(len(tilted)))
         moved = (float(total @ direction) - count * centre) / spread
-        return np.asarray(_BETS * moved - count * (np.log(mean) + _DEVIATIONS * error))
+        ratios = _BETS * moved - count * (np.log(mean) + _DEVIATIONS * error)
+        return np.asarray(ratios / self._dispersion(direction, spread))
+
+    def _dispersion(self, direction: Floats, spread: float) -> float:
+        """How much more the reference's blocks vary along it than independent queries would."""
+        if self._blocks is None or len(self._blocks.counts) < 2:
+            return 1.0
+        projected = self._blocks.means @ direction
+        away = projected - np.average(projected, weights=self._blocks.counts)
+        return max(1.0, float((self._blocks.counts * away**2).mean()) / spread**2)
 
     @property
     def distance(self) -> float:
@@ -145,7 +174,7 @@ class FeatureDrift:
     vary more than independent ones: by how much is measured in the blocks of the reference.
     """
 
-    def __init__(self, reference: Ints, run_length: int = RUN_LENGTH) -> None:
+    def __init__(self, reference: Counts, run_length: int = RUN_LENGTH) -> None:
         """`reference` is counts (blocks, categories), from a time that was good.
 
         Raises:
@@ -166,7 +195,7 @@ class FeatureDrift:
         self._recent: Floats = np.zeros(reference.shape[1])
         self._detector = Detector(len(_MIXES), run_length)
 
-    def absorb(self, counts: Ints) -> bool:
+    def absorb(self, counts: Counts) -> bool:
         """One block, by category. Whether it is an alarm."""
         queries = int(counts.sum())
         if not queries:
@@ -176,7 +205,8 @@ class FeatureDrift:
         if recent:
             seen = (self._recent + 20 * self._expected) / (recent + 20)
             mixed = (1 - _MIXES[:, None]) * self._expected + _MIXES[:, None] * seen
-            ratios = np.log(mixed / self._expected) @ counts - queries * self._slack
+            won = np.log(mixed / self._expected) @ counts
+            ratios = np.asarray(won - queries * self._slack, np.float64)
             alarm = self._detector.absorb(ratios / self.dispersion, queries)
         self._recent = 0.5 ** (queries / HALF_LIFE) * self._recent + counts
         return alarm
@@ -280,7 +310,7 @@ def _parts(counts: NDArray[np.number]) -> Floats:
     return np.asarray(raised / raised.sum())
 
 
-def _dispersion(counts: Ints, expected: Floats) -> float:
+def _dispersion(counts: Counts, expected: Floats) -> float:
     """How much more blocks vary than independent draws; at least 1."""
     means = counts.sum(axis=1, keepdims=True) * expected
     used = expected > 0

@@ -1,8 +1,12 @@
-"""Which margins stable's own noise allows: stable against stable, by server. Pure."""
+"""Which margins stable's own noise allows: stable against stable, by groups of keys. Pure.
+
+Groups of keys get the same version at the same time, so whatever they differ by lastingly is noise
+to a release that gives the canary to some of them. What they differ by in passing is chance, and
+the judge allows for it; its part in the lasting difference is taken off.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +16,10 @@ from mlops.contracts.evidence import BIN_RATIO
 
 QUANTILES = (0.5, 0.95, 0.99)
 DEVIATIONS = 2.0
-"""A margin of two standard deviations between equal pods leaves few of them outside of it."""
+"""A margin of two standard deviations between equal groups leaves few of them outside of it."""
 ROUND_TO = 0.05
 MIN_REQUESTS = 200
-"""Of a pod, before its quantiles are compared."""
+"""Of a group in a block, before its quantiles are compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,53 +27,70 @@ class Suggestion:
     """Of one check."""
 
     margin: float
-    """Not less than this; 0.1 is 10 % for quantiles, absolute for rates."""
+    """Not less than this; 0.1 is 10 % for quantiles, absolute for rates and scores."""
     spread: float
-    """What equal servers differ by: one standard deviation."""
-    servers: int
+    """What equal groups differ by: one standard deviation."""
+    groups: int
     """Compared."""
 
 
-def latency_margin(by_server: Mapping[str, Ints]) -> Suggestion | None:
-    """From histograms of durations, one for each of stable's servers (workers, pods).
+def latency_margin(bins: Ints) -> Suggestion | None:
+    """From histograms of durations (blocks of time, groups, bins). The widest quantile decides.
 
-    The widest quantile decides. None with fewer than two servers of enough requests.
+    None with fewer than two blocks or groups of enough requests.
     """
-    bins = [one for one in by_server.values() if one.sum() >= MIN_REQUESTS]
-    if len(bins) < 2:
+    enough = (bins.sum(axis=2) >= MIN_REQUESTS).all(axis=1)
+    if enough.sum() < 2 or bins.shape[1] < 2:
         return None
-    logs = np.array([[_quantile_log(one, quantile) for quantile in QUANTILES] for one in bins])
-    spread = float(np.max(logs.std(axis=0, ddof=1)))
+    logs = [_quantile_logs(bins[enough], quantile) for quantile in QUANTILES]
+    spread = max(_lasting(one) for one in logs)
     return Suggestion(
         margin=_rounded(float(np.expm1(DEVIATIONS * spread))),
         spread=float(np.expm1(spread)),
-        servers=len(bins),
+        groups=bins.shape[1],
     )
 
 
-def rate_margin(errors: Ints, requests: Ints) -> Suggestion | None:
-    """From errors and requests by server: how far rates lie apart beyond what chance explains.
+def rate_margin(bad: Ints, requests: Ints) -> Suggestion | None:
+    """From bad requests and requests (blocks of time, groups): how far rates lie apart lastingly.
 
-    None with fewer than two servers of enough requests.
+    None with fewer than two blocks or groups of enough requests.
     """
-    enough = requests >= MIN_REQUESTS
-    bad, count = errors[enough].astype(float), requests[enough].astype(float)
-    if len(count) < 2:
+    return _absolute(bad.astype(float), requests, finest=0.001)
+
+
+def score_margin(totals: Floats, counts: Ints) -> Suggestion | None:
+    """From sums of scores and their number (blocks of time, groups), likewise."""
+    return _absolute(totals, counts, finest=0.005)
+
+
+def _absolute(totals: Floats, counts: Ints, finest: float) -> Suggestion | None:
+    enough = (counts >= MIN_REQUESTS).all(axis=1)
+    if enough.sum() < 2 or counts.shape[1] < 2:
         return None
-    rate = bad.sum() / count.sum()
-    chance = float(np.mean(rate * (1 - rate) / count))
-    spread = float(np.sqrt(max(0.0, float(np.var(bad / count, ddof=1)) - chance)))
-    return Suggestion(
-        margin=max(0.001, round(DEVIATIONS * spread, 4)), spread=spread, servers=len(count)
-    )
+    spread = _lasting(totals[enough] / counts[enough])
+    margin = max(finest, float(np.ceil(DEVIATIONS * spread / finest - 1e-9)) * finest)
+    return Suggestion(margin=round(margin, 4), spread=spread, groups=counts.shape[1])
 
 
-def _quantile_log(bins: Ints, quantile: float) -> float:
-    """The logarithm of a quantile, within its bin by interpolation."""
-    below: Floats = np.concatenate([[0.0], np.cumsum(bins)])
-    index = int(np.searchsorted(below, quantile * below[-1]))
-    inside = (quantile * below[-1] - below[index - 1]) / max(1.0, below[index] - below[index - 1])
-    return float((index - 1 + inside) * np.log(BIN_RATIO))
+def _lasting(values: Floats) -> float:
+    """Standard deviation between groups (blocks, groups), without what blocks explain as chance."""
+    blocks, groups = values.shape
+    apart = values - values.mean(axis=1, keepdims=True)
+    of_groups = apart.mean(axis=0)
+    chance = float(((apart - of_groups) ** 2).sum()) / ((blocks - 1) * (groups - 1))
+    between = float((of_groups**2).sum()) / (groups - 1)
+    return float(np.sqrt(max(0.0, between - chance / blocks)))
+
+
+def _quantile_logs(bins: Ints, quantile: float) -> Floats:
+    """The logarithms of a quantile (blocks, groups), within their bins by interpolation."""
+    below = np.cumsum(bins, axis=2)
+    wanted = quantile * below[:, :, -1:]
+    index = (below < wanted).sum(axis=2, keepdims=True)
+    inside = np.take_along_axis(bins, index, axis=2)
+    before = np.take_along_axis(below, index, axis=2) - inside
+    return np.asarray((index + (wanted - before) / inside)[:, :, 0] * np.log(BIN_RATIO))
 
 
 def _rounded(margin: float) -> float:

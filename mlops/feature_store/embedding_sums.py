@@ -33,8 +33,6 @@ class EmbeddingSample(NamedTuple):
     version: str
     dims: int
     """Numbers in each."""
-    one_in: int
-    """Of so many, chosen by their record ids."""
     limit: int
 
 
@@ -42,12 +40,11 @@ SAMPLE: Final = f"""SELECT embedding
 FROM {ROWS}
 WHERE route = {{route:String}} AND version = {{version:String}} AND kind = 'served'
   AND length(embedding) = {{dims:UInt32}}
-  AND cityHash64(record_id) % {{one_in:UInt64}} = 0
   AND ended_at >= fromUnixTimestamp64Micro({{since:Int64}} * 1000000)
   AND ended_at < fromUnixTimestamp64Micro(({{until:Int64}} + 1) * 1000000)
-ORDER BY cityHash64(record_id)
+ORDER BY route, ended_at
 LIMIT {{limit:UInt32}}"""
-"""Embeddings spread evenly over a stretch of time, always the same ones."""
+"""The first of a stretch of time. In the order of the table, so that no more is read than that."""
 
 HOURS: Final = f"""SELECT toDate(second) AS day, toHour(second) AS hour, sum(requests)
 FROM {SECONDS}

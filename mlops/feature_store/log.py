@@ -49,6 +49,7 @@ from mlops.feature_store.evidence import (
     score_counts,
     second_counts,
 )
+from mlops.feature_store.noise import NOISE, STABLE_REQUESTS, GroupCounts, group_counts
 from mlops.feature_store.pairs import PAIRS, pairs
 from mlops.feature_store.schema import (
     DEAD_LETTER_TYPES,
@@ -261,7 +262,7 @@ class FeatureLog:
     async def read_embedding_sample(
         self, sample: EmbeddingSample, *, since: int, until: int
     ) -> list[list[float]]:
-        """Embeddings of queries that ended in seconds `since` to `until`, both included."""
+        """Embeddings of the first queries that ended in seconds `since` to `until`, inclusive."""
         span = {**sample._asdict(), "since": since, "until": until}
         rows = await self._rows(SAMPLE, span, f"read embeddings of {sample.route}")
         return [row[0] for row in rows]
@@ -285,6 +286,22 @@ class FeatureLog:
         """
         span: dict[str, object] = {"route": route, "since": since, "until": until, "limit": limit}
         return pairs(await self._rows(PAIRS, span, f"read pairs of {route}"))
+
+    async def read_stable_requests(self, *, since: int, until: int) -> dict[str, int]:
+        """Of each route in seconds `since` to `until`, both included."""
+        rows = await self._rows(
+            STABLE_REQUESTS, {"since": since, "until": until}, "count stable's requests"
+        )
+        return {route: int(count) for route, count in rows}
+
+    async def read_noise(
+        self, route: str, *, since: int, until: int, every_s: int
+    ) -> tuple[GroupCounts, ...]:
+        """Stable against stable in seconds `since` to `until`, by groups of keys. Reads rows: the
+        caller bounds how many there are."""
+        span: dict[str, object] = {"route": route, "since": since, "until": until}
+        rows = await self._rows(NOISE, {**span, "every": every_s}, f"read the noise of {route}")
+        return group_counts(rows)
 
     async def read_splits(self, route: str, *, since: int, until: int) -> tuple[Split, ...]:
         """Each generation of `route` in seconds `since` to `until`, and how it split traffic."""

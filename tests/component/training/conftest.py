@@ -14,6 +14,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from mlops.artifact_store import MinIOArtifactStore
@@ -35,7 +36,7 @@ from mlops.training.plan import Labelling, Plan, Window
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WINDOW = Window(since=NOON - timedelta(days=7), until=NOON, as_of=NOON + timedelta(hours=1))
 TOP_K = 20
-DOCSTRINGS = 900
+DOCSTRINGS = 700
 _names = count(1)
 
 Row = dict[str, Any]
@@ -126,11 +127,13 @@ def evaluated(
 
 @pytest.fixture
 def copied(evaluated: Partition, tmp_path: Path) -> Callable[[Step], Partition]:
-    """A copy of it as it was before a step."""
+    """A copy of it as it was before a step, for a model of its own."""
 
     def copy(step: Step) -> Partition:
         made = Partition(tmp_path, f"copy-{next(_names)}")
         shutil.copytree(evaluated.path, made.path)
+        (made.path / "plan.json").unlink()
+        made.begin(msgspec.structs.replace(evaluated.plan(), model=f"retriever-{next(_names)}"))
         for later in list(Step)[list(Step).index(step) :]:
             (made.path / f"{later}.json").unlink(missing_ok=True)
         return made

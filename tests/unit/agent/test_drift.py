@@ -69,7 +69,7 @@ def queries() -> Queries:
 @pytest.fixture
 def drift(queries: Queries) -> RouteDrift:
     blocks = [queries.sums(SINCE + number * SPAN_S) for number in range(REFERENCE_BLOCKS)]
-    return RouteDrift(MEMORY, blocks, {DIMS: queries.rows(1_000)})
+    return RouteDrift(MEMORY, blocks, {DIMS: queries.rows(1_000)}, every_s=SPAN_S)
 
 
 def watch(drift: RouteDrift, queries: Queries, spans: int, **changes: Any) -> set[str]:
@@ -141,7 +141,7 @@ def test_a_reference_without_texts_or_embeddings_watches_what_there_is(queries: 
         queries.sums(SINCE + number * SPAN_S, text_chars_bins={}, scripts={}, texts=0)
         for number in range(REFERENCE_BLOCKS)
     ]
-    few = RouteDrift(MEMORY, blocks, {DIMS: queries.rows(10)})
+    few = RouteDrift(MEMORY, blocks, {DIMS: queries.rows(10)}, every_s=SPAN_S)
     assert few.features() == {}
     assert watch(few, queries, 5) == set()
 
@@ -161,3 +161,28 @@ def test_what_was_found_is_kept_with_its_first_time() -> None:
     found = with_alarms(memory, [alarm, alarm], 200)
     assert found.found == {EMBEDDING: 200}
     assert with_alarms(found, [alarm], 300) is found
+
+
+def test_what_comes_and_goes_within_the_reference_is_no_drift(queries: Queries) -> None:
+    """Mornings and evenings ask about different things; the evidence knows that from the blocks."""
+    blocks, sample = [], []
+    for number in range(REFERENCE_BLOCKS):
+        queries.mean = np.full(DIMS, 0.3 if number % 2 else -0.3)
+        blocks.append(queries.sums(SINCE + number * SPAN_S))
+        sample.append(queries.rows(20))
+    rows = np.concatenate(sample)
+    drift = RouteDrift(MEMORY, blocks, {DIMS: rows}, every_s=SPAN_S)
+
+    queries.mean = np.full(DIMS, 0.3)
+    assert watch(drift, queries, 12) == set()
+    queries.mean = np.full(DIMS, 1.5)
+    assert watch(drift, queries, 60) == {EMBEDDING}
+
+
+def test_millions_of_queries_do_not_make_a_small_change_an_alarm_at_once(queries: Queries) -> None:
+    blocks = [queries.sums(SINCE + n * SPAN_S, count=5_000) for n in range(REFERENCE_BLOCKS)]
+    drift = RouteDrift(MEMORY, blocks, {DIMS: queries.rows(2_000)}, every_s=SPAN_S)
+
+    queries.mean = np.full(DIMS, 0.045)
+
+    assert watch(drift, queries, 8, count=5_000) == set()

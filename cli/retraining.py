@@ -1,0 +1,232 @@
+"""`retrain`: the steps of a retraining, one command each, for pipelines that are not Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from cli.output import is_data, output_option, print_data
+from mlops.artifact_store import MinIOArtifactStore
+from mlops.config import ConfigError, MlopsConfig, read_config
+from mlops.feature_store import ClickHouseFeatureStore
+from mlops.mlflow_tracker import RAGModelTracker
+from mlops.model_registry import ModelKind, RAGModelRegistry
+from mlops.serving.corpus import load_corpus
+from mlops.training import steps
+from mlops.training.documents import Documents
+from mlops.training.outcomes import STOPPED_EXIT_CODE, Outcome, Stopped
+from mlops.training.partition import Partition, PartitionConflict, StepMissing
+from mlops.training.plan import Labelling, Plan, TrainerKind, Window
+from mlops.training.progress import bars
+from mlops.training.trainers import MissingExtra
+
+CURRENT = "current"
+NONE = "none"
+LATE_SCORES = timedelta(hours=1)
+"""How long scores may come after their answer; see docs/feature_store.md."""
+
+_TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"])
+Command = Callable[..., None]
+
+
+@click.group()
+def retrain() -> None:
+    """Train a version from logged traffic, step by step, in a partition.
+
+    A step that stops exits with 99 and says why; done again it says the same again.
+    """
+
+
+def _common(command: Command) -> Command:
+    for option in (
+        output_option,
+        click.option(
+            "--data-path",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Folder of the partitions.  [default: MLOPS_RETRAINING_DATA_PATH]",
+        ),
+        click.option("--partition", "name", required=True, help="Name of the partition."),
+    ):
+        command = option(command)
+    return command
+
+
+@retrain.command()
+@_common
+@click.option("--since", type=_TIME, required=True, help="Rows that ended from here on, UTC.")
+@click.option("--until", type=_TIME, required=True, help="Rows that ended before.")
+@click.option("--as-of", type=_TIME, help="Scores that had arrived by then.  [default: +1 h]")
+@click.option(
+    "--model", default=ModelKind.EMBEDDING.default_name, show_default=True, help="Registered name."
+)
+@click.option(
+    "--champion",
+    default=CURRENT,
+    show_default=True,
+    help="Version to beat; `current`: what the registry says now, `none`: the frozen encoder.",
+)
+@click.option("--route", help="Only this route's traffic.")
+@click.option("--evaluation", help="Late score that counts.  [default: the relevance score]")
+@click.option(
+    "--labelling",
+    type=click.Choice(list(Labelling)),
+    default=Labelling.TOP_ANSWER,
+    show_default=True,
+    help="How a score says which document was right.",
+)
+@click.option(
+    "--min-samples", type=int, help="Valid samples needed.  [default: MLOPS_RETRAINING_MIN_SAMPLES]"
+)
+@click.option("--seed", type=int, default=7, show_default=True, help="Of everything drawn.")
+@click.option(
+    "--trainer",
+    type=click.Choice(list(TrainerKind)),
+    default=TrainerKind.LINEAR_ADAPTER,
+    show_default=True,
+    help="How to train.",
+)
+@click.option(
+    "--documents",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON of digest, ids, passages, domains.  [default: what the model server here serves]",
+)
+def extract(
+    name: str, output: str, data_path: Path | None, documents: Path | None, **options: Any
+) -> None:
+    """Begin a partition: the rows of a window as of a moment, and the documents."""
+    config = _config()
+    partition = _partition(config, data_path, name)
+    plan = _plan(config, partition, options)
+    with ClickHouseFeatureStore(config.clickhouse) as store:
+        _say(
+            output,
+            lambda: steps.extract(
+                plan, partition, store=store, documents=_documents(documents, partition)
+            ),
+        )
+
+
+@retrain.command()
+@_common
+def validate(name: str, output: str, data_path: Path | None) -> None:
+    """Check the rows, find right documents, split the queries."""
+    partition = _partition(_config(), data_path, name)
+    _say(output, lambda: steps.validate(partition))
+
+
+@retrain.command()
+@_common
+def train(name: str, output: str, data_path: Path | None) -> None:
+    """Embed, train, and build the index."""
+    partition = _partition(_config(), data_path, name)
+    with bars() as progress:
+        _say(output, lambda: steps.train(partition, progress=progress))
+
+
+@retrain.command()
+@_common
+def evaluate(name: str, output: str, data_path: Path | None) -> None:
+    """Compare with the champion on queries that no trainer saw."""
+    config = _config()
+    partition = _partition(config, data_path, name)
+
+    def step() -> Outcome:
+        artifacts = MinIOArtifactStore(config.minio)
+        champion = steps.fetch_champion(partition.plan(), partition, artifacts)
+        return steps.evaluate(partition, champion=champion)
+
+    _say(output, step)
+
+
+@retrain.command()
+@_common
+def register(name: str, output: str, data_path: Path | None) -> None:
+    """Log, register and store what was found better."""
+    config = _config()
+    partition = _partition(config, data_path, name)
+    with RAGModelTracker(config.mlflow) as tracker:
+        _say(
+            output,
+            lambda: steps.register(
+                partition,
+                tracker=tracker,
+                registry=RAGModelRegistry(config),
+                artifacts=MinIOArtifactStore(config.minio),
+            ),
+        )
+
+
+def _plan(config: MlopsConfig, partition: Partition, options: dict[str, Any]) -> Plan:
+    since, until = (options[name].replace(tzinfo=UTC) for name in ("since", "until"))
+    as_of = options["as_of"].replace(tzinfo=UTC) if options["as_of"] else until + LATE_SCORES
+    try:
+        return Plan(
+            model=options["model"],
+            champion=_champion(config, partition, options["champion"], options["model"]),
+            window=Window(since=since, until=until, as_of=as_of),
+            route=options["route"],
+            evaluation=options["evaluation"],
+            labelling=Labelling(options["labelling"]),
+            min_samples=options["min_samples"] or config.retraining.min_samples,
+            trainer=TrainerKind(options["trainer"]),
+            seed=options["seed"],
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _champion(config: MlopsConfig, partition: Partition, asked: str, model: str) -> str | None:
+    """`current` is looked up once: a partition that was begun keeps what it was begun with."""
+    if asked == NONE:
+        return None
+    if asked != CURRENT:
+        return asked
+    try:
+        return partition.plan().champion
+    except StepMissing:
+        return steps.champion_of(RAGModelRegistry(config), model)
+
+
+def _documents(path: Path | None, partition: Partition) -> Documents:
+    if path is None:
+        return Documents.of_corpus(load_corpus(partition.path.parent))
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Documents)
+    except msgspec.MsgspecError as error:
+        raise click.ClickException(f"{path}: {error}") from error
+
+
+def _config() -> MlopsConfig:
+    try:
+        return read_config()
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _partition(config: MlopsConfig, data_path: Path | None, name: str) -> Partition:
+    try:
+        return Partition(data_path or config.retraining.data_path, name)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _say(output: str, step: Callable[[], Outcome]) -> None:
+    """Do the step and print how it ended; 99 where it stopped."""
+    try:
+        outcome = step()
+    except (PartitionConflict, StepMissing, MissingExtra) as error:
+        raise click.ClickException(str(error)) from error
+    if is_data(output):
+        print_data(output, msgspec.to_builtins(outcome))
+    elif isinstance(outcome, Stopped):
+        click.echo(f"{outcome.step} stopped ({outcome.reason}): {outcome.sentence}")
+    else:
+        for key, value in msgspec.to_builtins(outcome).items():
+            click.echo(f"{key}\t{value}")
+    if isinstance(outcome, Stopped):
+        raise SystemExit(STOPPED_EXIT_CODE)

@@ -1,0 +1,1 @@
+"""Grafana's dashboards as Python; `python -m grafana` writes them as JSON."""

@@ -1,0 +1,191 @@
+"""Feature Store: how rows get there, how complete they are, what queries look like."""
+
+from grafana.panels import Page, Panel, Prometheus, clickhouse
+
+_ROUTES = "route IN (${route:singlequote})"
+
+PAGE = Page(
+    uid="feature-store",
+    title="Feature Store",
+    description="Query patterns and the quality of what is logged.",
+    variables=("route",),
+    panels=(
+        Panel(
+            title="Rows per second",
+            description="Rows that ClickHouse acknowledged.",
+            unit="short",
+            kind="stat",
+            width=6,
+            queries=(Prometheus("sum(rate(recorder_rows_total[1m]))", "rows"),),
+        ),
+        Panel(
+            title="Completeness",
+            description="Rows stored over requests answered, of the least complete route and arm, in the "
+            "last minute that every worker has told of.",
+            unit="percentunit",
+            kind="stat",
+            width=6,
+            most=1,
+            thresholds=((None, "red"), (0.999, "yellow"), (1.0, "green")),
+            queries=(Prometheus('min(log_completeness_ratio{route=~"$route"})', "complete"),),
+        ),
+        Panel(
+            title="Lag",
+            description="Age of the oldest record that was read and is not acknowledged.",
+            unit="s",
+            kind="stat",
+            width=6,
+            thresholds=((None, "green"), (15, "yellow"), (60, "red")),
+            queries=(Prometheus("max(spool_lag_seconds)", "lag"),),
+        ),
+        Panel(
+            title="Dead letters",
+            description="Records that could not become rows, since the recorders started.",
+            unit="short",
+            kind="stat",
+            width=6,
+            thresholds=((None, "green"), (1, "red")),
+            queries=(Prometheus("sum(recorder_dead_letters_total)", "letters"),),
+        ),
+        Panel(
+            title="Rows stored",
+            description="Rows acknowledged per second, by recorder.",
+            unit="short",
+            queries=(Prometheus("rate(recorder_rows_total[1m])", "{{instance}}"),),
+        ),
+        Panel(
+            title="Completeness by arm",
+            description="Below 1, evidence is not trusted and no release advances.",
+            unit="percentunit",
+            most=1,
+            least=None,
+            thresholds=((None, "red"), (1.0, "green")),
+            queries=(Prometheus('log_completeness_ratio{route=~"$route"}', "{{route}} {{arm}}"),),
+        ),
+        Panel(
+            title="Lag of the log",
+            description="How late rows reach ClickHouse. Above 15 s the agent renews no lease.",
+            unit="s",
+            thresholds=((None, "green"), (15, "yellow"), (60, "red")),
+            queries=(Prometheus("spool_lag_seconds", "{{instance}}"),),
+        ),
+        Panel(
+            title="Spool on disk",
+            description="Size of all segments. It grows while ClickHouse is away, up to the spool's limit.",
+            unit="bytes",
+            queries=(Prometheus("spool_bytes", "{{instance}}"),),
+        ),
+        Panel(
+            title="Inserts repeated or split",
+            description="Repeated: ClickHouse was away. Split: it refused a batch, and the bad record was "
+            "looked for.",
+            unit="ops",
+            queries=(
+                Prometheus("rate(recorder_retries_total[5m])", "repeated {{instance}}"),
+                Prometheus("rate(recorder_splits_total[5m])", "split {{instance}}"),
+            ),
+        ),
+        Panel(
+            title="Rows without all features",
+            description="Share of rows by what was missing, as the extractor says it. `complete` is none.",
+            unit="percentunit",
+            most=1,
+            stacked=True,
+            queries=(
+                clickhouse(f"""
+SELECT time, missing, rows / sum(rows) OVER (PARTITION BY time) AS share
+FROM (
+  SELECT $__timeInterval(ended_at) AS time, if(features_missing = '', 'complete', features_missing) AS missing,
+    count() AS rows
+  FROM query_features WHERE $__timeFilter(ended_at) AND {_ROUTES}
+  GROUP BY time, missing
+)
+ORDER BY time
+"""),
+            ),
+        ),
+        Panel(
+            title="Shift of the queries",
+            description="Distance of the last hour's mean embedding from the day before, in spreads of one "
+            "query. A rule of thumb; `rag-mlops drift` tells drift from noise.",
+            unit="none",
+            thresholds=((None, "green"), (0.25, "red")),
+            queries=(Prometheus('rag_query_shift_ratio{route=~"$route"}', "{{route}}"),),
+        ),
+        Panel(
+            title="Length of the queries",
+            description="Characters of the query text: median and P95.",
+            unit="short",
+            queries=(
+                clickhouse(f"""
+SELECT $__timeInterval(ended_at) AS time, quantile(0.5)(lengthUTF8(query_text)) AS P50,
+  quantile(0.95)(lengthUTF8(query_text)) AS P95
+FROM query_features
+WHERE $__timeFilter(ended_at) AND {_ROUTES} AND query_text IS NOT NULL
+GROUP BY time ORDER BY time
+"""),
+            ),
+        ),
+        Panel(
+            title="Queries by script",
+            description="In what script the texts begin: a new language shows here first.",
+            unit="short",
+            stacked=True,
+            queries=(
+                clickhouse(f"""
+SELECT $__timeInterval(second) AS time, script.1 AS script_name, sum(script.2) AS queries
+FROM embedding_sums ARRAY JOIN CAST(scripts, 'Array(Tuple(String, UInt64))') AS script
+WHERE $__timeFilter(second) AND {_ROUTES}
+GROUP BY time, script_name ORDER BY time
+"""),
+            ),
+        ),
+        Panel(
+            title="Documents found",
+            description="Mean number of documents in an answer, by version.",
+            unit="short",
+            queries=(
+                clickhouse(f"""
+SELECT $__timeInterval(ended_at) AS time, version, avg(retrieved_count) AS documents
+FROM query_features
+WHERE $__timeFilter(ended_at) AND {_ROUTES} AND retrieved_count IS NOT NULL
+GROUP BY time, version ORDER BY time
+"""),
+            ),
+        ),
+        Panel(
+            title="Samples for training",
+            description="Served rows with text, embedding and score, by day: what retraining can use.",
+            unit="short",
+            least=0,
+            queries=(
+                clickhouse(f"""
+SELECT toStartOfDay(ended_at) AS time, count() AS samples
+FROM query_features
+WHERE $__timeFilter(ended_at) AND {_ROUTES} AND kind = 'served' AND query_text IS NOT NULL
+  AND relevance_score IS NOT NULL
+GROUP BY time ORDER BY time
+"""),
+            ),
+        ),
+        Panel(
+            title="Size of tables",
+            description="On ClickHouse's disk, compressed, with rows and parts.",
+            unit="short",
+            kind="table",
+            width=24,
+            queries=(
+                clickhouse(
+                    """
+SELECT table, sum(rows) AS rows, count() AS parts, formatReadableSize(sum(bytes_on_disk)) AS size,
+  formatReadableSize(sum(data_uncompressed_bytes)) AS uncompressed, min(min_time) AS oldest
+FROM system.parts
+WHERE active AND database = currentDatabase()
+GROUP BY table ORDER BY sum(bytes_on_disk) DESC
+""",
+                    is_series=False,
+                ),
+            ),
+        ),
+    ),
+)

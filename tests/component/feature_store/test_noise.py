@@ -1,0 +1,56 @@
+"""`doctor` suggests margins out of a real log."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from cli.margins import DELAY_S, suggested
+from mlops.contracts.evidence import KEY_GROUPS
+from mlops.contracts.record import Row
+from mlops.feature_store.log import FeatureLog
+from mlops.feature_store.settings import ClickHouseSettings
+
+NOON = datetime(2026, 4, 1, 12, tzinfo=UTC)
+UNTIL = int(NOON.timestamp())
+ROWS = 26_000
+SPAN_S = 20 * 3_600
+
+
+def _row(number: int, route: str, slower: float) -> Row:
+    """Spread over the time and over groups of keys; half the groups are slower."""
+    ended = NOON - timedelta(seconds=SPAN_S * (1 - number / ROWS))
+    bucket = number * 7919 % 10_000
+    factor = slower if bucket % KEY_GROUPS % 2 else 1.0
+    latency_us = int((20_000 + 137 * (number % 400)) * factor)
+    return Row(
+        record_id=f"{route}-{number}", request_id=str(number), route=route, model="m",
+        generation=1, share_bp=0, bucket=bucket, arm="stable", served_arm="stable", version="1",
+        kind="served", started_at=ended, ended_at=ended, status=200, outcome="ok",
+        first_attempt_outcome="ok", attempts=1, latency_us=latency_us, first_byte_us=10_000,
+        events=1, max_event_gap_us=0, request_bytes=10, response_bytes=20, relevance_score=0.5,
+    )  # fmt: skip
+
+
+async def test_margins_are_suggested_by_route(
+    feature_log: FeatureLog, settings: ClickHouseSettings
+) -> None:
+    for route, slower, count in (("even", 1.0, ROWS), ("uneven", 1.2, ROWS), ("idle", 1.0, 50)):
+        rows = [_row(number, route, slower) for number in range(ROWS - count, ROWS)]
+        await feature_log.insert_rows(rows, token=route)
+
+    found = {one.part: one for one in await suggested(settings, UNTIL + DELAY_S)}
+
+    assert set(found) == {"margins of even", "margins of uneven", "margins of idle"}
+    assert "50 requests" in found["margins of idle"].what
+    even, uneven = found["margins of even"].what, found["margins of uneven"].what
+    assert "latency: {margin: 5%}" in even
+    assert "errors: {margin: 0.001}" in even
+    assert "score: {margin: 0.005}" in even
+    assert "latency: {margin: 25%} (they differ by 10." in uneven
+    assert "ttft: {margin: 5%}" in uneven
+
+
+async def test_a_store_that_is_away_suggests_nothing() -> None:
+    away = ClickHouseSettings(host="127.0.0.1", port=1)
+
+    assert await suggested(away, UNTIL) == []
