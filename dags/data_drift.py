@@ -6,9 +6,8 @@ only, so the same hour says the same whenever it is asked, also in a back-fill.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +24,9 @@ from mlops.monitoring.findings import Finding, Severity
 SPAN_S: Final = 120
 """A week is 5,040 of them, and an hour 30."""
 SAMPLE_ROWS: Final = 2_000
+SAMPLE_READS: Final = 96
+"""Of a few rows each: so the sample is of all hours and no read is long."""
 MAX_SPANS: Final = 9_000
-
-
-class Span(NamedTuple):
-    """Seconds (Unix time), both included."""
-
-    since: int
-    until: int
 
 
 async def route_drift(
@@ -58,7 +52,7 @@ async def route_drift(
             f"{route}: {queries} queries of version {version} before the hour; "
             f"expected {MIN_REFERENCE} to compare with"
         ]
-    samples = await _samples(log, route, version, reference, Span(since, hour - 1))
+    samples = await _samples(log, route, version, reference, span_s)
     now = await log.read_embedding_sums(route, since=hour, until=hour + HOUR_S - 1, every_s=span_s)
     memory = DriftMemory(
         route=route,
@@ -67,7 +61,7 @@ async def route_drift(
         since_s=since,
         until_s=hour - 1,
     )
-    return alarms(route, RouteDrift(memory, reference, samples), now), []
+    return alarms(route, RouteDrift(memory, reference, samples, every_s=span_s), now), []
 
 
 def first_generation(versions: Mapping[int, str]) -> int:
@@ -104,17 +98,18 @@ def alarms(route: str, drift: RouteDrift, now: Sequence[EmbeddingSums]) -> list[
 
 
 async def _samples(
-    log: FeatureLog, route: str, version: str, reference: Sequence[EmbeddingSums], span: Span
+    log: FeatureLog, route: str, version: str, reference: Sequence[EmbeddingSums], span_s: int
 ) -> dict[int, NDArray[np.floating]]:
-    counts: Counter[int] = Counter()
-    for one in reference:
-        if one.dims:
-            counts[one.dims] += one.count
+    """Embeddings by their length, from stretches spread evenly over the reference."""
     found: dict[int, NDArray[np.floating]] = {}
-    for dims, count in counts.items():
-        one_in = max(1, count // (2 * SAMPLE_ROWS))
-        sample = EmbeddingSample(route, version, dims, one_in, SAMPLE_ROWS)
-        rows = await log.read_embedding_sample(sample, since=span.since, until=span.until)
+    for dims in sorted({one.dims for one in reference if one.dims}):
+        seconds = sorted({one.second for one in reference if one.dims == dims and one.count})
+        chosen = seconds[:: -(-len(seconds) // SAMPLE_READS)]
+        sample = EmbeddingSample(route, version, dims, -(-SAMPLE_ROWS // len(chosen)))
+        rows: list[list[float]] = []
+        for second in chosen:
+            until = second + span_s - 1
+            rows += await log.read_embedding_sample(sample, since=second, until=until)
         if rows:
             found[dims] = np.array(rows, np.float32)
     return found
