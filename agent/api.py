@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 from aiohttp import web
 
+from agent.console.door import Door
 from agent.evaluations import Evaluations
 from agent.journal import Journal
 from agent.loop import Loop
@@ -93,13 +94,23 @@ class Api:
         self._tokens = tokens
         self._openapi = msgspec.json.encode(document())
 
-    def application(self, more: Iterable[web.RouteDef] = ()) -> web.Application:
-        """`more` are handlers of other modules, behind the same door."""
+    def application(
+        self, more: Iterable[web.RouteDef] = (), door: Door | None = None
+    ) -> web.Application:
+        """`more` are handlers of other modules, behind the same door. `door` lets browsers in."""
+        more = [*more, *(door.routes() if door is not None else ())]
+        public = PUBLIC_PATHS | (door.public if door is not None else frozenset())
         app = web.Application(
             middlewares=[
                 auditing,
                 refusing(_PROBLEM_OF, max_body_bytes=MAX_BODY_BYTES),
-                authorizing(self._tokens, public=PUBLIC_PATHS, realm="agent"),
+                authorizing(
+                    self._tokens,
+                    public=public,
+                    realm="agent",
+                    failures=door.failures if door is not None else None,
+                    sessions=door.sessions if door is not None else None,
+                ),
             ],
             client_max_size=MAX_BODY_BYTES,
         )

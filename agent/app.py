@@ -20,6 +20,8 @@ from aiohttp import web
 
 from agent import settings as agent_settings
 from agent.api import Api
+from agent.console.api import Console
+from agent.console.door import Door
 from agent.decision import code_version
 from agent.discovery import Discovery
 from agent.drift import DriftSettings
@@ -43,6 +45,7 @@ from mlops.contracts.evidence import EmbeddingSums, Evidence, Pair
 from mlops.feature_store.embedding_sums import EmbeddingSample
 from mlops.feature_store.entries import Evaluation, ReleaseEvent
 from mlops.feature_store.log import FeatureLog
+from mlops.feature_store.queries import LoggedQuery
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.service.aio import spawn
 from mlops.service.tokens import Tokens
@@ -80,6 +83,14 @@ class PatientLog:
     async def read_pairs(self, route: str, *, since: int, until: int, limit: int) -> Sequence[Pair]:
         connected = await self._log()
         return await connected.read_pairs(route, since=since, until=until, limit=limit)
+
+    async def read_queries(
+        self, route: str, *, order: str, arm: str, minutes: int, limit: int
+    ) -> Sequence[LoggedQuery]:
+        connected = await self._log()
+        return await connected.read_queries(
+            route, order=order, arm=arm, minutes=minutes, limit=limit
+        )
 
     async def read_embedding_sums(
         self, route: str, *, since: int, until: int, every_s: int
@@ -154,24 +165,23 @@ class Agent:
             runtime=runtime,
             metrics=metrics,
         )
-        api = Api(
-            Releases(self._memory, self._gateways, loop, rules, _unix_s),
-            evaluations,
-            journal,
-            self._memory,
-            loop,
-            metrics=metrics,
-            tokens=Tokens(
-                operator=self._settings.operator_token,
-                viewer=self._settings.viewer_token,
-                file=self._settings.token_file,
-            ),
+        releases = Releases(self._memory, self._gateways, loop, rules, _unix_s)
+        tokens = Tokens(
+            operator=self._settings.operator_token,
+            viewer=self._settings.viewer_token,
+            file=self._settings.token_file,
         )
-        url = await self._listen(api.application(DriftApi(drift).routes()))
+        api = Api(
+            releases, evaluations, journal, self._memory, loop, metrics=metrics, tokens=tokens
+        )
+        console = Console(loop, releases, self._gateways, self._log, rules, unix_s=_unix_s)
+        more = [*DriftApi(drift).routes(), *console.routes()]
+        url = await self._listen(api.application(more, Door(tokens)))
         self._tasks = [
             spawn(loop.run(self._settings.interval_s, self._log), name="loop"),
             spawn(evaluations.run(), name="evaluations"),
             spawn(notifier.run(), name="notices"),
+            spawn(console.run(), name="console"),
         ]
         if self._settings.drift is not None:
             self._tasks.append(spawn(drift.run(), name="drift"))

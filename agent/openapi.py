@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from agent.console import openapi as console
 from agent.release import Verb
 from mlops.contracts.api import Problem
 from mlops.contracts.drift import DriftAcknowledgement, DriftStatus
@@ -43,7 +44,8 @@ _JSON = "application/json"
 
 def document() -> dict[str, Any]:
     """The whole document, ready to be encoded."""
-    _, schemas = msgspec.json.schema_components(_KINDS, ref_template="#/components/schemas/{name}")
+    kinds = (*_KINDS, *console.KINDS)
+    _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     return {
         "openapi": "3.1.0",
         "info": {
@@ -93,7 +95,7 @@ def _paths() -> dict[str, Any]:
             | {"security": [{"token": []}], "parameters": [_LAST_EVENT_ID]}
         },
     }
-    paths |= _drift_paths()
+    paths |= _drift_paths() | console.paths()
     for verb in Verb:
         paths[f"/v1/releases/{{id}}/{verb.value}"] = {
             "parameters": [_ID],

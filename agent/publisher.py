@@ -81,6 +81,31 @@ class Gateways:
 
         return await self._everywhere(write.gateways, put)
 
+    async def by_hand(
+        self,
+        urls: Sequence[str],
+        actor: str,
+        call: Callable[[GatewayClient], Awaitable[RouteStatus]],
+    ) -> dict[str, str]:
+        """What a person does from here, in the person's name, on these gateways at once.
+
+        Returns why, of those that did not confirm.
+        """
+
+        async def one(url: str) -> str:
+            client = self._discovery.clients.get(url)
+            if client is None:
+                return "it has left"
+            async with client.on_behalf_of(actor) as ours:
+                try:
+                    await call(ours)
+                except GatewayError as error:
+                    return str(error)
+            return ""
+
+        answers = await asyncio.gather(*map(one, urls))
+        return {url: why for url, why in zip(urls, answers, strict=True) if why}
+
     async def _everywhere(
         self, urls: Sequence[str], call: Callable[[GatewayClient], Awaitable[None]]
     ) -> list[str]:

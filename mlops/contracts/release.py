@@ -64,6 +64,10 @@ class CheckStatus(msgspec.Struct, frozen=True, kw_only=True):
     control_value: float | None = None
     effect: float | None = None
     """Candidate against control: a difference, for latency a relative one (0.1: 10 % slower)."""
+    interval: tuple[float, float] | None = None
+    """Of the effect, right at every look with chance 1 - alpha; None while nothing is excluded."""
+    quantile: float | None = None
+    """Which quantile the values are of, where they are of one."""
     e_value: float
     """Evidence for a regression: 20 is one in twenty by chance."""
     noninferiority_e_value: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from types import TracebackType
 from typing import Final, Self, TypeVar
 from urllib.parse import urlsplit
@@ -48,6 +49,13 @@ class JsonClient(ABC):
             self._headers["Host"] = server_name
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
+
+    def on_behalf_of(self, actor: str) -> Self:
+        """A client of the same server, with the same token, for somebody else; close it too."""
+        other = copy(self)
+        other._session = None  # noqa: SLF001 - it is one of us
+        other._headers = {**self._headers, "x-actor": actor}  # noqa: SLF001
+        return other
 
     async def __aenter__(self) -> Self:
         return self

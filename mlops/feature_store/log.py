@@ -51,6 +51,7 @@ from mlops.feature_store.evidence import (
 )
 from mlops.feature_store.noise import NOISE, STABLE_REQUESTS, GroupCounts, group_counts
 from mlops.feature_store.pairs import PAIRS, pairs
+from mlops.feature_store.queries import LoggedQuery, logged_queries, queries_sql
 from mlops.feature_store.schema import (
     DEAD_LETTER_TYPES,
     EVALUATION_TYPES,
@@ -273,6 +274,15 @@ class FeatureLog:
         first = datetime.fromtimestamp(since, UTC).date()
         rows = await self._rows(HOURS, span, f"read the hours of {route}")
         return {((day - first).days, hour): count for day, hour, count in rows}
+
+    async def read_queries(
+        self, route: str, *, order: str, arm: str, minutes: int, limit: int
+    ) -> list[LoggedQuery]:
+        """Single queries of the last `minutes`, at most `limit`. Raises ValueError as
+        `queries_sql`."""
+        sql = queries_sql(order, arm)
+        span: dict[str, object] = {"route": route, "minutes": minutes, "limit": limit}
+        return logged_queries(await self._rows(sql, span, f"read queries of {route}"))
 
     async def read_pairs(
         self, route: str, *, since: int, until: int, limit: int = 10_000

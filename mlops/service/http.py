@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
@@ -15,6 +16,7 @@ from aiohttp.typedefs import Middleware
 
 from mlops.contracts.api import Problem
 from mlops.service.failures import Failures
+from mlops.service.sessions import COOKIE, Sessions
 from mlops.service.tokens import Grant, Role, Tokens
 
 log = logging.getLogger(__name__)
@@ -44,12 +46,20 @@ _T = TypeVar("_T")
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
-def authorizing(tokens: Tokens, *, public: Collection[str], realm: str) -> Middleware:
+def authorizing(
+    tokens: Tokens,
+    *,
+    public: Collection[str],
+    realm: str,
+    failures: Failures | None = None,
+    sessions: Sessions | None = None,
+) -> Middleware:
     """Let a request through only with a token that grants it; `public` paths need none.
 
-    A path that names a `{route}` needs a token that may touch it. Changes are audited.
+    A path that names a `{route}` needs a token that may touch it. With `sessions`, a browser's
+    cookie stands for its token; it changes something only from a page of ours.
     """
-    failures = Failures()
+    failures = Failures() if failures is None else failures
 
     @web.middleware
     async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -63,12 +73,14 @@ def authorizing(tokens: Tokens, *, public: Collection[str], realm: str) -> Middl
                 "too many wrong tokens came from this address",
                 headers={"Retry-After": str(math.ceil(wait_s))},
             )
-        grant = tokens.grant_of(request.headers.get("Authorization", ""))
         changes = request.method not in ("GET", "HEAD")
+        given = given_by(request, sessions, changes=changes)
+        grant = tokens.grant_of(given)
         if grant.role is not Role.NOBODY:
             request[GRANT] = grant
         else:
-            failures.note(request.remote or "", time.monotonic())
+            if given:
+                failures.note(request.remote or "", time.monotonic())
             return refusal(
                 401,
                 "unauthorized",
@@ -88,6 +100,17 @@ def authorizing(tokens: Tokens, *, public: Collection[str], realm: str) -> Middl
     return authorize
 
 
+def given_by(request: web.Request, sessions: Sessions | None, *, changes: bool) -> str:
+    """What stands for `Authorization`: the header, else what a browser's session remembers."""
+    given = request.headers.get("Authorization", "")
+    if given or sessions is None or COOKIE not in request.cookies:
+        return given
+    given = sessions.authorization(request.cookies[COOKIE], time.monotonic())
+    if given and changes:
+        check_origin(request)
+    return given
+
+
 @web.middleware
 async def auditing(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Log every change that is asked for, outside of what authorizes and refuses it."""
@@ -101,6 +124,17 @@ async def auditing(request: web.Request, handler: Handler) -> web.StreamResponse
             answer.status,
         )  # fmt: skip
     return answer
+
+
+def check_origin(request: web.Request) -> None:
+    """Raises Forbidden: a browser sends this from a page that is not ours.
+
+    Beside the cookie's SameSite (RFC 6265bis, 8.8): browsers name the page in `Origin` whenever
+    they change something.
+    """
+    origin = request.headers.get("Origin", "")
+    if urlsplit(origin).netloc != request.host:
+        raise Forbidden(f"the page of {origin or 'nobody'} may change nothing here")
 
 
 def check_route(grant: Grant, route: str) -> None:

@@ -26,6 +26,7 @@ from mlops.contracts.evidence import AnsweredCounts, Evidence, SecondCounts
 from mlops.contracts.plan import Arm, RoutePlan, Slot
 from mlops.feature_store.entries import Evaluation, ReleaseEvent
 from mlops.feature_store.errors import Unavailable
+from mlops.feature_store.queries import LoggedQuery, queries_sql
 from mlops.feature_store.settings import ClickHouseSettings
 
 STABLE = Slot(version="1", endpoints=("http://127.0.0.1:9",))
@@ -41,6 +42,8 @@ class FakeGateway:
         self.is_cut_off = False
         self.renewals = 0
         self.accepted: list[RoutePlan] = []
+        self.asked: list[tuple[str, str, str]] = []
+        """What was asked by hand: method, what, and who."""
 
     @property
     def plan(self) -> RoutePlan:
@@ -74,6 +77,8 @@ class FakeGateway:
         app.router.add_get("/v1/routes", self._get)
         app.router.add_put("/v1/routes/rag/plan", self._put_plan)
         app.router.add_put("/v1/routes/rag/lease", self._put_lease)
+        app.router.add_put("/v1/routes/rag/weights", self._by_hand)
+        app.router.add_post("/v1/routes/rag/rollback", self._by_hand)
         return app
 
     def _status(self) -> RouteStatus:
@@ -83,6 +88,11 @@ class FakeGateway:
 
     async def _get(self, _: web.Request) -> web.Response:
         return web.Response(body=msgspec.json.encode({"routes": [self._status()]}))
+
+    async def _by_hand(self, request: web.Request) -> web.Response:
+        what = request.path.rpartition("/")[2]
+        self.asked.append((request.method, what, request.headers["x-actor"]))
+        return web.Response(body=msgspec.json.encode(self._status()))
 
     async def _put_plan(self, request: web.Request) -> web.Response:
         plan = msgspec.json.decode(await request.read(), type=RoutePlan)
@@ -121,6 +131,7 @@ class FakeLog:
         self.canary_errors = 0
         self.events: list[ReleaseEvent] = []
         self.evaluations: list[Evaluation] = []
+        self.queries: list[LoggedQuery] = []
         self._history: dict[int, tuple[int, int, Arm]] = {}
 
     def note(self) -> None:
@@ -168,6 +179,14 @@ class FakeLog:
             seconds=tuple(seconds),
             answered=tuple(answered),
         )
+
+    async def read_queries(
+        self, route: str, *, order: str, arm: str, minutes: int, limit: int
+    ) -> list[LoggedQuery]:
+        if self.away:
+            raise Unavailable("away")
+        queries_sql(order, arm)
+        return self.queries
 
     async def insert_release_event(self, event: ReleaseEvent) -> None:
         if self.away:

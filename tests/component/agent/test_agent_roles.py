@@ -70,7 +70,7 @@ def _named(path: str, release: Any) -> str:
 
 def _is_refused(who: str, method: str, path: str) -> bool:
     if who == "viewer":
-        return method == "POST"
+        return method != "GET"
     if path in ABOUT_EVERY_ROUTE:
         return who in ("operator", "other route")
     return who == "other route" and "{" in path

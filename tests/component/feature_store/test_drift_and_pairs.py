@@ -139,6 +139,35 @@ async def test_a_sample_is_of_one_version_and_length_and_always_the_same(
     assert few == whole[:10]
 
 
+async def test_queries_for_people_are_ordered_and_of_one_arm(feature_log: FeatureLog) -> None:
+    now = datetime.now(UTC)
+
+    def made(number: int, **changes: Any) -> Row:
+        ended = now - timedelta(seconds=60 - number)
+        at = {"ended_at": ended, "started_at": ended - timedelta(milliseconds=number)}
+        return row(number, 0, latency_us=number * 1_000, **at, **changes)
+
+    rows = [
+        made(1, query_text="one", relevance_score=0.9),
+        made(2, query_text="two", relevance_score=0.1, arm="canary"),
+        made(9, outcome="upstream_error", first_attempt_outcome="upstream_error", status=502),
+        made(3, query_text="three", features_missing="opted_out"),
+    ]
+    await feature_log.insert_rows(rows, token="t")
+
+    async def ids(order: str, arm: str = "", limit: int = 10) -> list[str]:
+        found = await feature_log.read_queries("rag", order=order, arm=arm, minutes=5, limit=limit)
+        return [one.request_id for one in found]
+
+    assert await ids("newest") == ["q9", "q3", "q2", "q1"]
+    assert await ids("slowest", limit=2) == ["q9", "q3"]
+    assert await ids("worst") == ["q2", "q1"]
+    assert await ids("failed") == ["q9"]
+    assert await ids("newest", "canary") == ["q2"]
+    (failed,) = await feature_log.read_queries("rag", order="failed", arm="", minutes=5, limit=1)
+    assert (failed.status, failed.latency_ms, failed.query_text) == (502, 9.0, None)
+
+
 async def test_hours_are_counted_by_day_from_midnight(feature_log: FeatureLog) -> None:
     rows = [row(n, n * 3_600, embedding=[1.0]) for n in range(24)]
     await feature_log.insert_rows(rows, token="t")

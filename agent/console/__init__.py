@@ -1,0 +1,1 @@
+"""The console: pages served by the agent at `/`, and the reads that only they need."""

@@ -1,0 +1,303 @@
+"""What the console asks for beyond the agent's API: live routes, traffic, evidence over time, rows.
+
+Reads, and two things that a person may do to the gateways from here: weights and rollback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, Protocol, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from agent.console.history import EvidenceHistory
+from agent.console.series import traffic
+from agent.loop import Cycle
+from agent.moments import iso
+from agent.policy import Policy
+from agent.policy_file import to_document
+from agent.publisher import Gateways, View
+from agent.release import Sight
+from agent.releases import NotFound, NotNow, Releases
+from agent.rules import Rules
+from agent.shipped_policies import shipped
+from mlops.contracts.api import RollbackRequest, RouteStatus, Weights
+from mlops.contracts.evidence import Evidence
+from mlops.deployment.gateway_client import GatewayClient
+from mlops.deployment.strategies import strategies
+from mlops.feature_store.errors import Refused, Unavailable
+from mlops.feature_store.queries import MAX_MINUTES, MAX_QUERIES, LoggedQuery
+from mlops.service.http import GRANT, actor_of, check_route, decode, json_answer, read_body
+
+T = TypeVar("T")
+
+SAMPLE_EVERY_S: Final = 1.0
+"""How often a running release's evidence is noted."""
+READ_TIMEOUT_S: Final = 8.0
+DEFAULT_MINUTES: Final = 15
+MAX_TRAFFIC_MINUTES: Final = 6 * 60
+
+
+class ConsoleLog(Protocol):
+    async def read_evidence(
+        self, route: str, *, since: int, until: int | None = None, release_id: str | None = None
+    ) -> Evidence: ...
+
+    async def read_queries(
+        self, route: str, *, order: str, arm: str, minutes: int, limit: int
+    ) -> Sequence[LoggedQuery]: ...
+
+
+class Looking(Protocol):
+    """The loop, as far as it is of interest here."""
+
+    @property
+    def leads(self) -> bool: ...
+    @property
+    def view(self) -> View | None: ...
+    @property
+    def cycles(self) -> Mapping[str, Cycle]: ...
+
+
+class LiveGateway(msgspec.Struct, frozen=True, kw_only=True):
+    """One gateway's word on a route."""
+
+    gateway: str
+    generation: int | None
+    """None: it does not answer."""
+    split: float
+    """Percent that the canary, or the holdback, gets there now."""
+    lease_remaining_s: float | None
+    problem: str
+
+
+class LiveRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """One route as the gateways have it."""
+
+    route: str
+    stable: str
+    canary: str
+    previous: str
+    weight: float
+    """Percent asked for the canary."""
+    holdback: float
+    generation: int
+    hold: bool
+    set_by: str
+    reason: str
+    gateways: tuple[LiveGateway, ...]
+
+
+class LiveRoutes(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /v1/routes`."""
+
+    leads: bool
+    """Only an agent that leads looks at the gateways."""
+    at: str
+    routes: tuple[LiveRoute, ...]
+    silent: tuple[str, ...]
+    """Gateways that do not answer."""
+
+
+class ByHand(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a command to every gateway."""
+
+    confirmed: tuple[str, ...]
+    not_confirmed: dict[str, str]
+    """Why, by gateway."""
+
+
+class Console:
+    """Handlers; everything they use is handed in."""
+
+    def __init__(
+        self,
+        loop: Looking,
+        releases: Releases,
+        gateways: Gateways,
+        log: ConsoleLog,
+        rules: Rules,
+        *,
+        unix_s: Callable[[], float],
+    ) -> None:
+        self._loop = loop
+        self._releases = releases
+        self._gateways = gateways
+        self._log = log
+        self._rules = rules
+        self._unix_s = unix_s
+        self._history = EvidenceHistory()
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/v1/routes", self._get_routes),
+            web.get("/v1/routes/{route}/traffic", self._get_traffic),
+            web.get("/v1/routes/{route}/queries", self._get_queries),
+            web.put("/v1/routes/{route}/weights", self._put_weights),
+            web.post("/v1/routes/{route}/rollback", self._post_rollback),
+            web.get("/v1/releases/{id}/evidence", self._get_evidence),
+            web.get("/v1/settings", self._get_settings),
+        ]
+
+    async def run(self) -> None:
+        """Note the evidence of every running release, until cancelled."""
+        while True:
+            await asyncio.sleep(SAMPLE_EVERY_S)
+            cycles = dict(self._loop.cycles)
+            for release_id, cycle in cycles.items():
+                if cycle.judgement is not None:
+                    plans = [plan for _, plan in cycle.picture.answering]
+                    weight = max((plan.canary_share_bp for plan in plans), default=0) / 100
+                    self._history.note(release_id, weight, cycle.judgement, self._unix_s())
+            if self._loop.leads:
+                self._history.forget(cycles)
+
+    # ---- reading -------------------------------------------------------------------------------
+
+    async def _get_routes(self, request: web.Request) -> web.Response:
+        view, grant = self._loop.view, request[GRANT]
+        found = [
+            live_route(route, sights)
+            for route, sights in sorted((view.routes if view else {}).items())
+            if grant.may_touch(route)
+        ]
+        silent = [sight.gateway for sight in view.silent] if view else []
+        return json_answer(
+            LiveRoutes(
+                leads=self._loop.leads,
+                at=iso(self._unix_s()),
+                routes=tuple(found),
+                silent=tuple(silent),
+            )
+        )
+
+    async def _get_traffic(self, request: web.Request) -> web.Response:
+        minutes = _number(request, "minutes", DEFAULT_MINUTES, MAX_TRAFFIC_MINUTES)
+        since = int(self._unix_s()) - 60 * minutes
+        read = self._log.read_evidence(request.match_info["route"], since=since)
+        return json_answer(traffic(await _in_time(read)))
+
+    async def _get_queries(self, request: web.Request) -> web.Response:
+        read = self._log.read_queries(
+            request.match_info["route"],
+            order=request.query.get("order", "newest"),
+            arm=request.query.get("arm", ""),
+            minutes=_number(request, "minutes", DEFAULT_MINUTES, MAX_MINUTES),
+            limit=_number(request, "limit", 50, MAX_QUERIES),
+        )
+        return json_answer(await _in_time(read))
+
+    async def _get_evidence(self, request: web.Request) -> web.Response:
+        release = await self._releases.show(request.match_info["id"])
+        check_route(request[GRANT], release.route)
+        return json_answer(self._history.of(release.id))
+
+    async def _get_settings(self, _: web.Request) -> web.Response:
+        rules = self._rules
+        return json_answer(
+            {
+                "policy": to_document(Policy()),
+                "strategies": {name: to_document(shipped(name)) for name in strategies()},
+                "gates": sorted(rules.gates),
+                "notices": [target.name for target in rules.notices],
+                "max_weight": {
+                    route: share_bp / 100 for route, share_bp in rules.max_share_bp.items()
+                },
+            }
+        )
+
+    # ---- acting, on every gateway --------------------------------------------------------------
+
+    async def _put_weights(self, request: web.Request) -> web.Response:
+        wanted = decode(await read_body(request), Weights)
+        route = self._known(request)
+
+        async def put(client: GatewayClient) -> RouteStatus:
+            return await client.put_weights(
+                route, stable=wanted.stable, canary=wanted.canary, reason=wanted.reason
+            )
+
+        return await self._by_hand(request, route, put)
+
+    async def _post_rollback(self, request: web.Request) -> web.Response:
+        body = await read_body(request)
+        wanted = decode(body, RollbackRequest) if body else RollbackRequest()
+        route = self._known(request)
+
+        async def post(client: GatewayClient) -> RouteStatus:
+            return await client.rollback(
+                route, to=wanted.to, reason=wanted.reason, force=wanted.force
+            )
+
+        return await self._by_hand(request, route, post)
+
+    def _known(self, request: web.Request) -> str:
+        route, view = request.match_info["route"], self._loop.view
+        if view is None or route not in view.routes:
+            raise NotFound(f"no gateway has a route {route!r}")
+        return route
+
+    async def _by_hand(
+        self,
+        request: web.Request,
+        route: str,
+        call: Callable[[GatewayClient], Awaitable[RouteStatus]],
+    ) -> web.Response:
+        view = self._loop.view
+        assert view is not None, "the route was found in it"
+        urls = [sight.gateway for sight in view.of(route)]
+        problems = await self._gateways.by_hand(urls, actor_of(request), call)
+        confirmed = tuple(url for url in urls if url not in problems)
+        answer = ByHand(confirmed=confirmed, not_confirmed=problems)
+        return json_answer(answer, status=200 if not problems else 502)
+
+
+def live_route(route: str, sights: Sequence[Sight]) -> LiveRoute:
+    """Of the newest plan among the gateways; what each says stands beside it."""
+    plans = [sight.plan for sight in sights if sight.plan is not None]
+    newest = max(plans, key=lambda plan: plan.generation)
+    return LiveRoute(
+        route=route,
+        stable=newest.stable.version,
+        canary=newest.canary.version if newest.canary else "",
+        previous=newest.previous.version if newest.previous else "",
+        weight=newest.canary_share_bp / 100,
+        holdback=newest.holdback_share_bp / 100,
+        generation=newest.generation,
+        hold=newest.hold,
+        set_by=newest.set_by,
+        reason=newest.reason,
+        gateways=tuple(map(_gateway, sights)),
+    )
+
+
+def _gateway(sight: Sight) -> LiveGateway:
+    plan = sight.plan
+    lapsed = sight.lease_remaining_s == 0
+    share_bp = 0 if plan is None or lapsed else plan.canary_share_bp or plan.holdback_share_bp
+    return LiveGateway(
+        gateway=sight.gateway,
+        generation=plan.generation if plan else None,
+        split=share_bp / 100,
+        lease_remaining_s=sight.lease_remaining_s,
+        problem=sight.problem,
+    )
+
+
+def _number(request: web.Request, name: str, default: int, most: int) -> int:
+    text = request.query.get(name, str(default))
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+        raise ValueError(f"{name}: expected a number from 1 to {most}, got {text[:20]!r}")
+    return int(text)
+
+
+async def _in_time(read: Awaitable[T]) -> T:
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            return await read
+    except TimeoutError:
+        raise NotNow(f"ClickHouse did not answer within {READ_TIMEOUT_S:g} s") from None
+    except (Unavailable, Refused) as error:
+        raise NotNow(str(error)) from error

@@ -1,0 +1,81 @@
+"""The console's part of the agent's OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from agent.console.api import ByHand, LiveRoutes
+from agent.console.history import EvidencePoint
+from agent.console.series import Traffic
+from mlops.contracts.api import RollbackRequest, Weights
+from mlops.feature_store.queries import ARMS, MAX_MINUTES, ORDERS, LoggedQuery
+
+KINDS: Final = (
+    ByHand, EvidencePoint, LiveRoutes, LoggedQuery, RollbackRequest, Traffic, Weights,
+)  # fmt: skip
+
+_JSON = "application/json"
+_ROUTE = {"name": "route", "in": "path", "required": True, "schema": {"type": "string"}}
+_ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def paths() -> dict[str, Any]:
+    """By path, as the document has them."""
+    minutes = _query("minutes", {"type": "integer", "minimum": 1, "maximum": MAX_MINUTES})
+    order = _query("order", {"type": "string", "enum": list(ORDERS)})
+    arm = _query("arm", {"type": "string", "enum": ["", *ARMS]})
+    return {
+        "/v1/routes": {"get": _operation("What every gateway has of every route.", "LiveRoutes")},
+        "/v1/routes/{route}/traffic": {
+            "parameters": [_ROUTE, minutes],
+            "get": _operation("Requests, errors and latencies of the last minutes.", "Traffic"),
+        },
+        "/v1/routes/{route}/queries": {
+            "parameters": [_ROUTE, minutes, order, arm],
+            "get": _operation("Single queries: newest, slowest, worst, failed.", "LoggedQuery[]"),
+        },
+        "/v1/routes/{route}/weights": {
+            "parameters": [_ROUTE],
+            "put": _operation("Set weights by hand, on every gateway.", "ByHand", body="Weights"),
+        },
+        "/v1/routes/{route}/rollback": {
+            "parameters": [_ROUTE],
+            "post": _operation(
+                "Send everything to stable, on every gateway.", "ByHand", body="RollbackRequest"
+            ),
+        },
+        "/v1/releases/{id}/evidence": {
+            "parameters": [_ID],
+            "get": _operation("How its evidence came to be, since this agent looks.",
+                              "EvidencePoint[]"),
+        },
+        "/v1/settings": {"get": _operation("Policies and rules in force.", "")},
+    }  # fmt: skip
+
+
+def _query(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "schema": schema}
+
+
+def _operation(summary: str, kind: str, *, body: str = "") -> dict[str, Any]:
+    answers = {"200": summary, "502": "Not every gateway confirmed."} if body else {"200": summary}
+    refused = {"description": "Refused.", "content": {_JSON: {"schema": _schema("Problem")}}}
+    found: dict[str, Any] = {
+        "summary": summary,
+        "responses": {
+            status: {"description": said, "content": {_JSON: {"schema": _schema(kind)}}}
+            for status, said in answers.items()
+        }
+        | {"default": refused},
+    }
+    if body:
+        found["requestBody"] = {"required": True, "content": {_JSON: {"schema": _schema(body)}}}
+    return found
+
+
+def _schema(kind: str) -> dict[str, Any]:
+    if not kind:
+        return {"type": "object"}
+    if kind.endswith("[]"):
+        return {"type": "array", "items": _schema(kind.removesuffix("[]"))}
+    return {"$ref": f"#/components/schemas/{kind}"}

@@ -1,0 +1,64 @@
+// Elements without HTML in strings: whatever comes from a log is text and stays text.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat(9).filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+export const h = (name, attributes, ...children) => fill(document.createElement(name), attributes, children);
+export const s = (name, attributes, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
+
+export function table(caption, columns, rows) {
+  return h("div", { class: "scroll" },
+    h("table", {},
+      h("caption", { class: "soft" }, caption),
+      h("thead", {}, h("tr", {}, columns.map(([title, kind]) => h("th", { scope: "col", class: kind }, title)))),
+      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, i) => h("td", { class: columns[i][1] }, cell)))))));
+}
+
+export const facts = (pairs) => h("dl", {}, pairs.filter(([, value]) => value)
+  .map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+
+// ---- how numbers and moments are said ------------------------------------------------------------
+
+export const number = (value) => (value ?? 0).toLocaleString("en");
+export const evidence = (value) => (value >= 1e5 || (value > 0 && value < 1e-3) ? value.toExponential(0) : Number(value.toPrecision(3)).toLocaleString("en"));
+export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+
+export function ms(value) {
+  if (value === null || value === undefined) return "–";
+  return value >= 1000 ? `${(value / 1000).toFixed(2)} s` : `${value.toFixed(value < 10 ? 1 : 0)} ms`;
+}
+
+export function span(seconds) {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return seconds < 172800 ? `${(seconds / 3600).toFixed(1)} h` : `${Math.round(seconds / 86400)} days`;
+}
+
+export const moment = (iso) => (iso ? new Date(iso).toISOString().replace("T", " ").slice(0, 19) + " UTC" : "");
+
+const RATES = new Set(["errors", "client_errors", "refusals", "empty_retrievals"]);
+const TIMES = new Set(["latency", "ttft", "first_event", "gaps"]);
+
+export function checkValue(check, value) {
+  if (value === null || value === undefined) return "–";
+  if (RATES.has(check)) return percent(value, 2);
+  if (TIMES.has(check)) return ms(value / 1000);
+  return value.toPrecision(3);
+}
+
+export function checkEffect(check, value) {
+  if (value === null || value === undefined) return "–";
+  const sign = value > 0 ? "+" : "";
+  if (RATES.has(check)) return `${sign}${(100 * value).toFixed(2)} points`;
+  if (check === "score" || check.startsWith("score")) return `${sign}${value.toFixed(3)}`;
+  return `${sign}${(100 * value).toFixed(1)} %`;
+}

@@ -1,0 +1,240 @@
+// The pages. Each takes what was read and gives elements; reading stands beside it.
+
+import { h, table, facts, number, evidence as asEvidence, percent, ms, span, moment, checkValue, checkEffect } from "./dom.js";
+import { lines, distributions } from "./charts.js";
+import { get } from "./api.js";
+import { releaseActions, routeActions, acknowledge } from "./actions.js";
+
+const VERDICTS = { healthy: "good", regressed: "bad", undecided: "warn", invalid: "warn" };
+const PHASES = { progressing: "in progress", paused: "paused", baking: "promoted, still watched", settled: "promoted", rolled_back: "rolled back", aborted: "aborted" };
+const ENDED = ["settled", "rolled_back", "aborted"];
+
+export const tag = (word, kind) => h("span", { class: `tag ${kind || ""}` }, word);
+const phaseTag = (one) => tag(PHASES[one.phase] || one.phase, { settled: "good", rolled_back: "bad", aborted: "warn", paused: "warn" }[one.phase]);
+
+// What somebody wants to know who was just woken up.
+export function inWords(release) {
+  const needed = release.still_needed ? ` About ${number(release.still_needed)} more requests of it are needed.` : "";
+  if (release.phase === "rolled_back") return `${release.version} was rolled back: ${release.reasons.join("; ")}. Users get ${release.stable}.`;
+  if (release.phase === "aborted") return `The release was ended without blame: ${release.reasons.join("; ")}. Users get ${release.stable}.`;
+  if (release.phase === "settled") return `${release.version} is promoted for good.`;
+  const said = {
+    healthy: `${release.version} is all right so far: it is proved not worse than the margins.`,
+    regressed: `${release.version} is worse than ${release.stable} and is being taken back.`,
+    undecided: `Not decided yet whether ${release.version} is all right.${needed}`,
+    invalid: "The evidence cannot be trusted now, so nothing advances.",
+  }[release.verdict] || "";
+  return `${said} ${release.phase === "paused" && release.pause ? `Paused by ${release.pause.by}: ${release.pause.why}.` : ""}`.trim();
+}
+
+function gateways(route) {
+  const live = [...new Set(route.gateways.filter((one) => one.generation !== null).map((one) => one.split))];
+  const leases = route.gateways.map((one) => one.lease_remaining_s).filter((one) => one !== null);
+  const silent = route.gateways.filter((one) => one.generation === null);
+  const apart = route.gateways.filter((one) => one.generation !== null && one.generation !== route.generation);
+  return facts([
+    ["Stable", h("span", { class: "stable" }, route.stable)],
+    ["Canary", route.canary && h("span", { class: "canary" }, route.canary)],
+    ["Previous", route.previous && h("span", { class: "holdback" }, `${route.previous}${route.holdback ? `, keeps ${percent(route.holdback / 100)}` : ""}`)],
+    ["Asked for", route.canary && `${percent(route.weight / 100)} to the canary`],
+    ["Live", live.map((one) => percent(one / 100)).join(" or ")],
+    ["Lease", leases.length && (Math.min(...leases) > 0 ? `ends in ${span(Math.min(...leases))} unless renewed` : h("strong", { class: "warn" }, "has ended: everything goes to stable"))],
+    ["Gateways", `${route.gateways.length - silent.length - apart.length} of ${route.gateways.length} have generation ${route.generation}`],
+    ["Not answering", silent.length && h("strong", { class: "bad" }, silent.map((one) => `${one.gateway} (${one.problem})`).join(", "))],
+    ["Held", route.hold && h("strong", { class: "warn" }, `by ${route.set_by}: ${route.reason || "no reason given"}`)],
+  ]);
+}
+
+function counts(traffic) {
+  const arms = Object.entries(traffic.arms);
+  if (!arms.length) return h("p", { class: "soft" }, "No requests in the last minutes.");
+  return table("Last 15 minutes", [["Arm"], ["Requests", "number"], ["Errors", "number"], ["Log complete", "number"]],
+    arms.map(([arm, one]) => [h("span", { class: arm }, arm), number(one.requests), `${number(one.errors)} (${percent(one.requests ? one.errors / one.requests : 0, 2)})`,
+      one.answered ? h("span", { class: one.rows < 0.999 * one.answered ? "bad" : null }, percent(Math.min(1, one.rows / one.answered), 2)) : "–"]));
+}
+
+function driftNote(drift, me, done) {
+  if (!drift) return null;
+  if (drift.state === "drifted") {
+    const found = Object.entries(drift.detected).map(([feature, at]) => `${feature.replace("_", " ")} (${moment(at)})`).join(", ");
+    return h("p", {}, tag("queries have changed", "warn"), ` ${found}. A reason to retrain, not to roll back. `,
+      me.acts ? h("button", { type: "button", onclick: () => acknowledge(drift.route, done) }, "Acknowledge") : null);
+  }
+  return h("p", { class: "soft" }, drift.state === "learning" ? "Drift: still learning what queries are like." : "Drift: queries are as before.");
+}
+
+// ---- overview ------------------------------------------------------------------------------------
+
+export async function overview(me, _, refresh) {
+  const [live, releases, drift] = await Promise.all([get("/v1/routes"), get("/v1/releases"), get("/v1/drift")]);
+  const traffic = Object.fromEntries(await Promise.all(live.routes.map(async (one) => [one.route, await get(`/v1/routes/${encodeURIComponent(one.route)}/traffic`).catch((error) => error)])));
+  const page = [h("h1", {}, "Routes")];
+  if (!live.leads) page.push(h("p", { class: "warn" }, "This agent stands by: another one leads. What is live is only known there."));
+  if (live.silent.length) page.push(h("p", { class: "bad" }, `Gateways that do not answer: ${live.silent.join(", ")}`));
+  if (!live.routes.length) page.push(h("p", {}, live.leads ? "No gateway has a route yet." : ""));
+  page.push(h("div", { class: "panels" }, live.routes.map((route) => {
+    const release = releases.find((one) => one.route === route.route);
+    const running = release && !ENDED.includes(release.phase);
+    const seen = traffic[route.route];
+    return h("section", { class: "panel", "aria-label": `route ${route.route}` },
+      h("h2", {}, route.route, " ", release ? phaseTag(release) : null, " ", running ? tag(release.verdict, VERDICTS[release.verdict]) : null),
+      h("p", { class: "lead" }, release ? inWords(release) : "No release yet."),
+      running ? evidenceBar(release) : null,
+      gateways(route),
+      seen instanceof Error ? h("p", { class: "bad" }, `Traffic is not known: ${seen.message}`) : counts(seen),
+      driftNote(drift.find((one) => one.route === route.route), me, refresh),
+      release ? h("p", {}, h("a", { href: `#/release/${release.id}` }, `Release of ${release.version}: details`)) : null,
+      routeActions(route, me, refresh));
+  })));
+  return page;
+}
+
+function evidenceBar(release) {
+  if (!release.still_needed) return null;
+  const share = release.canary_requests / (release.canary_requests + release.still_needed);
+  return h("p", {}, h("label", {}, `${number(release.canary_requests)} canary requests seen, about ${number(release.still_needed)} more needed`, h("progress", { max: 1, value: share })));
+}
+
+// ---- one release ---------------------------------------------------------------------------------
+
+export async function releasePage(me, [id], refresh) {
+  const [release, events, evidence, drift] = await Promise.all([get(`/v1/releases/${id}`), get(`/v1/releases/${id}/events`), get(`/v1/releases/${id}/evidence`), get("/v1/drift")]);
+  const traffic = await get(`/v1/routes/${encodeURIComponent(release.route)}/traffic`).catch((error) => error);
+  return [
+    h("h1", {}, `${release.version} on ${release.route} `, phaseTag(release), " ", ENDED.includes(release.phase) ? null : tag(release.verdict, VERDICTS[release.verdict])),
+    h("p", { class: "lead" }, inWords(release)),
+    release.sentence && !ENDED.includes(release.phase) ? h("p", { class: "soft" }, `What is being done: ${release.sentence}`) : null,
+    releaseActions(release, me, refresh),
+    h("h2", {}, "Where it stands"),
+    facts([["Step", `${release.step} of ${release.steps}, weight ${release.weight} %`], ["Against", release.stable], ["Why", release.reasons.join("; ")], ["Canary requests", number(release.canary_requests)],
+      ["Converged", release.converged ? "every gateway that answers has the plan" : "not yet"], ["Not answering", release.unreachable.join(", ")], ["Started", `${moment(release.started_at)} by ${release.started_by}: ${release.reason}`],
+      ["Ended", moment(release.ended_at)], ["Took", span(release.duration_s)], ["Noted", release.asked && `${release.asked}: the next cycle carries it out`]]),
+    h("h2", {}, "Checks"),
+    checks(release),
+    h("h2", {}, "Evidence over time"),
+    evidence.length > 1 ? h("div", { class: "panels" }, evidenceCharts(release, evidence)) : h("p", { class: "soft" }, "This agent has not looked after this release since it started; the numbers above are the latest, and `rag-mlops release replay` draws the rest again from the log."),
+    h("h2", {}, "Traffic of the route, last 15 minutes"),
+    traffic instanceof Error ? h("p", { class: "bad" }, traffic.message) : trafficCharts(traffic),
+    h("h2", {}, "Drift"),
+    driftDetails(drift.find((one) => one.route === release.route), me, refresh),
+    h("h2", {}, "What happened"),
+    table("Newest first", [["When"], ["What"], ["Who"], ["Weight", "number"], ["Why", "text"]],
+      events.slice().reverse().map((one) => [moment(one.at), one.kind.replace("release.", "").replace("_", " "), one.actor, one.from_share_bp === one.to_share_bp ? "" : `${one.from_share_bp / 100} → ${one.to_share_bp / 100} %`, one.reason])),
+  ];
+}
+
+function checks(release) {
+  const names = Object.keys(release.checks);
+  if (!names.length) return h("p", { class: "soft" }, "No evidence yet.");
+  const margins = release.policy.checks || {};
+  return table("Each check by itself; the verdict weighs them together", [["Check"], ["Canary", "number"], ["Control", "number"], ["Effect", "number"], ["Sure to lie in", "number"], ["Margin", "number"], ["Worse: e", "number"], ["Not worse: e", "number"], ["Needed", "number"]],
+    names.map((name) => {
+      const one = release.checks[name];
+      const margin = (margins[name] || {}).margin;
+      return [`${name}${one.quantile ? ` p${(100 * one.quantile).toFixed(0)}` : ""}`, h("span", { class: "canary" }, checkValue(name, one.candidate_value)), h("span", { class: "stable" }, checkValue(name, one.control_value)), checkEffect(name, one.effect),
+        one.interval ? `${checkEffect(name, one.interval[0])} … ${checkEffect(name, one.interval[1])}` : "–", margin === undefined ? "–" : String(margin),
+        asEvidence(one.e_value), asEvidence(one.noninferiority_e_value), one.still_needed === null ? "–" : number(one.still_needed)];
+    }));
+}
+
+function evidenceCharts(release, evidence) {
+  const alpha = Number(release.policy.alpha || 0.05), beta = Number(release.policy.beta || 0.05);
+  const found = [
+    lines("Evidence against it, all checks together (e-value)", [{ name: "e-value", class: "canary", points: evidence.map((p) => [p.at, p.e_value]) }], { log: true, limit: 1 / alpha, limitName: "rolled back at", format: asEvidence }),
+    lines("Weight", [{ name: "percent asked for", class: "canary", points: evidence.map((p) => [p.at, p.weight]) }], { zero: true, format: (v) => `${v.toFixed(0)} %` }),
+  ];
+  for (const name of Object.keys(release.checks)) {
+    const of = (pick) => evidence.filter((p) => p.checks[name] && pick(p.checks[name]) !== null).map((p) => [p.at, pick(p.checks[name])]);
+    const show = (v) => checkValue(name, v);
+    found.push(lines(`${name}: both arms`, [{ name: "canary", class: "canary", points: of((c) => c.candidate_value) }, { name: "control", class: "stable", points: of((c) => c.control_value) }], { format: show, zero: true }));
+    const band = evidence.filter((p) => p.checks[name] && p.checks[name].interval).map((p) => [p.at, ...p.checks[name].interval]);
+    found.push(lines(`${name}: effect, and where it surely lies`, [{ name: "effect", class: "canary", points: of((c) => c.effect) }], { band, format: (v) => checkEffect(name, v) }));
+    found.push(lines(`${name}: evidence`, [{ name: "worse", class: "canary", points: of((c) => c.e_value) }, { name: "not worse", class: "stable", points: of((c) => c.noninferiority_e_value) }], { log: true, limit: 1 / beta, limitName: "proved at", format: asEvidence }));
+  }
+  return found;
+}
+
+function trafficCharts(traffic) {
+  const arms = Object.entries(traffic.arms);
+  const of = (pick) => arms.map(([arm, one]) => ({ name: arm, class: arm, points: one.points.map((p) => [p.at, pick(p)]) }));
+  return h("div", { class: "panels" },
+    lines("Requests a second", of((p) => p.requests / traffic.every_s), { zero: true }),
+    lines("Errors", of((p) => (p.requests ? p.errors / p.requests : null)), { zero: true, format: (v) => percent(v, 2) }),
+    lines("Latency, p50", of((p) => (p.latency_ms ? p.latency_ms[0] : null)), { zero: true, format: ms }),
+    lines("Latency, p99", of((p) => (p.latency_ms ? p.latency_ms[2] : null)), { zero: true, format: ms }),
+    distributions("Latency, share of requests that are as fast", Object.fromEntries(arms.map(([arm, one]) => [arm, one.latency])), ms),
+    h("div", { class: "panel" }, h("h3", {}, "Completeness of the log"), counts(traffic)));
+}
+
+function driftDetails(drift, me, refresh) {
+  if (!drift) return h("p", { class: "soft" }, "Nothing is known of this route's queries.");
+  return h("div", {}, driftNote(drift, me, refresh),
+    facts([["Reference", `${moment(drift.reference_since)} to ${moment(drift.reference_until) || "now"}, version ${drift.version}`], ["Compared since", number(drift.queries)]]),
+    Object.keys(drift.features).length ? table("Evidence of a change, of what an alarm needs", [["Feature"], ["Evidence", "number"], ["Distances"]],
+      Object.entries(drift.features).map(([name, one]) => [name.replace("_", " "), percent(one.evidence, 0), Object.entries(one.measures).map(([key, value]) => `${key} ${value.toPrecision(2)}`).join(", ")])) : null);
+}
+
+// ---- history -------------------------------------------------------------------------------------
+
+export async function history(me, [compared], refresh, query) {
+  const releases = await get("/v1/releases");
+  const routes = [...new Set(releases.map((one) => one.route))].sort();
+  const route = query.get("route") || "", phase = query.get("phase") || "";
+  const shown = releases.filter((one) => (!route || one.route === route) && (!phase || one.phase === phase));
+  const pick = (name, value, options) => h("label", {}, name, h("select", { onchange: (event) => { query.set(name.toLowerCase(), event.target.value); location.hash = `#/history?${query}`; } },
+    h("option", { value: "" }, "all"), options.map((one) => h("option", { value: one, selected: one === value }, PHASES[one] || one))));
+  const chosen = (query.get("compare") || "").split(",").filter(Boolean);
+  const toggle = (id) => {
+    const next = chosen.includes(id) ? chosen.filter((one) => one !== id) : [...chosen, id].slice(-2);
+    query.set("compare", next.join(","));
+    location.hash = `#/history?${query}`;
+  };
+  const page = [h("h1", {}, "History"), h("div", { class: "filters" }, pick("Route", route, routes), pick("Phase", phase, Object.keys(PHASES))),
+    table(`${shown.length} releases, newest first; choose two to compare`, [["Compare"], ["Version"], ["Route"], ["How"], ["Requests", "number"], ["Took", "number"], ["Started"], ["Why", "text"]],
+      shown.map((one) => [h("input", { type: "checkbox", checked: chosen.includes(one.id), "aria-label": `compare ${one.version} of ${moment(one.started_at)}`, onchange: () => toggle(one.id) }), h("a", { href: `#/release/${one.id}` }, one.version), one.route, phaseTag(one), number(one.canary_requests), span(one.duration_s), moment(one.started_at), one.reasons.join("; ")]))];
+  if (chosen.length === 2) {
+    const pair = await Promise.all(chosen.map((id) => get(`/v1/releases/${id}`)));
+    const names = [...new Set(pair.flatMap((one) => Object.keys(one.checks)))];
+    page.push(h("h2", {}, "Side by side"), table("Two releases", [["", ""], ...pair.map((one) => [`${one.version} (${moment(one.started_at)})`])], [
+      ["How it ended", ...pair.map((one) => PHASES[one.phase] || one.phase)], ["Why", ...pair.map((one) => one.reasons.join("; "))], ["Against", ...pair.map((one) => one.stable)], ["Canary requests", ...pair.map((one) => number(one.canary_requests))], ["Took", ...pair.map((one) => span(one.duration_s))],
+      ...names.map((name) => [`${name}: canary against control`, ...pair.map((one) => (one.checks[name] ? `${checkValue(name, one.checks[name].candidate_value)} against ${checkValue(name, one.checks[name].control_value)}` : "–"))])]),
+    h("p", { class: "soft" }, "Judge one again, also by another policy: ", h("code", {}, `rag-mlops release replay ${pair[0].id} --policy new.yaml`)));
+  }
+  return page;
+}
+
+// ---- queries -------------------------------------------------------------------------------------
+
+export async function queries(me, _, refresh, query) {
+  const live = await get("/v1/routes");
+  const routes = live.routes.map((one) => one.route);
+  const route = query.get("route") || routes[0];
+  if (!route) return [h("h1", {}, "Queries"), h("p", {}, "No gateway has a route yet.")];
+  const order = query.get("order") || "newest", arm = query.get("arm") || "", minutes = query.get("minutes") || "15";
+  const pick = (name, value, options) => h("label", {}, name, h("select", { onchange: (event) => { query.set(name.toLowerCase(), event.target.value); location.hash = `#/queries?${query}`; } }, options.map(([key, title]) => h("option", { value: key, selected: key === value }, title))));
+  const found = await get(`/v1/routes/${encodeURIComponent(route)}/queries?order=${order}&arm=${arm}&minutes=${minutes}`);
+  return [h("h1", {}, "Queries"),
+    h("div", { class: "filters" }, pick("Route", route, routes.map((one) => [one, one])), pick("Order", order, [["newest", "newest"], ["slowest", "slowest"], ["worst", "worst score"], ["failed", "failed"]]),
+      pick("Arm", arm, [["", "all"], ["stable", "stable"], ["canary", "canary"], ["holdback", "holdback"]]), pick("Minutes", minutes, [["15", "15 minutes"], ["60", "an hour"], ["360", "six hours"], ["1440", "a day"]])),
+    table(`${found.length} of route ${route}. What redaction drops was never stored.`, [["When"], ["Arm"], ["Query", "text"], ["Status", "number"], ["Latency", "number"], ["Score", "number"], ["Retrieved"], ["Request"]],
+      found.map((one) => [one.ended_at.slice(0, 19), h("span", { class: one.arm }, `${one.arm} ${one.version}${one.kind === "served" ? "" : ` (${one.kind})`}`), one.query_text ?? h("span", { class: "soft" }, one.features_missing || "not recorded"),
+        h("span", { class: one.outcome === "ok" ? null : "bad" }, `${one.status} ${one.outcome === "ok" ? "" : one.outcome.replace("_", " ")}`), ms(one.latency_ms), one.relevance_score === null ? "–" : one.relevance_score.toFixed(3), one.retrieved.slice(0, 5).join(", "), h("code", {}, one.request_id)]))];
+}
+
+// ---- settings ------------------------------------------------------------------------------------
+
+const MEANINGS = {
+  steps: "weights, one after another; each ends when its time has passed and the verdict is healthy", bake: "how long a promoted version is still judged, against what keeps the previous one",
+  alpha: "chance of ever rolling back a harmless version", beta: "chance of ever promoting one that is worse than the margins", lease: "longest exposure that nobody watches", grace: "warm-up in which only a catastrophe counts",
+  dwell: "shortest stay at a weight", holdback: "what the previous version keeps while the new one is watched", checks: "what is compared, and how much of it matters", block: "seconds compared at a time", settle: "not compared after a change of weight",
+  sampleRatioTolerance: "how far the split seen may be from the one asked for", pairs: "what counts as worse where both versions answer the same query", maxWeight: "most that a canary may get, percent",
+  freeze: "when nothing advances", gates: "what a team asks before each step", automaticRollback: "false: a regression holds and pages instead", invalidLimit: "longest time without trustworthy evidence, in seconds; then it is aborted",
+};
+
+export async function settings() {
+  const found = await get("/v1/settings");
+  const policy = (document) => table("What is in force where a release brings no policy of its own", [["Key"], ["Value"], ["Meaning", "text"]], Object.entries(document).map(([key, value]) => [key, h("code", {}, JSON.stringify(value)), MEANINGS[key] || ""]));
+  return [h("h1", {}, "Settings"), h("h2", {}, "Default policy"), policy(found.policy), h("h2", {}, "Shipped strategies"),
+    Object.entries(found.strategies).map(([name, document]) => h("details", {}, h("summary", {}, name), h("pre", { tabindex: 0 }, JSON.stringify(document, null, 2)))),
+    h("h2", {}, "The agent's own rules"), facts([["Gates", found.gates.join(", ") || "none"], ["Notices to", found.notices.join(", ") || "nobody"], ["Most weight", Object.entries(found.max_weight).map(([route, most]) => `${route}: ${most} %`).join(", ") || "as the policies say"]])];
+}

@@ -1,0 +1,90 @@
+"""What the console draws, worked out of evidence."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.console.api import live_route
+from agent.console.history import MAX_POINTS as MAX_KEPT
+from agent.console.history import EvidenceHistory
+from agent.console.series import MAX_POINTS, edge_ms, quantile_ms, traffic
+from agent.judge import Judgement, Verdict
+from agent.release import Sight
+from mlops.contracts.evidence import AnsweredCounts, Evidence, SecondCounts, latency_bin
+from mlops.contracts.plan import RoutePlan, Slot
+
+
+@given(values=st.lists(st.integers(100, 10**8), min_size=1, max_size=200), q=st.floats(0.01, 1))
+def test_a_quantile_lies_at_the_edge_of_its_bin(values: list[int], q: float) -> None:
+    bins: dict[int, int] = {}
+    for value in values:
+        bins[latency_bin(value)] = bins.get(latency_bin(value), 0) + 1
+    enough = [value for value in values if sum(v <= value for v in values) >= q * len(values)]
+    assert quantile_ms(bins, q) == round(edge_ms(latency_bin(min(enough))), 3)
+
+
+@given(length=st.integers(1, 20_000), arm=st.sampled_from(["stable", "canary"]))
+def test_traffic_of_any_length_fits_and_loses_nothing(length: int, arm: str) -> None:
+    seconds = tuple(
+        SecondCounts(
+            second=1000 + n, generation=1, arm=arm, rows=3, requests=2, errors=1,
+            latency_bins={10: 2},
+        )
+        for n in range(0, length, max(1, length // 300))
+    )  # fmt: skip
+    answered = (AnsweredCounts(second=1000, generation=1, arm=arm, answered=7, dropped=0),)
+    found = traffic(
+        Evidence(
+            route="rag", since=1000, closed_through=999 + length, seconds=seconds, answered=answered
+        )
+    )
+    one = found.arms[arm]
+    assert len(one.points) <= MAX_POINTS
+    assert sum(point.requests for point in one.points) == one.requests == 2 * len(seconds)
+    assert (one.errors, one.rows, one.answered) == (len(seconds), 3 * len(seconds), 7)
+    assert sum(share for _, share in one.latency) == pytest.approx(1.0)
+
+
+def test_nothing_is_no_arm() -> None:
+    assert traffic(Evidence(route="rag", since=10, closed_through=9)).arms == {}
+
+
+def test_evidence_of_any_length_keeps_its_shape_in_bounds() -> None:
+    history = EvidenceHistory()
+    for number in range(20_000):
+        judgement = Judgement(
+            verdict=Verdict.UNDECIDED, reasons=(), checks={}, e_value=float(number)
+        )
+        history.note("rel-1", 5.0, judgement, 1000.0 + number)
+    points = history.of("rel-1")
+    assert MAX_KEPT / 4 < len(points) <= MAX_KEPT
+    assert points[0].at == 1000.0
+    assert points[-1].at > 1000.0 + 19_000
+    assert [point.at for point in points] == sorted({point.at for point in points})
+    history.forget(set())
+    assert history.of("rel-1") == []
+
+
+def test_a_route_shows_the_newest_plan_and_what_each_gateway_has() -> None:
+    slot = Slot(version="1", endpoints=("http://127.0.0.1:9",))
+    canary = Slot(version="2", endpoints=("http://127.0.0.1:9",))
+    old = RoutePlan(route="rag", generation=1, salt="s", stable=slot)
+    new = RoutePlan(
+        route="rag", generation=2, salt="s", stable=slot, canary=canary, canary_share_bp=2000,
+        lease_s=30.0,
+    )  # fmt: skip
+    found = live_route(
+        "rag",
+        (
+            Sight(gateway="a", plan=new, lease_remaining_s=12.0),
+            Sight(gateway="b", plan=new, lease_remaining_s=0.0),
+            Sight(gateway="c", plan=old),
+            Sight(gateway="d", problem="no answer"),
+        ),
+    )
+    assert (found.stable, found.canary, found.weight, found.generation) == ("1", "2", 20.0, 2)
+    assert [(one.generation, one.split) for one in found.gateways] == [
+        (2, 20.0), (2, 0.0), (1, 0.0), (None, 0.0),
+    ]  # fmt: skip
