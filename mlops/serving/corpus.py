@@ -110,7 +110,7 @@ def reciprocal_rank(documents: Sequence[Mapping[str, Any]], document_id: str) ->
 def load_corpus(cache: Path | None = None) -> Corpus:
     """The corpus of what is installed here; read from `cache` when built there before."""
     if cache is None:
-        return corpus_of(_installed())
+        return corpus_of(installed_docstrings())
     path = cache / f"corpus-{_installed_key()}.json"
     try:
         return msgspec.json.decode(path.read_bytes(), type=Corpus)
@@ -118,7 +118,7 @@ def load_corpus(cache: Path | None = None) -> Corpus:
         pass
     except msgspec.DecodeError:
         pass  # written by something else; building again repairs it
-    corpus = corpus_of(_installed())
+    corpus = corpus_of(installed_docstrings())
     write_whole(path, msgspec.json.encode(corpus))
     return corpus
 
@@ -153,10 +153,10 @@ def pair_of(docstring: str) -> tuple[str, str] | None:
     return summary, text
 
 
-def _installed() -> Iterator[tuple[str, Iterable[Docstring]]]:
+def installed_docstrings() -> Iterator[tuple[str, Iterable[Docstring]]]:
     yield "numpy", _numpy_ufuncs()
     for package in ("numpy", "scipy"):
-        yield package, docstrings_under(_folder_of(package), package)
+        yield package, docstrings_under(folder_of(package), package)
     yield "stdlib", docstrings_under(Path(sysconfig.get_path("stdlib")), "")
 
 
@@ -168,7 +168,7 @@ def _numpy_ufuncs() -> Iterator[Docstring]:
             yield f"numpy.{value.__name__}", value.__doc__.strip()
 
 
-def _folder_of(package: str) -> Path:
+def folder_of(package: str) -> Path:
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeError(f"package {package!r} is not installed; the corpus is made from it")

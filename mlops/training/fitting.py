@@ -41,8 +41,15 @@ class FitSettings:
     hard_negatives: int = 16
     """Nearest wrong documents of each query, one of which is drawn in every epoch; 0: none."""
     max_epochs: int = 80
+    max_steps: int = 800
+    """Batches in all: bounds the time of large data, which needs fewer epochs."""
     patience_epochs: int = 8
     """Stop after this many epochs without a better validation MRR."""
+
+    def epochs_for(self, pairs: int) -> int:
+        """The most there can be."""
+        steps_each = -(-pairs // self.batch_pairs)
+        return min(self.max_epochs, max(1, self.max_steps // steps_each))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,11 +132,12 @@ def fit(pairs: Pairs, *, seed: int, settings: FitSettings, told: Told | None = N
     start = Adapter.identity(pairs.queries.shape[1])
     descent = _Descent(pairs, start, settings, np.random.default_rng(seed))
     best, best_mrr, best_epoch, epoch = start, _validation_mrr(pairs, start), 0, 0
-    for epoch in range(1, settings.max_epochs + 1):
+    epochs = settings.epochs_for(len(pairs.training))
+    for epoch in range(1, epochs + 1):
         now = descent.epoch()
         mrr = _validation_mrr(pairs, now)
         if told is not None:
-            told(epoch, settings.max_epochs)
+            told(epoch, epochs)
         if mrr > best_mrr:
             best, best_mrr, best_epoch = now, mrr, epoch
         elif epoch - best_epoch >= settings.patience_epochs:

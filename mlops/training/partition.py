@@ -88,7 +88,7 @@ class Partition:
         """
         found = self.outcome(step)
         if found is None:
-            raise StepMissing(f"{self.path}: step {step!r} has not been done")
+            raise StepMissing(f"{self.path}: step {step} has not been done")
         return found
 
     def stopped(self) -> Stopped | None:

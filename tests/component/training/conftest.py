@@ -23,7 +23,7 @@ from mlops.feature_store import ClickHouseFeatureStore
 from mlops.feature_store.migrations import migrate
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.local.processes import Command, start, stop
-from mlops.serving.corpus import Corpus, _folder_of, _numpy_ufuncs, corpus_of
+from mlops.serving.corpus import Corpus, corpus_of, folder_of, installed_docstrings
 from mlops.serving.docstrings import docstrings_under
 from mlops.serving.embedder import Embedder
 from mlops.serving.index import Index
@@ -45,9 +45,10 @@ Row = dict[str, Any]
 @pytest.fixture(scope="session")
 def corpus() -> Corpus:
     """Passages of one package."""
-    folder = _folder_of("numpy")
+    folder = folder_of("numpy")
     found = islice(docstrings_under(folder, "numpy"), DOCSTRINGS)
-    return corpus_of([("numpy", _numpy_ufuncs()), ("numpy", found)])
+    ufuncs = next(found for domain, found in installed_docstrings() if domain == "numpy")
+    return corpus_of([("numpy", ufuncs), ("numpy", found)])
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""What training gains, beside a throw-away adapter, BM25 and the frozen encoder."""

@@ -1,0 +1,152 @@
+"""`make bench-training`: what the adapter gains where no trainer has looked, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from bench.corpora import CORPORA
+from bench.report import Measured, write
+from bench.training.material import Material, by_content, docstrings, news
+from bench.training.minilm import MiniLM
+from bench.training.throwaway import throwaway
+from mlops.evaluation.lexical import Lexical, lexical_and_hybrid_ranks
+from mlops.evaluation.metrics import Ranks, gain
+from mlops.serving.adapter import Adapter, adapted_documents, adapted_queries
+from mlops.training.embedding import embedded
+from mlops.training.encoders import Encoder, ServedEncoder
+from mlops.training.fitting import FitSettings, Pairs, Positions, fit, ranks_of
+from mlops.training.progress import Progress, bars
+
+CACHE = Path("var/bench-training")
+SEED = 7
+MAX_TRAINING_S = 60
+MAX_TRAINING_MIB = 1024
+
+
+def mrr(ranks: Ranks) -> float:
+    return float((1 / ranks).mean())
+
+
+def ranked(pairs: Pairs, which: Positions, adapter: Adapter | None) -> Ranks:
+    return ranks_of(
+        adapted_queries(pairs.queries[which], adapter),
+        adapted_documents(pairs.documents, adapter),
+        pairs.positives[which],
+    )
+
+
+def gained(name: str, better: Ranks, than: Ranks, *, must_be_clear: bool) -> Measured:
+    """A gain in MRR; its interval is among the peers."""
+    found = gain(better, than, SEED)
+    return Measured(
+        name=name,
+        value=found.value,
+        unit="MRR",
+        goal="interval > 0" if must_be_clear else ">= 0",
+        holds=found.is_gain if must_be_clear else found.value >= 0,
+        peers={"low": found.low, "high": found.high},
+    )
+
+
+def measured(
+    name: str, encoder: Encoder, material: Material, lexical: Lexical, progress: Progress
+) -> tuple[list[Measured], Adapter]:
+    """The rows of one encoder."""
+    pairs = material.pairs(encoder, CACHE, progress)
+    adapter = fit(pairs, seed=SEED, settings=FitSettings()).adapter
+    simple = throwaway(pairs, SEED)
+    rows: list[Measured] = []
+    for part, which in (("held out", material.held_out), ("new domain", material.new_domain)):
+        frozen, ours, theirs = (ranked(pairs, which, one) for one in (None, adapter, simple))
+        words, hybrid = lexical_and_hybrid_ranks(
+            lexical,
+            [material.questions[row] for row in which],
+            adapted_queries(pairs.queries[which], adapter),
+            adapted_documents(pairs.documents, adapter),
+            which,
+        )
+        peers = {"frozen": mrr(frozen), "throw-away": mrr(theirs), "BM25": mrr(words)}
+        title = f"{name}, {part}, {len(which):,} of {len(pairs.documents):,}"
+        rows += [
+            Measured(name=title, value=mrr(ours), unit="MRR", peers=peers),
+            Measured(name=f"{name}, {part}: with BM25", value=mrr(hybrid), unit="MRR"),
+            gained(f"{name}, {part}: over frozen", ours, frozen, must_be_clear=part == "held out"),
+        ]
+        if part == "held out":
+            rows.append(
+                gained(f"{name}, {part}: over throw-away", ours, theirs, must_be_clear=True)
+            )
+    return rows, adapter
+
+
+def checked(adapter: Adapter, encoder: Encoder, progress: Progress) -> list[Measured]:
+    """The second corpus: an adapter trained on docstrings must not harm what it never saw."""
+    material = news()
+    queries, documents = (
+        embedded(by_content(texts), encoder, CACHE / side, progress=progress)
+        for side, texts in (("titles", material.questions), ("articles", material.passages))
+    )
+    positives = np.arange(len(documents))
+    frozen = ranks_of(queries, documents, positives)
+    ours_queries, ours_documents = (
+        adapted_queries(queries, adapter),
+        adapted_documents(documents, adapter),
+    )
+    ours = ranks_of(ours_queries, ours_documents, positives)
+    words, hybrid = lexical_and_hybrid_ranks(
+        Lexical(material.passages), material.questions, ours_queries, ours_documents, positives
+    )
+    title = f"news, {len(documents):,} titles, trained on docstrings"
+    peers = {"frozen": mrr(frozen), "BM25": mrr(words), "with BM25": mrr(hybrid)}
+    return [
+        Measured(name=title, value=mrr(ours), unit="MRR", peers=peers),
+        gained("news: over frozen", ours, frozen, must_be_clear=False),
+    ]
+
+
+def cost() -> list[Measured]:
+    """In a process of its own, so that its memory is its own."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "bench.training.cost"], capture_output=True, text=True, check=True
+    )
+    found = json.loads(answer.stdout)
+    return [
+        Measured(
+            name="10,000 pairs of 384 numbers, every step that there can be",
+            value=found["seconds"],
+            unit="s",
+            goal=f"<= {MAX_TRAINING_S}",
+            holds=found["seconds"] <= MAX_TRAINING_S,
+            peers={"CPU, s": found["cpu_seconds"], "epochs": found["epochs"]},
+        ),
+        Measured(
+            name="the same: peak memory of the process",
+            value=found["peak_mib"],
+            unit="MiB",
+            goal=f"<= {MAX_TRAINING_MIB}",
+            holds=found["peak_mib"] <= MAX_TRAINING_MIB,
+        ),
+    ]
+
+
+def main() -> None:
+    material = docstrings()
+    lexical = Lexical(material.passages)
+    served = ServedEncoder()
+    with bars() as progress:
+        rows, adapter = measured("wordllama", served, material, lexical, progress)
+        more, _ = measured("MiniLM", MiniLM(CORPORA), material, lexical, progress)
+        rows += [*more, *checked(adapter, served, progress)]
+    rows += cost()
+    names = ("numpy", "scipy", "scikit-learn", "wordllama", "bm25s")
+    write("training", rows, {name: version(name) for name in names})
+
+
+if __name__ == "__main__":
+    main()

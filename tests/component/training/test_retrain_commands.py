@@ -1,0 +1,73 @@
+"""`rag-mlops retrain` in front of a real engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from cli.main import main
+from mlops.feature_store import ClickHouseFeatureStore
+from mlops.training.documents import Documents
+from mlops.training.outcomes import STOPPED_EXIT_CODE
+from tests.component.training.conftest import Row
+
+
+@pytest.fixture
+def run(
+    store: ClickHouseFeatureStore,
+    documents: Documents,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[CliRunner, Path]:
+    settings = store.store._settings
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLOPS_CLICKHOUSE_HOST", settings.host)
+    monkeypatch.setenv("MLOPS_CLICKHOUSE_PORT", str(settings.port))
+    monkeypatch.setenv("MLOPS_CLICKHOUSE_DATABASE", settings.database)
+    monkeypatch.setenv("MLOPS_RETRAINING_DATA_PATH", str(tmp_path / "partitions"))
+    path = tmp_path / "documents.json"
+    path.write_bytes(msgspec.json.encode(documents))
+    return CliRunner(), path
+
+
+def extract(documents: Path, *more: str) -> list[str]:
+    return [
+        *("retrain", "extract", "--partition", "p", "--documents", str(documents)),
+        *("--since", "2026-01-24T12:00", "--until", "2026-01-31T12:00", "--champion", "none"),
+        *more,
+    ]
+
+
+def test_a_stop_exits_with_99_and_says_why(run: tuple[CliRunner, Path]) -> None:
+    runner, documents = run
+    answer = runner.invoke(main, extract(documents, "-o", "json"))
+    assert answer.exit_code == STOPPED_EXIT_CODE, answer.output
+    assert json.loads(answer.stdout)["reason"] == "empty_store"
+    again = runner.invoke(main, ["retrain", "validate", "--partition", "p"])
+    assert again.exit_code == STOPPED_EXIT_CODE
+    assert again.stdout.startswith("extract stopped (empty_store): no answered query")
+
+
+def test_steps_go_on_where_data_is_good(
+    run: tuple[CliRunner, Path], store: ClickHouseFeatureStore, traffic: list[Row]
+) -> None:
+    runner, documents = run
+    store.store_many(traffic)
+    early = runner.invoke(main, ["retrain", "validate", "--partition", "p"])
+    assert early.exit_code == 1
+    assert "step extract has not been done" in early.output
+    asked = extract(documents, "--labelling", "reciprocal_rank", "-o", "json")
+    for _ in range(2):  # done again it says the same
+        answer = runner.invoke(main, asked)
+        assert answer.exit_code == 0, answer.output
+        assert json.loads(answer.stdout)["rows"] == len(traffic)
+    other = runner.invoke(main, [*asked, "--seed", "8"])
+    assert other.exit_code == 1
+    assert "another plan" in other.output
+    checked = runner.invoke(main, ["retrain", "validate", "--partition", "p", "-o", "json"])
+    assert checked.exit_code == 0, checked.output
+    assert json.loads(checked.stdout)["training_pairs"] > 100
