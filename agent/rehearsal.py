@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import inf
 
 from agent.judge import Judge, Judgement, Verdict
 from agent.policy import Pause, Policy, SetWeight
 from agent.policy_file import to_document
 from agent.release import Phase, Picture, Publish, Release, Remember, Sight, stages
+from agent.replay import without_people
 from agent.stepper import reconcile
 from agent.watch import PARTS_OF_ALPHA
 from agent.windows import Block
@@ -39,11 +39,8 @@ def alone(policy: Policy) -> Policy:
 
     A pause for a person is taken as approved once the verdict is HEALTHY.
     """
-    steps = tuple(
-        Pause(0.0) if isinstance(step, Pause) and step.duration_s == inf else step
-        for step in policy.steps
-        if isinstance(step, SetWeight | Pause)
-    )
+    approved = without_people(policy).steps
+    steps = tuple(step for step in approved if isinstance(step, SetWeight | Pause))
     while steps and isinstance(steps[0], Pause):
         steps = steps[1:]
     return replace(policy, steps=steps or (SetWeight(5000),), gates=(), freeze=())

@@ -38,10 +38,15 @@ class Judge:
         """By the guard: requests and errors of the candidate, then of the control."""
         self._hanging = [0, 0]
         self._candidate_requests = 0
+        self._shown: dict[int, dict[str, CheckResult]] = {}
+        """Results by level, until the next block: the guard's seconds do not change them."""
+        self._judged: dict[int, Judgement] = {}
+        """The same of judgements, until anything is absorbed."""
 
     def absorb(self, block: Block) -> None:
         """One more block, in the order of the log."""
         candidate, control = block.candidate, block.control
+        self._judged.clear()
         if block.guard_only:
             for index, count in enumerate(
                 (candidate.requests, candidate.errors, control.requests, control.errors)
@@ -49,6 +54,7 @@ class Judge:
                 self._seen[index] += count
             self._panel.look(error_counts(candidate), error_counts(control), block.start_second)
             return
+        self._shown.clear()
         self._newest = max(self._newest, (block.generation, block.share_bp))
         self._candidate_requests += candidate.ended
         self._completeness.absorb(block)
@@ -67,7 +73,14 @@ class Judge:
         generation seen.
         """
         level = level_for(self._newest[1] if share_bp is None else share_bp, self._policy)
-        results = self._results.at(level, log_goal(self._policy.beta))
+        if level not in self._judged:
+            self._judged[level] = self._judge(level)
+        return self._judged[level]
+
+    def _judge(self, level: int) -> Judgement:
+        if level not in self._shown:
+            self._shown[level] = self._results.at(level, log_goal(self._policy.beta))
+        results = self._shown[level]
         parts = {name: float(value[0]) for name, value in self._panel.log_parts().items()}
         total = sum(exp(value) for value in parts.values())
         verdict, reasons = self._decide(results, parts, level)
