@@ -105,12 +105,43 @@ ORDER BY time
             ),
         ),
         Panel(
+            title="Evidence of drift",
+            description="Of each feature that the agent watches, on a logarithmic scale; at 1 the alarm goes off. "
+            "0 while it learns what a route's queries are like.",
+            unit="percentunit",
+            most=1,
+            thresholds=((None, "green"), (1, "red")),
+            queries=(
+                Prometheus(
+                    'max by (route, feature) (agent_drift_evidence_ratio{route=~"$route"}) or on () vector(0)',
+                    "{{route}} {{feature}}",
+                ),
+            ),
+        ),
+        Panel(
             title="Shift of the queries",
-            description="Distance of the last hour's mean embedding from the day before, in spreads of one "
-            "query. A rule of thumb; `rag-mlops drift` tells drift from noise.",
+            description="Distance of the mean embedding from that of the whole chosen time, in spreads of one "
+            "query. To look at; what is drift and what is noise, the panel before tells.",
             unit="none",
-            thresholds=((None, "green"), (0.25, "red")),
-            queries=(Prometheus('rag_query_shift_ratio{route=~"$route"}', "{{route}}"),),
+            queries=(
+                clickhouse(f"""
+WITH whole AS (
+  SELECT route, dims, sumForEach(sum) AS total, sum(count) AS n, sum(squares) AS squared
+  FROM embedding_sums WHERE $__timeFilter(second) AND {_ROUTES} AND dims > 0
+  GROUP BY route, dims HAVING n > 0
+)
+SELECT part.time AS time, part.route AS route,
+  L2Distance(arrayMap(x -> x / part.n, part.total), arrayMap(x -> x / whole.n, whole.total))
+  / sqrt(greatest(whole.squared / whole.n - L2SquaredNorm(arrayMap(x -> x / whole.n, whole.total)), 1e-12)) AS shift
+FROM (
+  SELECT $__timeInterval(second) AS time, route, dims, sumForEach(sum) AS total, sum(count) AS n
+  FROM embedding_sums WHERE $__timeFilter(second) AND {_ROUTES} AND dims > 0
+  GROUP BY time, route, dims HAVING n > 0
+) AS part
+INNER JOIN whole ON part.route = whole.route AND part.dims = whole.dims
+ORDER BY time
+"""),
+            ),
         ),
         Panel(
             title="Length of the queries",

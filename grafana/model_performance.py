@@ -152,10 +152,10 @@ GROUP BY time, version ORDER BY time
             unit="none",
             queries=(
                 clickhouse("""
-SELECT $__timeInterval(received_at) AS time, concat(name, ' ', version) AS score_of, avg(score) AS score
+SELECT $__timeInterval(received_at) AS time, concat(name, ' ', answered_by) AS score_of, avg(score) AS score
 FROM evaluations AS e FINAL
 INNER JOIN (
-  SELECT request_id, any(version) AS version FROM query_features
+  SELECT request_id, any(version) AS answered_by FROM query_features
   WHERE ended_at >= $__fromTime - INTERVAL 1 DAY AND route IN (${route:singlequote})
     AND version IN (${version:singlequote})
   GROUP BY request_id

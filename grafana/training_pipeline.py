@@ -3,7 +3,7 @@
 from grafana.panels import AIRFLOW, MLFLOW, Page, Panel, postgres
 
 _ENDED = "$__timeFilter(end_date) AND state IN ('success', 'failed')"
-_RUNS = "$__timeFilter(to_timestamp(r.start_time / 1000.0)) AND r.lifecycle_stage = 'active'"
+_RUNS = "$__unixEpochFilter(r.start_time / 1000) AND r.lifecycle_stage = 'active'"
 
 PAGE = Page(
     uid="training-pipeline",
@@ -125,7 +125,7 @@ GROUP BY 1, 2 ORDER BY 1
                     AIRFLOW,
                     """
 SELECT dag_id, task_id, state, count(*) AS times, max(end_date) AS last
-FROM task_instance WHERE $__timeFilter(coalesce(end_date, start_date))
+FROM task_instance WHERE $__timeFilter(start_date)
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """,
                     is_series=False,

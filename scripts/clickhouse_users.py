@@ -61,12 +61,18 @@ def users() -> dict[str, tuple[tuple[str, ...], tuple[str, ...], int]]:
     return found | {"training": (reads, (EVALUATIONS, PERFORMANCE), queries)}
 
 
+def place(table: str) -> str:
+    """Of ClickHouse's own tables a reader needs one: how much disk each of ours takes."""
+    return "system.parts" if table == "parts" else f"{DATABASE}.{table}"
+
+
 def text() -> str:
     made = quotas = ""
     for name, (selects, inserts, queries) in users().items():
         rights = [("SELECT", table) for table in selects] + [("INSERT", table) for table in inserts]
+        rights += [("SELECT", "parts")] if name == "reader" else []
         grants = "".join(
-            f"\n                <query>GRANT {right} ON {DATABASE}.{table}</query>"
+            f"\n                <query>GRANT {right} ON {place(table)}</query>"
             for right, table in rights
         )
         profile = "rag_reader" if name == "reader" else "rag_program"

@@ -6,7 +6,7 @@ grant() {
   database=$1
   shift
   for table in "$@"; do
-    psql -v ON_ERROR_STOP=1 -h postgres -U postgres -d "$database" -c "GRANT SELECT ON $table TO grafana_user"
+    psql -v ON_ERROR_STOP=1 -h "${PGHOST:-postgres}" -U postgres -d "$database" -c "GRANT SELECT ON $table TO grafana_user"
   done
 }
 
