@@ -44,7 +44,8 @@ READ_TIMEOUT_S: Final = 60.0
 RETRIES: Final = 3
 CONNECTIONS: Final = 8
 """Kept open to the server: as many as chunks are on their way at a time, and a few."""
-PRESIGNED_PUT_S: Final = 60
+PRESIGNED_S: Final = 60
+"""Of addresses that are used at once."""
 MIN_PART_BYTES: Final = 5 * 1024**2
 """S3's own."""
 
@@ -89,13 +90,21 @@ class Bucket:
     # ---- objects --------------------------------------------------------------------------------
 
     def has(self, key: str) -> bool:
-        """Whether there is such an object."""
-        try:
-            with self._translated(f"look for {key}"):
-                self._client.stat_object(bucket_name=self.name, object_name=key)
-        except UnknownArtifact:
-            return False
-        return True
+        """Whether there is such an object.
+
+        Asked without the SDK: its exception for "no" holds the frames of its callers, and with them
+        the chunk that is to be stored, until the garbage collector comes by.
+        """
+        with self._translated(f"look for {key}"):
+            url = self._client.get_presigned_url(
+                "HEAD", self.name, key, expires=timedelta(seconds=PRESIGNED_S)
+            )
+            status = self._http.request("HEAD", url).status
+        if status in {401, 403}:
+            raise BadCredentials(_refused(f"look for {key}", self._place, str(status)))
+        if status >= 400 and status != 404:
+            raise StoreUnavailable(f"look for {key}: {self._place} answered {status}")
+        return status < 400
 
     def put(self, key: str, content: bytes) -> None:
         """Store an object; an existing one of that name is replaced.
@@ -125,7 +134,7 @@ class Bucket:
             url = self._client.presigned_put_object(
                 bucket_name=self.name,
                 object_name=key,
-                expires=timedelta(seconds=PRESIGNED_PUT_S),
+                expires=timedelta(seconds=PRESIGNED_S),
             )
             # The SDK has no way to send this header (RFC 9110, 13.1.2).
             answer = self._http.request("PUT", url, body=content, headers={"If-None-Match": "*"})
@@ -254,9 +263,7 @@ class Bucket:
     def _told(self, what: str, error: S3Error) -> ArtifactError:
         code = error.code or ""
         if code in _CREDENTIALS:
-            return BadCredentials(
-                f"{what}: {self._place} refused the access key ({code}); see MLOPS_MINIO_ACCESS_KEY"
-            )
+            return BadCredentials(_refused(what, self._place, code))
         if code == "NoSuchBucket":
             return MissingBucket(
                 f"{what}: {self._place} does not exist; `rag-mlops artifacts init` makes it"
@@ -266,6 +273,10 @@ class Bucket:
         if code in _FULL:
             return NoSpace(f"{what}: {self._place} has no space left ({code})")
         return StoreUnavailable(f"{what}: {self._place}: {code} {error.message}")
+
+
+def _refused(what: str, place: str, code: str) -> str:
+    return f"{what}: {place} refused the access key ({code}); see MLOPS_MINIO_ACCESS_KEY"
 
 
 def _sentence(rule: Rule) -> str:

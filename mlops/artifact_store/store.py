@@ -66,6 +66,8 @@ class _Place(NamedTuple):
     path: Path
     offset: int
     chunk: Chunk
+    is_begun: bool
+    """By a download that broke off: the chunk may lie there already."""
 
 
 class MinIOArtifactStore:
@@ -206,17 +208,18 @@ class MinIOArtifactStore:
         for file in manifest.files:
             path = root / file.path if manifest.is_folder else root
             path.parent.mkdir(parents=True, exist_ok=True)
+            is_begun = path.exists()
             with path.open("ab") as made:
                 made.truncate(file.size)
             if file.executable:
                 path.chmod(0o755)
             offset = 0
             for chunk in file.chunks:
-                places.append(_Place(path, offset, chunk))
+                places.append(_Place(path, offset, chunk, is_begun))
                 offset += chunk.size
 
         def bring(place: _Place) -> None:
-            if not _lies_there(place):
+            if not (place.is_begun and _lies_there(place)):
                 with place.path.open("r+b") as file:
                     file.seek(place.offset)
                     file.write(self._content(place.chunk))
