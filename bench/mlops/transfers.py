@@ -40,10 +40,9 @@ def measure(directory: Path) -> list[Measured]:
         name="s3",
         arguments=[
             "mlops.local.s3",
-            "--path",
-            str(directory / "objects"),
-            "--port=0--bucket",
-            BUCKET,
+            f"--path={directory / 'objects'}",
+            "--port=0",
+            f"--bucket={BUCKET}",
         ],
         environment={**os.environ, **KEYS},
     )

@@ -150,18 +150,22 @@ class Stack:
 
     def start_clickhouse(self) -> str:
         """The embedded engine, with its tables made."""
-        url = self._start(
-            "clickhouse",
-            "mlops.local.clickhouse",
-            [
-                "--path",
-                str(self.directory / "clickhouse"),
-                "--port",
-                str(self._port("clickhouse", self.ports.clickhouse)),
-            ],
+        return self.begin_clickhouse()()
+
+    def begin_clickhouse(self) -> Callable[[], str]:
+        """Start the engine, and give what waits until it is ready and makes its tables."""
+        port = str(self._port("clickhouse", self.ports.clickhouse))
+        path = str(self.directory / "clickhouse")
+        ready = self._begin(
+            "clickhouse", "mlops.local.clickhouse", ["--path", path, "--port", port]
         )
-        asyncio.run(migrate(self.clickhouse))
-        return url
+
+        def migrated() -> str:
+            url = ready()
+            asyncio.run(migrate(self.clickhouse))
+            return url
+
+        return migrated
 
     def begin_s3(self) -> Callable[[], str]:
         """Start the S3 server, and give what waits until it is ready."""
@@ -184,8 +188,14 @@ class Stack:
 
     def start_model(self, name: str, model: Path, port: int, *, faults: Sequence[str] = ()) -> str:
         """One model server; with `faults`, the same server inside the fault-injecting wrapper."""
+        return self.begin_model(name, model, port, faults=faults)()
+
+    def begin_model(
+        self, name: str, model: Path, port: int, *, faults: Sequence[str] = ()
+    ) -> Callable[[], str]:
+        """The same, giving what waits until it is ready."""
         module = "mlops.serving.faults" if faults else "mlops.serving"
-        return self._start(
+        return self._begin(
             name, module, ["--model", str(model), "--port", str(self._port(name, port)), *faults]
         )
 
