@@ -177,8 +177,9 @@ class DriftWatcher:
         self._metrics.show_drift(route, held.drift.features(), memory.found)
         found = with_alarms(memory, alarms, until)
         if found != memory:
-            new = [one for one in alarms if one.feature not in memory.found]
-            await self._remember(found, tuple(map(_change, new)), kept.revision)
+            # A look that catches up may see a feature's alarm more than once: the first is told.
+            new = {one.feature: one for one in reversed(alarms) if one.feature not in memory.found}
+            await self._remember(found, tuple(map(_change, new.values())), kept.revision)
             self._metrics.show_drift(route, held.drift.features(), found.found)
 
     async def _learn(self, memory: DriftMemory, until: int, revision: int) -> None:
