@@ -149,7 +149,7 @@ def decide(config: MlopsConfig, content: bytes) -> Mapping[str, Any]:
     return found
 
 
-MONITORING: Mapping[str, Callable[[MlopsConfig, bytes], Mapping[str, Any]]] = {
+STEPS: Mapping[str, Callable[[MlopsConfig, bytes], Mapping[str, Any]]] = {
     "collect": collect,
     "anomalies": look_for_anomalies,
     "drift": look_for_drift,

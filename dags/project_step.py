@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +26,7 @@ PYTHON_SETTING = "RAG_MLOPS_PYTHON"
 """The project's interpreter; by default that of `.venv` beside this folder."""
 
 STOPPED, NOT_WORTH_A_RETRY = 99, 64
+STOPPED_KEY = "stopped"
 STOP_TIMEOUT_S = 10.0
 """What a step gets to end after SIGTERM when its task is ended; then it is killed."""
 _PR_SET_PDEATHSIG = 1
@@ -76,6 +78,8 @@ def _result(pipeline: str, step: str, code: int, answer: str) -> dict[str, Any]:
         return found
     sentence = json.loads(answer)["sentence"] if answer.strip() else "see the lines above"
     if code == STOPPED:
+        # A skipped task returns nothing: this keeps the reason where the interface shows it.
+        get_current_context()["ti"].xcom_push(key=STOPPED_KEY, value={"sentence": sentence})
         raise AirflowSkipException(sentence)
     if code == NOT_WORTH_A_RETRY:
         raise AirflowFailException(f"{name}: {sentence}")

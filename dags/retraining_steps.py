@@ -128,7 +128,7 @@ def report(config: MlopsConfig, content: bytes) -> Mapping[str, Any]:
     return _account_told(account)
 
 
-RETRAINING: Mapping[str, Callable[[MlopsConfig, bytes], Mapping[str, Any]]] = {
+STEPS: Mapping[str, Callable[[MlopsConfig, bytes], Mapping[str, Any]]] = {
     "extract": extract,
     "validate": validate,
     "train": train,

@@ -13,19 +13,19 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from dags.monitoring_steps import MONITORING
-from dags.retraining_steps import RETRAINING
 from dags.step_results import NOT_WORTH_A_RETRY, STOPPED, BadRequest, Refused
 from mlops.config import MlopsConfig, read_config
 from mlops.config.reading import ConfigError
 
 Step = Callable[[MlopsConfig, bytes], Mapping[str, Any]]
-PIPELINES: Mapping[str, Mapping[str, Step]] = {"retrain": RETRAINING, "monitor": MONITORING}
+MODULES = {"retrain": "dags.retraining_steps", "monitor": "dags.monitoring_steps"}
+"""Imported when asked for: a look at an hour needs no MLflow, which takes seconds to import."""
 
 log = logging.getLogger("dags.steps")
 
@@ -36,9 +36,9 @@ def main(arguments: list[str]) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         pipeline, name = arguments
-        step = PIPELINES[pipeline][name]
+        step = steps_of(pipeline)[name]
     except (ValueError, KeyError):
-        known = "; ".join(f"{one}: {', '.join(steps)}" for one, steps in PIPELINES.items())
+        known = "; ".join(f"{one}: {', '.join(steps_of(one))}" for one in MODULES)
         return _say(f"expected a pipeline and its step, of {known}", NOT_WORTH_A_RETRY)
     content = sys.stdin.buffer.read()
     try:
@@ -54,6 +54,12 @@ def main(arguments: list[str]) -> int:
         return _say(f"{type(error).__name__}: {error}", 1)
     sys.stdout.write(json.dumps(result) + "\n")
     return 0
+
+
+def steps_of(pipeline: str) -> Mapping[str, Step]:
+    """Its steps by name. Raises KeyError where there is no such pipeline."""
+    found: Mapping[str, Step] = import_module(MODULES[pipeline]).STEPS
+    return found
 
 
 def _say(sentence: str, code: int) -> int:

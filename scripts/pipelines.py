@@ -42,6 +42,7 @@ RATE_PER_S = 60.0
 SAMPLES = 3_000
 """Queries before the retraining: about half of them have their document among the answers."""
 RUN_TIMEOUT_S = 900.0
+WIDTH = 150
 POLICY_OF_RUN = POLICY | {
     "checks": POLICY["checks"] | {"latency": {"quantiles": [0.5], "margin": "100%"}}
 }
@@ -165,7 +166,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/pipelines.py", allow_abbrev=False)
     parser.add_argument("--keep", action="store_true", help="leave data and logs in var/pipelines")
     keep = parser.parse_args().keep
-    console = Console()
+    console = Console(width=WIDTH)
     shutil.rmtree(DIRECTORY, ignore_errors=True)
     DIRECTORY.mkdir(parents=True)
     models = prepare_demo_models(ROOT / "var" / "models")

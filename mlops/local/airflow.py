@@ -108,11 +108,7 @@ class Airflow:
         run = f"dags/{dag}/dagRuns/{quote(run_id, safe='')}"
         found: list[dict[str, Any]] = self.call("GET", f"{run}/taskInstances")["task_instances"]
         for task in found:
-            said = self._get(f"{run}/taskInstances/{task['task_id']}/xcomEntries/return_value")
-            value = said["value"] if said else None
-            with suppress(ValueError, TypeError):
-                value = json.loads(value) if isinstance(value, str) else value
-            task["said"] = value.get("sentence", "") if isinstance(value, dict) else ""
+            task["said"] = self._said(f"{run}/taskInstances/{task['task_id']}/xcomEntries")
         return sorted(found, key=lambda task: task["start_date"] or "9")
 
     def call(self, method: str, path: str, body: object = None) -> Any:
@@ -200,6 +196,17 @@ class Airflow:
             if error.code == 404:
                 return None
             raise
+
+    def _said(self, entries: str) -> str:
+        """The sentence that a task returned, or the one with which it was skipped."""
+        for key in ("return_value", "stopped"):
+            entry = self._get(f"{entries}/{key}")
+            value = entry["value"] if entry else None
+            with suppress(ValueError, TypeError):
+                value = json.loads(value) if isinstance(value, str) else value
+            if isinstance(value, dict) and "sentence" in value:
+                return str(value["sentence"])
+        return ""
 
     def _request(self, method: str, path: str, body: object) -> Any:
         request = urllib.request.Request(  # noqa: S310  loopback, an address of our own making

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from dags.monitoring_steps import MONITORING
-from dags.retraining_steps import RETRAINING
+from dags.steps import MODULES, steps_of
 
 DAGS = Path(__file__).parents[3] / "dags"
 FILES = {"retrain": DAGS / "rag_retraining_dag.py", "monitor": DAGS / "model_monitoring_dag.py"}
 AIRFLOW_SIDE = (*FILES.values(), DAGS / "project_step.py", DAGS / "release_wait.py")
-STEPS = {"retrain": set(RETRAINING), "monitor": set(MONITORING)}
+STEPS = {pipeline: set(steps_of(pipeline)) for pipeline in MODULES}
 
 
 def imports(path: Path) -> set[str]:
