@@ -1,0 +1,133 @@
+"""A whole stack with traffic, and Airflow's own Python beside it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.demo.traffic import Traffic
+from mlops.config import MlopsConfig, read_config
+from mlops.local.stack import Stack
+from scripts.pipelines import register_base, start_stack, traffic_on, wait_for
+
+ROOT = Path(__file__).parents[2]
+PYTHON = ROOT / ".venv-airflow" / "bin" / "python"
+HERE = Path(__file__).parent
+RUN_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pipelines:
+    """Both pipelines against one stack."""
+
+    stack: Stack
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return self.stack.environment() | {
+            "MLOPS_RETRAINING_DATA_PATH": str(self.folder / "partitions")
+        }
+
+    @property
+    def config(self) -> MlopsConfig:
+        return read_config(self.environment, self.folder)
+
+    @property
+    def partitions(self) -> Path:
+        return self.folder / "partitions"
+
+    def airflow(self, script: str, *arguments: str) -> Any:
+        """The last line that a script says in Airflow's Python."""
+        done = subprocess.run(
+            [str(PYTHON), str(HERE / script), *arguments],
+            env=self.airflow_environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=RUN_TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    @property
+    def airflow_environment(self) -> dict[str, str]:
+        return self.environment | {
+            "AIRFLOW_HOME": str(self.folder / "airflow"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def test(self, dag_id: str, conf: Mapping[str, Any]) -> dict[str, Any]:
+        """`dag.test()` of one run."""
+        now = datetime.now(UTC).isoformat()
+        found: dict[str, Any] = self.airflow("run_dag.py", dag_id, json.dumps(conf), now)
+        return found
+
+    def step(self, pipeline: str, step: str, request: Mapping[str, Any]) -> tuple[int, Any]:
+        """One step to its end: its exit code and what it said."""
+        process = self.begin_step(pipeline, step, request)
+        out, _ = process.communicate(timeout=RUN_TIMEOUT_S)
+        return process.returncode, json.loads(out)
+
+    def begin_step(
+        self, pipeline: str, step: str, request: Mapping[str, Any]
+    ) -> subprocess.Popen[str]:
+        """One step, under way."""
+        log = (self.folder / f"{pipeline}-{step}.log").open("a")
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore::SyntaxWarning", "-m", "dags.steps", pipeline, step],
+            env=self.environment,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        log.close()
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(request))
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+
+@pytest.fixture(scope="session")
+def pipelines(
+    tmp_path_factory: pytest.TempPathFactory, versions: dict[str, Path]
+) -> Iterator[Pipelines]:
+    folder = tmp_path_factory.mktemp("pipelines")
+    (folder / "stack").mkdir()
+    stack = start_stack(folder / "stack", versions)
+    try:
+        found = Pipelines(stack, folder)
+        register_base(found.config, versions["1.0.0"])
+        subprocess.run(
+            [str(PYTHON.with_name("airflow")), "db", "migrate"],
+            env=found.airflow_environment,
+            capture_output=True,
+            timeout=RUN_TIMEOUT_S,
+            check=True,
+        )
+        yield found
+    finally:
+        stack.stop()
+
+
+@pytest.fixture(scope="session")
+def traffic(pipelines: Pipelines, versions: dict[str, Path]) -> Iterator[Traffic]:
+    """Enough answered and judged queries to train on, and more all the time."""
+    with traffic_on(pipelines.stack, versions["1.0.0"].parent) as sending:
+        wait_for(sending, 3_000)
+        yield sending

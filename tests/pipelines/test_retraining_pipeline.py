@@ -1,0 +1,166 @@
+"""The retraining pipeline against a real stack: each way it can end, and each step killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.demo.story import ROUTE
+from cli.demo.traffic import Traffic
+from mlops.contracts.release import ReleaseStatus
+from mlops.deployment.agent_client import AgentClient
+from mlops.model_registry import RAGModelRegistry, RegisteredVersion
+from scripts.pipelines import MODEL, POLICY_OF_RUN, retraining_conf
+from tests.pipelines.conftest import Pipelines
+
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
+
+DAG = "rag_retraining_pipeline"
+FAULTS = ("--error-percent", "40", "--seed", "1")
+
+
+def known_versions(pipelines: Pipelines) -> list[RegisteredVersion]:
+    return RAGModelRegistry(pipelines.config).history(MODEL)
+
+
+def known_releases(pipelines: Pipelines) -> list[ReleaseStatus]:
+    async def ask() -> list[ReleaseStatus]:
+        places = pipelines.config.places
+        async with AgentClient(places.agent_url, places.agent_token, actor="test") as agent:
+            return await agent.releases()
+
+    return asyncio.run(ask())
+
+
+def account(pipelines: Pipelines, since: set[Path]) -> dict[str, Any]:
+    """Of the one run that was made since."""
+    (made,) = set(pipelines.partitions.glob("*/account.json")) - since
+    found: dict[str, Any] = json.loads(made.read_bytes())
+    return found
+
+
+def accounts(pipelines: Pipelines) -> set[Path]:
+    return set(pipelines.partitions.glob("*/account.json"))
+
+
+def now_conf() -> dict[str, Any]:
+    return dict(retraining_conf(datetime.now(UTC)))
+
+
+def test_airflow_reads_both_files(pipelines: Pipelines) -> None:
+    found = pipelines.airflow("describe_dags.py")
+    assert not found["errors"]
+    assert set(found["dags"]) == {DAG, "model_monitoring_pipeline"}
+    retraining = found["dags"][DAG]
+    assert retraining["schedule"] == "0 0 * * *"
+    assert not retraining["catchup"]
+    assert retraining["tasks"]["evaluate"] == ["register"]
+    assert retraining["tasks"]["settle_or_roll_back"] == ["report"]
+    assert retraining["rules"]["report"] == "all_done"
+    assert min(retraining["retries"].values()) >= 3
+    assert found["trigger"][0] == "dags.release_wait.ReleaseTrigger"
+
+
+@pytest.mark.parametrize(
+    ("changed", "skipped_at", "reason"),
+    [
+        ({"since": "2025-01-01T00:00:00Z", "until": "2025-01-02T00:00:00Z"}, 0, "empty_store"),
+        ({"min_samples": 1_000_000}, 1, "too_few_samples"),
+    ],
+)
+def test_a_stop_is_told_and_registers_nothing(
+    pipelines: Pipelines, traffic: Traffic, changed: dict[str, Any], skipped_at: int, reason: str
+) -> None:
+    before, told = known_versions(pipelines), accounts(pipelines)
+    conf = now_conf() | changed
+    conf["as_of"] = conf["until"]
+    found = pipelines.test(DAG, conf)
+    order = ["extract", "validate_and_preprocess", "train", "evaluate", "register"]
+    done, skipped = order[:skipped_at], [*order[skipped_at:], "deploy_canary"]
+    assert [found["tasks"][one] for one in done] == ["success"] * len(done)
+    assert [found["tasks"][one] for one in skipped] == ["skipped"] * len(skipped)
+    assert (found["tasks"]["report"], found["state"]) == ("success", "success")
+    said = account(pipelines, told)
+    assert said["ending"] == "stopped"
+    assert reason in said["sentence"]
+    assert known_versions(pipelines) == before
+    assert known_releases(pipelines) == []
+
+
+def test_a_canary_that_fails_is_rolled_back_and_the_run_tells_it(
+    pipelines: Pipelines, traffic: Traffic, versions: dict[str, Path]
+) -> None:
+    stack, told = pipelines.stack, accounts(pipelines)
+    stack.kill("model-b")
+    stack.start_model("model-b", versions["1.0.0"], 0, faults=FAULTS)
+    try:
+        found = pipelines.test(DAG, now_conf())
+    finally:
+        stack.kill("model-b")
+        stack.start_model("model-b", versions["1.0.0"], 0)
+    assert found["state"] == "success", found
+    said = account(pipelines, told)
+    assert said["ending"] == "rolled_back"
+    assert "errors" in said["sentence"]
+    newest, base = known_versions(pipelines)
+    assert newest.rejected
+    assert (newest.aliases, base.aliases) == ((), ("champion",))
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float = 120.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline_s, "did not come to hold"
+        time.sleep(0.02)
+
+
+def test_every_step_killed_and_tried_again_makes_one_version_and_one_release(
+    pipelines: Pipelines, traffic: Traffic
+) -> None:
+    partition = f"killed-{datetime.now(UTC):%H%M%S}"
+    now = datetime.now(UTC)
+    request = {
+        name: value for name, value in now_conf().items() if name not in {"since", "until", "as_of"}
+    } | {
+        "partition": partition,
+        "since": (now - timedelta(hours=2)).isoformat(),
+        "until": now.isoformat(),
+        "as_of": now.isoformat(),
+        "policy": POLICY_OF_RUN,
+    }
+    folder = pipelines.partitions / partition
+    versions_before, releases_before = known_versions(pipelines), known_releases(pipelines)
+    reached: dict[str, Callable[[], bool]] = {
+        "extract": (folder / "plan.json").exists,
+        "validate": (pipelines.partitions / ".locks" / partition).exists,
+        "train": (folder / "embeddings").exists,
+        "evaluate": (folder / "champion").exists,
+        "register": lambda: len(known_versions(pipelines)) > len(versions_before),
+        "deploy": lambda: len(known_releases(pipelines)) > len(releases_before),
+    }
+    for step, condition in reached.items():
+        process = pipelines.begin_step("retrain", step, request)
+        wait_until(lambda done=condition, one=process: done() or one.poll() is not None)
+        process.kill()
+        process.wait()
+        code, said = pipelines.step("retrain", step, request)
+        assert code == 0, said
+    (version,) = [one for one in known_versions(pipelines) if one not in versions_before][:1]
+    assert len(known_versions(pipelines)) == len(versions_before) + 1
+    (release,) = [one for one in known_releases(pipelines) if partition in one.reason]
+    assert release.version == version.version
+    assert release.route == ROUTE
+
+    wait_until(lambda: pipelines.step("retrain", "report", request)[0] == 0, timeout_s=300.0)
+    said = json.loads((folder / "account.json").read_bytes())
+    assert said["ending"] == "promoted", said
+    by_version = {one.version: one.aliases for one in known_versions(pipelines)}
+    assert by_version[version.version] == ("champion",)
+    assert by_version["1.0.0"] == ("previous",)
