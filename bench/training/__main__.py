@@ -15,6 +15,7 @@ from bench.report import Measured, write
 from bench.training.material import Material, by_content, docstrings, news
 from bench.training.minilm import MiniLM
 from bench.training.throwaway import throwaway
+from mlops.evaluation.comparison import Answer, compare
 from mlops.evaluation.lexical import Lexical, lexical_and_hybrid_ranks
 from mlops.evaluation.metrics import Ranks, gain
 from mlops.serving.adapter import Adapter, adapted_documents, adapted_queries
@@ -107,7 +108,29 @@ def checked(adapter: Adapter, encoder: Encoder, progress: Progress) -> list[Meas
     return [
         Measured(name=title, value=mrr(ours), unit="MRR", peers=peers),
         gained("news: over frozen", ours, frozen, must_be_clear=False),
+        refused(ours, frozen),
     ]
+
+
+def refused(ours: Ranks, frozen: Ranks) -> Measured:
+    """Were these the queries that are asked: what harms them must not be found better."""
+    found = compare(
+        {"candidate": ours, "frozen": frozen},
+        candidate="candidate",
+        baseline="frozen",
+        slices={},
+        slice_margin=0.05,
+        seed=SEED,
+    )
+    harms = found.gain.high < 0
+    is_refused = found.answer is not Answer.BETTER
+    return Measured(
+        name="news: where it harms, evaluation refuses it",
+        value=float(is_refused),
+        unit="0/1",
+        goal="1 where it harms",
+        holds=is_refused or not harms,
+    )
 
 
 def cost() -> list[Measured]:

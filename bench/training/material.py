@@ -56,8 +56,8 @@ def by_content(texts: list[str]) -> dict[str, str]:
 
 
 def docstrings() -> Material:
-    """Functions and classes, without methods; passages are bodies alone, without the name."""
-    documents = [one for one in _corpus().documents if not _is_method(one.id)]
+    """Passages are bodies alone, without the name."""
+    documents = _corpus().documents
     splits = [split_of(query_key(one.summary)) for one in documents]
     is_new = np.array([one.domain == NEW_DOMAIN for one in documents])
     is_held_out = np.array([split is Split.HELD_OUT for split in splits]) & ~is_new
@@ -97,7 +97,3 @@ def _corpus() -> Corpus:
         yield NEW_DOMAIN, docstrings_under(folder_of(NEW_DOMAIN), NEW_DOMAIN)
 
     return corpus_of(sources())
-
-
-def _is_method(name: str) -> bool:
-    return any(part[:1].isupper() for part in name.split(".")[:-1])
