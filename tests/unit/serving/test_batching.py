@@ -167,7 +167,7 @@ async def test_company_is_waited_for_up_to_the_bound_and_no_longer() -> None:
     await batcher.embed(model, ["alone after company"])
 
     assert sizes(model) == [1, 2, 1]
-    assert waits[-1] >= 0.05
+    assert waits[-1] > 0.049  # a timer may be early by the resolution of the clock
 
 
 async def test_past_the_bound_a_request_is_told_to_come_again() -> None:
