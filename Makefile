@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help pipelines test-pipelines venv env images dashboards accelerate demo up down test test-system test-releases fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent bench-mlops bench-training lock
+.PHONY: help pipelines test-pipelines venv env images dashboards accelerate demo up down test test-system test-releases fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent soak chaos bench-mlops bench-training lock
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -133,6 +133,12 @@ bench-training: .venv/dev.stamp .venv/corpora.stamp ## what a trained adapter ga
 
 bench-mlops: .venv/dev.stamp accelerate ## files against the S3 SDK, batches, swaps, `up`, rollback; ONLY=
 	$(RUN) -m bench.mlops
+
+soak: .venv/dev.stamp accelerate ## steady load, and what grows; MINUTES=60
+	$(RUN) -m bench.endurance.soak
+
+chaos: .venv/dev.stamp accelerate ## faults one after another under mixed traffic; MINUTES=20 RATE=500 SEED=1
+	$(RUN) -m bench.endurance.chaos
 
 bench-agent: .venv/dev.stamp   ## a cycle's CPU, 500 gateways converging, how fast a catastrophe ends
 	$(RUN) -m bench.agent

@@ -1,0 +1,105 @@
+"""`make soak MINUTES=60`: steady load; whether memory, descriptors, threads or latency grow.
+
+A figure grows if the slope of a line through it, over the last four fifths of the run, comes to
+more than `GROWTH` of its median and is twice as large as its own standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from itertools import pairwise
+from time import monotonic
+
+import numpy as np
+from scipy.stats import linregress
+
+from bench.endurance.world import PARTS, Use, world
+from bench.report import Measured, write
+
+RATE_PER_S = 150
+"""Near half of what this machine's load generator and servers together can do."""
+SAMPLE_S = 5.0
+GROWTH = 0.05
+WARM_UP = 0.2
+"""Share of the run before which nothing is judged: caches fill."""
+LATENCY_WINDOWS = 60
+
+
+def main() -> int:
+    minutes = float(os.environ.get("MINUTES", "60"))
+    rows = asyncio.run(_soak(60 * minutes))
+    write("soak", rows, {})
+    return 0
+
+
+async def _soak(seconds: float) -> list[Measured]:
+    samples: list[tuple[float, dict[str, Use]]] = []
+    async with world(RATE_PER_S, seed=1) as under:
+        began_s = monotonic()
+        while (now_s := monotonic() - began_s) < seconds:
+            samples.append((now_s, under.use()))
+            print(f"{now_s:6.0f} s  {under.traffic.asked} asked", file=sys.stderr)
+            await asyncio.sleep(SAMPLE_S)
+        traffic = under.traffic
+        await traffic.finish()
+        stored, doubles, dropped = await under.stored()
+    rows = [
+        Measured(name="requests", value=traffic.asked, unit=""),
+        _none("failed", sum(traffic.failed.values()) + sum(traffic.errors.values())),
+        _none("answered without a row", len(traffic.answered) - stored),
+        _none("rows twice", doubles),
+        _none("dropped", dropped),
+        Measured(name="rate fell behind by at most", value=traffic.late_s, unit="s"),
+    ]
+    for part in PARTS:
+        for name, unit, pick in (
+            ("resident memory", "MiB", lambda use: use.rss_mib),
+            ("descriptors", "", lambda use: use.descriptors),
+            ("threads", "", lambda use: use.threads),
+        ):
+            series = [(at_s, float(pick(used[part]))) for at_s, used in samples]
+            rows.append(growth(f"{part}: {name}", unit, series))
+    rows.append(growth("latency of short requests, p99", "ms", _p99(traffic.latencies_s, began_s)))
+    return rows
+
+
+def growth(name: str, unit: str, series: list[tuple[float, float]]) -> Measured:
+    """The figure's median, with how much it grew over the run; see above when that is too much."""
+    ends_s = max(at_s for at_s, _ in series)
+    late = np.array([each for each in series if each[0] >= WARM_UP * ends_s])
+    median = float(np.median(late[:, 1]))
+    if len(late) < 3 or np.ptp(late[:, 1]) == 0:
+        grew, is_sure = 0.0, False
+    else:
+        line = linregress(late[:, 0], late[:, 1])
+        grew = float(line.slope * (late[-1, 0] - late[0, 0])) / max(median, 1e-9)
+        is_sure = line.slope > 2 * line.stderr
+    return Measured(
+        name=f"{name}: growth",
+        value=100 * grew,
+        unit="%",
+        goal=f"<= {100 * GROWTH:g}",
+        holds=not (is_sure and grew > GROWTH),
+        peers={f"median, {unit or 'count'}": median},
+    )
+
+
+def _p99(latencies_s: list[tuple[float, float]], began_s: float) -> list[tuple[float, float]]:
+    edges = np.linspace(began_s, latencies_s[-1][0], LATENCY_WINDOWS + 1)
+    values = np.array(latencies_s)
+    found = []
+    for low, high in pairwise(edges):
+        window = values[(values[:, 0] >= low) & (values[:, 0] < high), 1]
+        if len(window):
+            found.append((float(low - began_s), float(np.quantile(window, 0.99)) * 1000))
+    return found
+
+
+def _none(name: str, count: int) -> Measured:
+    return Measured(name=name, value=count, unit="", goal="must be 0", holds=count == 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
