@@ -42,7 +42,7 @@ down: .venv/run.stamp          ## end the stack that `make up` started
 env:                           ## random secrets for docker-compose.mlops.yml, into .env
 	$(PYTHON) scripts/make_env.py
 
-images:                        ## our container image, with podman, on a base made by debootstrap (root)
+images:                        ## our container images, with podman, on a base made by debootstrap (root)
 	scripts/build_images
 
 dashboards: .venv/dev.stamp    ## write Grafana's dashboards again, from grafana/*.py
@@ -86,6 +86,7 @@ lock:                          ## make the locks again (needs uv)
 	uv pip compile pyproject.toml --extra mlops --extra train -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/train.lock
 	uv pip compile pyproject.toml --extra fuzz -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/fuzz.lock
 	uv pip compile requirements/airflow.in --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements/airflow.lock
+	uv pip compile requirements/airflow-image.in -c requirements/airflow.lock --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements/airflow-image.lock
 	uv pip compile pyproject.toml --extra docs -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/docs.lock
 
 # ---- pipelines: Airflow has an environment of its own, its pins do not fit ours ------------------
