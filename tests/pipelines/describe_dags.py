@@ -15,11 +15,11 @@ def main() -> None:
     classpath, arguments = ReleaseTrigger("rel-1", ["settled"]).serialize()
     dags = {
         dag_id: {
-            "schedule": dag.timetable.summary,
+            "schedule": dag.timetable.expression,
             "catchup": dag.catchup,
             "tasks": {one.task_id: sorted(one.downstream_task_ids) for one in dag.tasks},
             "retries": {one.task_id: one.retries for one in dag.tasks},
-            "rules": {one.task_id: str(one.trigger_rule) for one in dag.tasks},
+            "rules": {one.task_id: one.trigger_rule.value for one in dag.tasks},
         }
         for dag_id, dag in bag.dags.items()
     }
