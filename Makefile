@@ -62,6 +62,20 @@ test-system: .venv/dev.stamp   ## tests that need Debian packages (installs them
 test-releases: .venv/dev.stamp ## whole releases with real processes, good ones and bad ones
 	$(RUN) -m pytest -m scenario
 
+.PHONY: test-console console-pictures
+test-console: .venv/console.stamp  ## the console in Chromium during a real release (installs it)
+	scripts/install_debian chromium
+	scripts/fetch_axe
+	rm -rf var/console
+	$(RUN) -m pytest -m console tests/console
+
+console-pictures: .venv/dev.stamp ## the docs' pictures, from what test-console photographed
+	$(BIN)/python scripts/console_pictures.py
+
+.venv/console.stamp: .venv/dev.stamp requirements/console.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/console.lock
+	touch $@
+
 fuzz: .venv/dev.stamp          ## look for input that breaks the HTTP readers; SECONDS=600
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/fuzz.lock
 	$(RUN) -m tests.fuzz $(or $(SECONDS),600)
@@ -87,6 +101,7 @@ lock:                          ## make the locks again (needs uv)
 	uv pip compile pyproject.toml --extra fuzz -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/fuzz.lock
 	uv pip compile requirements/airflow.in --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements/airflow.lock
 	uv pip compile requirements/airflow-image.in -c requirements/airflow.lock --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements/airflow-image.lock
+	uv pip compile pyproject.toml --extra console -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/console.lock
 	uv pip compile pyproject.toml --extra docs -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/docs.lock
 
 # ---- pipelines: Airflow has an environment of its own, its pins do not fit ours ------------------

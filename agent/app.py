@@ -109,6 +109,11 @@ class PatientLog:
     ) -> Mapping[tuple[int, int], int]:
         return await (await self._log()).read_hours(route, since=since, until=until)
 
+    async def read_texts(
+        self, route: str, ids: Sequence[str], *, since: int, until: int
+    ) -> Mapping[str, str | None]:
+        return await (await self._log()).read_texts(route, ids, since=since, until=until)
+
     async def insert_release_event(self, event: ReleaseEvent) -> None:
         await (await self._log()).insert_release_event(event)
 

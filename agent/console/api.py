@@ -12,19 +12,21 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 from aiohttp import web
 
+from agent.console.explained import Line, explained
 from agent.console.history import EvidenceHistory
 from agent.console.series import traffic
 from agent.loop import Cycle
 from agent.moments import iso
 from agent.policy import Policy
-from agent.policy_file import to_document
+from agent.policy_file import parse_policy, to_document
 from agent.publisher import Gateways, View
-from agent.release import Sight
+from agent.release import Phase, Sight
 from agent.releases import NotFound, NotNow, Releases
 from agent.rules import Rules
 from agent.shipped_policies import shipped
+from agent.watch import part_of_alpha
 from mlops.contracts.api import RollbackRequest, RouteStatus, Weights
-from mlops.contracts.evidence import Evidence
+from mlops.contracts.evidence import Evidence, Pair
 from mlops.deployment.gateway_client import GatewayClient
 from mlops.deployment.strategies import strategies
 from mlops.feature_store.errors import Refused, Unavailable
@@ -38,6 +40,11 @@ SAMPLE_EVERY_S: Final = 1.0
 READ_TIMEOUT_S: Final = 8.0
 DEFAULT_MINUTES: Final = 15
 MAX_TRAFFIC_MINUTES: Final = 6 * 60
+DEFAULT_PAIR_MINUTES: Final = 2
+MAX_PAIR_MINUTES: Final = 60
+MAX_PAIRS: Final = 5_000
+"""Of one read, the earliest; half a minute at 200 mirrored requests a second."""
+PAIRS_SHOWN: Final = 40
 
 
 class ConsoleLog(Protocol):
@@ -48,6 +55,14 @@ class ConsoleLog(Protocol):
     async def read_queries(
         self, route: str, *, order: str, arm: str, minutes: int, limit: int
     ) -> Sequence[LoggedQuery]: ...
+
+    async def read_pairs(
+        self, route: str, *, since: int, until: int, limit: int
+    ) -> Sequence[Pair]: ...
+
+    async def read_texts(
+        self, route: str, ids: Sequence[str], *, since: int, until: int
+    ) -> Mapping[str, str | None]: ...
 
 
 class Looking(Protocol):
@@ -101,6 +116,24 @@ class LiveRoutes(msgspec.Struct, frozen=True, kw_only=True):
     """Gateways that do not answer."""
 
 
+class EffectivePolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /v1/releases/{id}/policy`: what is in force, in words, and what e-values decide."""
+
+    lines: tuple[Line, ...]
+    rolled_back_at: float
+    """All checks together; the part of alpha that this phase may spend."""
+    proved_at: float
+    """One check, that it is not worse than its margin."""
+
+
+class ShownPair(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /v1/routes/{route}/pairs`: both answers to one query."""
+
+    pair: Pair
+    query_text: str | None
+    """None: redaction dropped it, or there was none."""
+
+
 class ByHand(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a command to every gateway."""
 
@@ -138,6 +171,8 @@ class Console:
             web.put("/v1/routes/{route}/weights", self._put_weights),
             web.post("/v1/routes/{route}/rollback", self._post_rollback),
             web.get("/v1/releases/{id}/evidence", self._get_evidence),
+            web.get("/v1/releases/{id}/policy", self._get_policy),
+            web.get("/v1/routes/{route}/pairs", self._get_pairs),
             web.get("/v1/settings", self._get_settings),
         ]
 
@@ -193,6 +228,34 @@ class Console:
         release = await self._releases.show(request.match_info["id"])
         check_route(request[GRANT], release.route)
         return json_answer(self._history.of(release.id))
+
+    async def _get_policy(self, request: web.Request) -> web.Response:
+        release = await self._releases.show(request.match_info["id"])
+        check_route(request[GRANT], release.route)
+        policy = parse_policy(release.policy, source=f"policy of release {release.id}")
+        part = "bake" if release.ended_at is None and release.phase == Phase.BAKING else "steps"
+        return json_answer(
+            EffectivePolicy(
+                lines=tuple(explained(policy)),
+                rolled_back_at=1 / part_of_alpha(policy, part),
+                proved_at=1 / policy.beta,
+            )
+        )
+
+    async def _get_pairs(self, request: web.Request) -> web.Response:
+        minutes = _number(request, "minutes", DEFAULT_PAIR_MINUTES, MAX_PAIR_MINUTES)
+        until = int(self._unix_s())
+        since = until - 60 * minutes
+        route = request.match_info["route"]
+        read = self._log.read_pairs(route, since=since, until=until, limit=MAX_PAIRS)
+        found = list(await _in_time(read))[-PAIRS_SHOWN:][::-1]
+        texts: Mapping[str, str | None] = {}
+        if found:
+            ids = [pair.request_id for pair in found]
+            texts = await _in_time(self._log.read_texts(route, ids, since=since, until=until))
+        return json_answer(
+            [ShownPair(pair=one, query_text=texts.get(one.request_id)) for one in found]
+        )
 
     async def _get_settings(self, _: web.Request) -> web.Response:
         rules = self._rules

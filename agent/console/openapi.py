@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from agent.console.api import ByHand, LiveRoutes
+from agent.console.api import ByHand, EffectivePolicy, LiveRoutes, ShownPair
 from agent.console.history import EvidencePoint
 from agent.console.series import Traffic
 from mlops.contracts.api import RollbackRequest, Weights
 from mlops.feature_store.queries import ARMS, MAX_MINUTES, ORDERS, LoggedQuery
 
 KINDS: Final = (
-    ByHand, EvidencePoint, LiveRoutes, LoggedQuery, RollbackRequest, Traffic, Weights,
+    ByHand, EffectivePolicy, EvidencePoint, LiveRoutes, LoggedQuery, RollbackRequest, ShownPair,
+    Traffic, Weights,
 )  # fmt: skip
 
 _JSON = "application/json"
@@ -48,6 +49,15 @@ def paths() -> dict[str, Any]:
             "parameters": [_ID],
             "get": _operation("How its evidence came to be, since this agent looks.",
                               "EvidencePoint[]"),
+        },
+        "/v1/releases/{id}/policy": {
+            "parameters": [_ID],
+            "get": _operation("Its policy in words, and the e-values that decide.",
+                              "EffectivePolicy"),
+        },
+        "/v1/routes/{route}/pairs": {
+            "parameters": [_ROUTE, minutes],
+            "get": _operation("Mirrored queries with both answers.", "ShownPair[]"),
         },
         "/v1/settings": {"get": _operation("Policies and rules in force.", "")},
     }  # fmt: skip

@@ -51,7 +51,7 @@ from mlops.feature_store.evidence import (
 )
 from mlops.feature_store.noise import NOISE, STABLE_REQUESTS, GroupCounts, group_counts
 from mlops.feature_store.pairs import PAIRS, pairs
-from mlops.feature_store.queries import LoggedQuery, logged_queries, queries_sql
+from mlops.feature_store.queries import TEXTS, LoggedQuery, logged_queries, queries_sql
 from mlops.feature_store.schema import (
     DEAD_LETTER_TYPES,
     EVALUATION_TYPES,
@@ -312,6 +312,13 @@ class FeatureLog:
         span: dict[str, object] = {"route": route, "since": since, "until": until}
         rows = await self._rows(NOISE, {**span, "every": every_s}, f"read the noise of {route}")
         return group_counts(rows)
+
+    async def read_texts(
+        self, route: str, ids: Sequence[str], *, since: int, until: int
+    ) -> dict[str, str | None]:
+        """What was asked in those requests; None where it was not kept."""
+        span = {"route": route, "since": since, "until": until, "ids": list(ids)}
+        return dict(await self._rows(TEXTS, span, f"read texts of {route}"))
 
     async def read_splits(self, route: str, *, since: int, until: int) -> tuple[Split, ...]:
         """Each generation of `route` in seconds `since` to `until`, and how it split traffic."""

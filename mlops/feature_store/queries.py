@@ -68,3 +68,13 @@ def logged_queries(rows: Iterable[Sequence[Any]]) -> list[LoggedQuery]:
     """From the answer."""
     names = LoggedQuery.__struct_fields__
     return [LoggedQuery(**dict(zip(names, row, strict=True))) for row in rows]
+
+
+TEXTS: Final = f"""SELECT request_id, any(query_text)
+FROM {ROWS}
+WHERE route = {{route:String}} AND ended_at >= toDateTime64({{since:Int64}} - 600, 6, 'UTC')
+  AND ended_at < toDateTime64({{until:Int64}} + 1, 6, 'UTC')
+  AND request_id IN {{ids:Array(String)}}
+GROUP BY request_id
+SETTINGS max_execution_time = 5"""
+"""What was asked in some requests."""

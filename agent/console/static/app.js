@@ -6,6 +6,7 @@ import { overview, releasePage, history, queries, settings } from "./views.js";
 
 const PAGES = { "": ["overview", overview, 2000], release: ["history", releasePage, 3000], history: ["history", history, 10000], queries: ["queries", queries, 0], settings: ["settings", settings, 0] };
 const STALE_MS = 10000;
+const FOCUSABLE = "a,button,select,input,summary,.scroll";
 
 const main = document.getElementById("main");
 let me = null, source = null, timer = 0, shown = "", reading = 0;
@@ -42,14 +43,14 @@ async function show(moved) {
 // A page that is read again keeps what somebody is using: focus, open details, where a table was scrolled to.
 function put(content, moved) {
   const at = { x: scrollX, y: scrollY };
-  const active = document.activeElement, focus = main.contains(active) ? [...main.querySelectorAll("a,button,select,input,summary")].indexOf(active) : -1;
+  const active = document.activeElement, focus = main.contains(active) ? [...main.querySelectorAll(FOCUSABLE)].indexOf(active) : -1;
   const open = [...main.querySelectorAll("details")].map((one) => one.open), scrolled = [...main.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
   main.replaceChildren(...content.flat(9).filter(Boolean));
   shown = location.hash;
   if (moved) { document.title = `${main.querySelector("h1")?.textContent || "Releases"} – rag-mlops`; main.focus({ preventScroll: true }); scrollTo(0, 0); return; }
   [...main.querySelectorAll("details")].forEach((one, i) => { one.open = open[i] || false; });
   [...main.querySelectorAll(".scroll")].forEach((one, i) => { one.scrollLeft = scrolled[i] || 0; });
-  if (focus >= 0) [...main.querySelectorAll("a,button,select,input,summary")][focus]?.focus({ preventScroll: true });
+  if (focus >= 0) [...main.querySelectorAll(FOCUSABLE)][focus]?.focus({ preventScroll: true });
   scrollTo(at.x, at.y);
 }
 

@@ -16,7 +16,7 @@ export const h = (name, attributes, ...children) => fill(document.createElement(
 export const s = (name, attributes, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
 
 export function table(caption, columns, rows) {
-  return h("div", { class: "scroll" },
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
     h("table", {},
       h("caption", { class: "soft" }, caption),
       h("thead", {}, h("tr", {}, columns.map(([title, kind]) => h("th", { scope: "col", class: kind }, title)))),

@@ -98,7 +98,7 @@ function evidenceBar(release) {
 // ---- one release ---------------------------------------------------------------------------------
 
 export async function releasePage(me, [id], refresh) {
-  const [release, events, evidence, drift] = await Promise.all([get(`/v1/releases/${id}`), get(`/v1/releases/${id}/events`), get(`/v1/releases/${id}/evidence`), get("/v1/drift")]);
+  const [release, events, evidence, drift, policy] = await Promise.all([get(`/v1/releases/${id}`), get(`/v1/releases/${id}/events`), get(`/v1/releases/${id}/evidence`), get("/v1/drift"), get(`/v1/releases/${id}/policy`)]);
   const traffic = await get(`/v1/routes/${encodeURIComponent(release.route)}/traffic`).catch((error) => error);
   return [
     h("h1", {}, `${release.version} on ${release.route} `, phaseTag(release), " ", ENDED.includes(release.phase) ? null : tag(release.verdict, VERDICTS[release.verdict])),
@@ -112,7 +112,7 @@ export async function releasePage(me, [id], refresh) {
     h("h2", {}, "Checks"),
     checks(release),
     h("h2", {}, "Evidence over time"),
-    evidence.length > 1 ? h("div", { class: "panels" }, evidenceCharts(release, evidence)) : h("p", { class: "soft" }, "This agent has not looked after this release since it started; the numbers above are the latest, and `rag-mlops release replay` draws the rest again from the log."),
+    evidence.length > 1 ? h("div", { class: "panels" }, evidenceCharts(release, evidence, policy)) : h("p", { class: "soft" }, "This agent has not looked after this release since it started; the numbers above are the latest, and `rag-mlops release replay` draws the rest again from the log."),
     h("h2", {}, "Traffic of the route, last 15 minutes"),
     traffic instanceof Error ? h("p", { class: "bad" }, traffic.message) : trafficCharts(traffic),
     h("h2", {}, "Drift"),
@@ -137,10 +137,10 @@ function checks(release) {
     }));
 }
 
-function evidenceCharts(release, evidence) {
-  const alpha = Number(release.policy.alpha || 0.05), beta = Number(release.policy.beta || 0.05);
+function evidenceCharts(release, evidence, policy) {
+  const margins = release.policy.checks || {};
   const found = [
-    lines("Evidence against it, all checks together (e-value)", [{ name: "e-value", class: "canary", points: evidence.map((p) => [p.at, p.e_value]) }], { log: true, limit: 1 / alpha, limitName: "rolled back at", format: asEvidence }),
+    lines("Evidence against it, all checks together (e-value)", [{ name: "e-value", class: "canary", points: evidence.map((p) => [p.at, p.e_value]) }], { log: true, limit: policy.rolled_back_at, limitName: "rolled back at", format: asEvidence }),
     lines("Weight", [{ name: "percent asked for", class: "canary", points: evidence.map((p) => [p.at, p.weight]) }], { zero: true, format: (v) => `${v.toFixed(0)} %` }),
   ];
   for (const name of Object.keys(release.checks)) {
@@ -148,10 +148,17 @@ function evidenceCharts(release, evidence) {
     const show = (v) => checkValue(name, v);
     found.push(lines(`${name}: both arms`, [{ name: "canary", class: "canary", points: of((c) => c.candidate_value) }, { name: "control", class: "stable", points: of((c) => c.control_value) }], { format: show, zero: true }));
     const band = evidence.filter((p) => p.checks[name] && p.checks[name].interval).map((p) => [p.at, ...p.checks[name].interval]);
-    found.push(lines(`${name}: effect, and where it surely lies`, [{ name: "effect", class: "canary", points: of((c) => c.effect) }], { band, format: (v) => checkEffect(name, v) }));
-    found.push(lines(`${name}: evidence`, [{ name: "worse", class: "canary", points: of((c) => c.e_value) }, { name: "not worse", class: "stable", points: of((c) => c.noninferiority_e_value) }], { log: true, limit: 1 / beta, limitName: "proved at", format: asEvidence }));
+    found.push(lines(`${name}: effect, and where it surely lies`, [{ name: "effect", class: "canary", points: of((c) => c.effect) }], { band, limit: effectMargin(name, margins[name]), limitName: "margin", format: (v) => checkEffect(name, v) }));
+    found.push(lines(`${name}: evidence`, [{ name: "worse", class: "canary", points: of((c) => c.e_value) }, { name: "not worse", class: "stable", points: of((c) => c.noninferiority_e_value) }], { log: true, limit: policy.proved_at, limitName: "proved at", format: asEvidence }));
   }
   return found;
+}
+
+// Where it begins to matter: a score gets worse downwards, and a margin may be written as a percentage.
+function effectMargin(name, check) {
+  if (!check || check.margin === undefined) return undefined;
+  const margin = String(check.margin).endsWith("%") ? parseFloat(check.margin) / 100 : Number(check.margin);
+  return name === "score" ? -margin : margin;
 }
 
 function trafficCharts(traffic) {
@@ -212,13 +219,23 @@ export async function queries(me, _, refresh, query) {
   if (!route) return [h("h1", {}, "Queries"), h("p", {}, "No gateway has a route yet.")];
   const order = query.get("order") || "newest", arm = query.get("arm") || "", minutes = query.get("minutes") || "15";
   const pick = (name, value, options) => h("label", {}, name, h("select", { onchange: (event) => { query.set(name.toLowerCase(), event.target.value); location.hash = `#/queries?${query}`; } }, options.map(([key, title]) => h("option", { value: key, selected: key === value }, title))));
-  const found = await get(`/v1/routes/${encodeURIComponent(route)}/queries?order=${order}&arm=${arm}&minutes=${minutes}`);
+  const pairs = order === "pairs";
+  const found = pairs ? await get(`/v1/routes/${encodeURIComponent(route)}/pairs?minutes=${Math.min(60, minutes)}`) : await get(`/v1/routes/${encodeURIComponent(route)}/queries?order=${order}&arm=${arm}&minutes=${minutes}`);
   return [h("h1", {}, "Queries"),
-    h("div", { class: "filters" }, pick("Route", route, routes.map((one) => [one, one])), pick("Order", order, [["newest", "newest"], ["slowest", "slowest"], ["worst", "worst score"], ["failed", "failed"]]),
+    h("div", { class: "filters" }, pick("Route", route, routes.map((one) => [one, one])), pick("Order", order, [["newest", "newest"], ["slowest", "slowest"], ["worst", "worst score"], ["failed", "failed"], ["pairs", "mirrored, side by side"]]),
       pick("Arm", arm, [["", "all"], ["stable", "stable"], ["canary", "canary"], ["holdback", "holdback"]]), pick("Minutes", minutes, [["15", "15 minutes"], ["60", "an hour"], ["360", "six hours"], ["1440", "a day"]])),
-    table(`${found.length} of route ${route}. What redaction drops was never stored.`, [["When"], ["Arm"], ["Query", "text"], ["Status", "number"], ["Latency", "number"], ["Score", "number"], ["Retrieved"], ["Request"]],
+    pairs ? [found.length ? null : h("p", {}, "No query was mirrored in this time (at most the last hour)."), found.map(pairOf)] : table(`${found.length} of route ${route}. What redaction drops was never stored.`, [["When"], ["Arm"], ["Query", "text"], ["Status", "number"], ["Latency", "number"], ["Score", "number"], ["Retrieved"], ["Request"]],
       found.map((one) => [one.ended_at.slice(0, 19), h("span", { class: one.arm }, `${one.arm} ${one.version}${one.kind === "served" ? "" : ` (${one.kind})`}`), one.query_text ?? h("span", { class: "soft" }, one.features_missing || "not recorded"),
         h("span", { class: one.outcome === "ok" ? null : "bad" }, `${one.status} ${one.outcome === "ok" ? "" : one.outcome.replace("_", " ")}`), ms(one.latency_ms), one.relevance_score === null ? "–" : one.relevance_score.toFixed(3), one.retrieved.slice(0, 5).join(", "), h("code", {}, one.request_id)]))];
+}
+
+// Both answers to one query; what only one of them found stands out.
+function pairOf({ pair, query_text: asked }) {
+  const side = (title, one, other) => h("section", {}, h("h3", {}, `${title}: ${one.version}`),
+    h("p", {}, `${one.outcome === "ok" ? one.status : `${one.status} ${one.outcome.replace("_", " ")}`}, ${ms(one.latency_us / 1000)}, score ${one.relevance_score === null ? "–" : one.relevance_score.toFixed(3)}${one.answer_chars === null ? "" : `, ${number(one.answer_chars)} characters`}`),
+    one.retrieved_ids.length ? h("ol", {}, one.retrieved_ids.slice(0, 10).map((id) => h("li", {}, other.retrieved_ids.includes(id) ? id : h("strong", {}, `${id} (only here)`)))) : h("p", { class: "soft" }, "No documents were recorded."));
+  return h("article", { class: "panel" }, h("h2", {}, asked ?? h("span", { class: "soft" }, "query not recorded")), h("p", { class: "soft" }, `${moment(new Date(pair.ended_at_us / 1000).toISOString())}, request ${pair.request_id}`),
+    h("div", { class: "panels" }, side("Served", pair.served, pair.mirror), side("Mirrored", pair.mirror, pair.served)));
 }
 
 // ---- settings ------------------------------------------------------------------------------------
@@ -232,9 +249,13 @@ const MEANINGS = {
 };
 
 export async function settings() {
-  const found = await get("/v1/settings");
+  const [found, releases] = await Promise.all([get("/v1/settings"), get("/v1/releases")]);
+  const newest = releases.filter((one, i) => releases.findIndex((other) => other.route === one.route) === i);
+  const own = await Promise.all(newest.map(async (one) => [one, await get(`/v1/releases/${one.id}/policy`)]));
+  const inForce = own.map(([one, effective]) => [h("h2", {}, `In force on ${one.route}: release of ${one.version}`),
+    table("Fixed when the release started; a new release takes a new one", [["Key"], ["Value"], ["Meaning", "text"]], effective.lines.map((line) => [h("code", {}, line.name), line.value, line.meaning]))]);
   const policy = (document) => table("What is in force where a release brings no policy of its own", [["Key"], ["Value"], ["Meaning", "text"]], Object.entries(document).map(([key, value]) => [key, h("code", {}, JSON.stringify(value)), MEANINGS[key] || ""]));
-  return [h("h1", {}, "Settings"), h("h2", {}, "Default policy"), policy(found.policy), h("h2", {}, "Shipped strategies"),
+  return [h("h1", {}, "Settings"), inForce, h("h2", {}, "Default policy"), policy(found.policy), h("h2", {}, "Shipped strategies"),
     Object.entries(found.strategies).map(([name, document]) => h("details", {}, h("summary", {}, name), h("pre", { tabindex: 0 }, JSON.stringify(document, null, 2)))),
     h("h2", {}, "The agent's own rules"), facts([["Gates", found.gates.join(", ") || "none"], ["Notices to", found.notices.join(", ") || "nobody"], ["Most weight", Object.entries(found.max_weight).map(([route, most]) => `${route}: ${most} %`).join(", ") || "as the policies say"]])];
 }

@@ -22,7 +22,7 @@ from agent.rules import Rules
 from agent.settings import AgentSettings, GatewaySettings
 from gateway.plans import PlanBook, StaleGeneration, StoredPlan
 from mlops.contracts.api import AGENT_ACTOR, LeaseRenewal, Problem, RouteStatus
-from mlops.contracts.evidence import AnsweredCounts, Evidence, SecondCounts
+from mlops.contracts.evidence import AnsweredCounts, Evidence, Pair, SecondCounts
 from mlops.contracts.plan import Arm, RoutePlan, Slot
 from mlops.feature_store.entries import Evaluation, ReleaseEvent
 from mlops.feature_store.errors import Unavailable
@@ -130,6 +130,7 @@ class FakeLog:
         self.away = False
         self.canary_errors = 0
         self.events: list[ReleaseEvent] = []
+        self.pairs: list[Pair] = []
         self.evaluations: list[Evaluation] = []
         self.queries: list[LoggedQuery] = []
         self._history: dict[int, tuple[int, int, Arm]] = {}
@@ -187,6 +188,16 @@ class FakeLog:
             raise Unavailable("away")
         queries_sql(order, arm)
         return self.queries
+
+    async def read_pairs(self, route: str, *, since: int, until: int, limit: int) -> list[Pair]:
+        if self.away:
+            raise Unavailable("away")
+        return self.pairs[:limit]
+
+    async def read_texts(
+        self, route: str, ids: Any, *, since: int, until: int
+    ) -> dict[str, str | None]:
+        return dict.fromkeys(ids, "what was asked")
 
     async def insert_release_event(self, event: ReleaseEvent) -> None:
         if self.away:

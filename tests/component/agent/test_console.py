@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from agent.console.door import STATIC
+from mlops.contracts.evidence import Pair, PairSide
 from mlops.feature_store.queries import LoggedQuery
 from mlops.service.tokens import new_token
 from tests.component.agent.test_agent import WAITS, begin
@@ -191,3 +192,34 @@ async def test_without_clickhouse_it_says_so(start: Any, wait: Any, gateway: Any
     for path in ("traffic", "queries"):
         status, problem = await agent.call("GET", f"/v1/routes/rag/{path}")
         assert (status, problem["error"]) == (503, "away")
+
+
+async def test_a_release_tells_its_policy_and_the_e_value_that_ends_it(
+    start: Any, gateway: Any, log: Any, wait: Any
+) -> None:
+    agent = await start()
+    release_id = await begin(agent, wait, gateway, WAITS)
+    status, found = await agent.call("GET", f"/v1/releases/{release_id}/policy", token="viewer")
+    assert status == 200
+    assert "steps[1]" in [line["name"] for line in found["lines"]]
+    alpha = next(line for line in found["lines"] if line["name"] == "alpha")
+    assert found["rolled_back_at"] == pytest.approx(1 / (0.8 * float(alpha["value"])))
+
+
+async def test_mirrored_answers_come_newest_first_with_what_was_asked(
+    start: Any, gateway: Any, log: Any
+) -> None:
+    side = PairSide(
+        version="1", arm="stable", outcome="ok", status=200, latency_us=5, relevance_score=None,
+        answer_chars=None, retrieved_ids=[], retrieved_scores=[],
+    )  # fmt: skip
+    log.pairs = [
+        Pair(request_id=f"r{n}", generation=1, ended_at_us=n, served=side, mirror=side)
+        for n in range(3)
+    ]
+    agent = await start()
+    _, found = await agent.call("GET", "/v1/routes/rag/pairs")
+    assert [one["pair"]["request_id"] for one in found] == ["r2", "r1", "r0"]
+    assert found[0]["query_text"] == "what was asked"
+    status, problem = await agent.call("GET", "/v1/routes/rag/pairs?minutes=61")
+    assert (status, "1 to 60" in problem["error"]) == (400, True)

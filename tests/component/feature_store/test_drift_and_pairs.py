@@ -242,3 +242,19 @@ async def test_an_id_used_again_pairs_with_the_request_nearest_in_time(
     (pair,) = await feature_log.read_pairs("rag", since=SECOND, until=SECOND + 9)
 
     assert pair.served.version == "near"
+
+
+async def test_what_was_asked_is_told_of_the_requests_named(feature_log: FeatureLog) -> None:
+    await feature_log.insert_rows(
+        [
+            row(1, 0.0, request_id="a", query_text="how high"),
+            row(2, 1.0, request_id="b", query_text=None),
+            row(3, 1.0, request_id="c", query_text="not asked for"),
+            row(4, 1.0, request_id="d", route="other", query_text="of another route"),
+        ],
+        token="t",
+    )
+
+    found = await feature_log.read_texts("rag", ["a", "b", "d"], since=SECOND, until=SECOND + 2)
+
+    assert found == {"a": "how high", "b": None}

@@ -1,0 +1,269 @@
+"""The console in a real browser, during a real release. Each test goes on from the last one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.console, pytest.mark.timeout(240)]
+
+PAGES = ("history", "queries", "settings", "")
+AXE = Path("var/axe/axe.min.js")
+MAX_LOAD_MS = 300
+MAX_BYTES = 150_000
+
+
+def test_a_wrong_token_is_refused_and_a_right_one_opens(console: Any, live: Any) -> None:
+    one = console()
+    page = one.page
+    page.goto(live.url)
+    page.get_by_label("Token").fill("wrong")
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_text("this token is not known").wait_for()
+    one.picture("login")
+    one.complaints.clear()  # the browser itself tells of the 401
+    one.sign_in(live.tokens["ann"])
+    page.get_by_text("No release yet.").wait_for()
+    assert one.complaints == []
+
+
+def test_it_loads_fast_and_small_from_no_other_host(console: Any, live: Any) -> None:
+    one = console()
+    asked: list[str] = []
+    one.page.on("request", lambda request: asked.append(request.url))
+    one.page.goto(live.url)
+    one.page.get_by_role("heading", name="Log in").wait_for()
+    took_ms, total = one.page.evaluate(
+        "[performance.getEntriesByType('navigation')[0].loadEventEnd,"
+        " performance.getEntriesByType('resource').reduce((sum, x) => sum + x.decodedBodySize, 0)]"
+    )
+    print(f"loaded in {took_ms:.0f} ms (goal {MAX_LOAD_MS}), {total} bytes")  # noqa: T201
+    assert 20_000 < total < MAX_BYTES
+    assert all(url.startswith((live.url, "data:")) for url in asked)
+
+
+def test_mirrored_answers_stand_side_by_side(console: Any, live: Any, release: Any) -> None:
+    one = console()
+    one.sign_in(live.tokens["ann"])
+    one.page.get_by_text("this step waits for a person's promote").first.wait_for()
+    one.open("queries?order=pairs")
+    one.page.get_by_role("heading", name="Mirrored: 1.1.0").first.wait_for()
+    one.picture("pairs")
+    assert one.complaints == []
+
+
+def test_promote_gives_it_traffic(console: Any, live: Any, release: Any) -> None:
+    one = console()
+    one.sign_in(live.tokens["ann"])
+    one.open(f"release/{release['id']}")
+    one.act("Promote", "the mirrored answers are fine")
+    path = f"/v1/releases/{release['id']}"
+    live.wait(path, lambda found: found["weight"] == 20 and found["checks"])
+    live.wait(path, lambda found: found["canary_requests"] > 30)
+    one.open("")
+    one.page.get_by_text("20.0 % to the canary").wait_for()
+    one.picture("overview")
+    events = live.call("GET", f"{path}/events")
+    asked = next(event for event in events if event["kind"] == "asked.promote")
+    assert (asked["actor"], asked["reason"]) == ("operator ann", "the mirrored answers are fine")
+    assert one.complaints == []
+
+
+def test_the_release_page_shows_how_it_went(console: Any, live: Any, release: Any) -> None:
+    one = console()
+    one.sign_in(live.tokens["ann"])
+    live.wait(
+        f"/v1/releases/{release['id']}/evidence",
+        lambda found: len(found) > 3 and "latency" in found[-1]["checks"],
+    )
+    one.open(f"release/{release['id']}")
+    page = one.page
+    for title in ("rolled back at: 33.3", "errors: both arms", "latency: effect", "margin: "):
+        page.get_by_text(title).first.wait_for()
+    page.get_by_role("img", name="Latency, share of requests").wait_for()
+    page.get_by_text("Completeness of the log").wait_for()
+    page.get_by_text("finds the right document more often").first.wait_for()
+    page.get_by_role("heading", name="Drift").wait_for()
+    one.picture("release")
+    assert one.complaints == []
+
+
+@pytest.mark.parametrize("order", ["newest", "slowest", "worst", "failed"])
+def test_queries_are_listed(console: Any, live: Any, release: Any, order: str) -> None:
+    one = console()
+    one.sign_in(live.tokens["ann"])
+    one.open(f"queries?order={order}")
+    wanted = "0 of route rag" if order == "failed" else "50 of route rag"
+    one.page.get_by_text(wanted).first.wait_for()
+    if order == "newest":
+        one.picture("queries")
+    assert one.complaints == []
+
+
+def test_weights_by_hand_and_resume(console: Any, live: Any, release: Any) -> None:
+    one = console()
+    path = f"/v1/releases/{release['id']}"
+    one.sign_in(live.tokens["ann"])
+    one.act("Set weight", "two fifths, for a minute", Percent="40")
+    one.page.get_by_text("40.0 % to the canary").wait_for()
+    one.page.get_by_text("two fifths, for a minute").first.wait_for()
+    live.wait(path, lambda found: found["pause"] and found["pause"]["kind"] == "hand")
+    one.open(f"release/{release['id']}")
+    one.act("Resume", "go on")
+    live.wait(path, lambda found: found["weight"] == 20 and not found["asked"])
+    live.wait(path, lambda found: not found["pause"] or found["pause"]["kind"] == "step")
+
+
+def test_a_pause_is_said_with_who_and_why(console: Any, live: Any, release: Any) -> None:
+    one = console()
+    one.sign_in(live.tokens["ann"])
+    path = f"/v1/releases/{release['id']}"
+    one.open(f"release/{release['id']}")
+    one.act("Promote", "to the last weight, which waits for no person")
+    live.wait(path, lambda found: found["weight"] == 50 and not found["asked"])
+    one.act("Pause", "lunch")
+    one.page.get_by_text("Paused by operator ann: lunch").first.wait_for()
+    one.act("Resume", "back")
+    live.wait(path, lambda found: not found["pause"])
+
+
+def test_settings_explain_the_policy(console: Any, live: Any, release: Any) -> None:
+    one = console()
+    one.sign_in(live.tokens["eve"])
+    one.open("settings")
+    one.page.get_by_text("everything goes to stable").first.wait_for()
+    one.page.get_by_text("mirror 50 %").wait_for()
+    one.picture("settings")
+    assert one.complaints == []
+
+
+def test_a_viewer_sees_and_cannot_act(console: Any, live: Any, release: Any) -> None:
+    one = console()
+    one.sign_in(live.tokens["eve"])
+    one.page.get_by_text("Your token may only look.").first.wait_for()
+    for path, actions in (
+        ("", ("Set weight", "Roll back")),
+        (f"release/{release['id']}", ("Pause", "Resume", "Promote", "Abort")),
+    ):
+        one.open(path)
+        for action in actions:
+            assert one.page.get_by_role("button", name=action, exact=True).is_disabled()
+    status = one.page.evaluate(
+        "fetch('/v1/routes/rag/rollback', {method: 'POST', body: '{\"reason\": \"x\"}'})"
+        ".then(answer => answer.status)"
+    )
+    assert status == 403
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_every_page_is_accessible(
+    console: Any, live: Any, release: Any, scheme: str, width: int
+) -> None:
+    one = console(color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True)
+    one.sign_in(live.tokens["ann"])
+    for path in (*PAGES, f"release/{release['id']}"):
+        one.open(path)
+        one.page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = one.page.evaluate(
+            "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})"
+        )
+        serious = [
+            (one["id"], [node["html"][:200] for node in one["nodes"]][:3])
+            for one in found["violations"]
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], (path, scheme, width)
+        wide = one.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, f"{path!r} is {wide} px wider than {width}"
+        one.picture(f"{path.split('/')[0] or 'overview'}-{scheme}-{width}")
+    assert one.complaints == []
+
+
+def test_the_keyboard_alone_is_enough(console: Any, live: Any, release: Any) -> None:
+    one = console()
+    page = one.page
+    page.goto(live.url)
+    page.get_by_label("Token").wait_for()
+    page.keyboard.type(live.tokens["ann"])
+    page.keyboard.press("Enter")
+    page.get_by_role("region", name="route rag").wait_for()
+    page.get_by_role("button", name="Roll back").focus()
+    for _ in range(3):  # read and drawn again meanwhile
+        with page.expect_response("**/v1/drift"):
+            pass
+    assert page.evaluate("document.activeElement.textContent") == "Roll back"
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="hidden")
+
+
+def test_a_lost_connection_is_said_and_comes_back(console: Any, live: Any, release: Any) -> None:
+    one = console()
+    one.sign_in(live.tokens["ann"])
+    lost = one.page.get_by_text("No answer from the agent for")
+    pid = live.stack.process("agent").pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        lost.wait_for()
+        assert "stale" in (one.page.locator("body").get_attribute("class") or "")
+        one.picture("lost")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    lost.wait_for(state="hidden")
+
+
+def test_a_token_whose_time_is_over_ends_the_session(console: Any, live: Any) -> None:
+    token = live.add_token("tim", "operator")
+    live.wait_for_token(token)
+    one = console()
+    one.sign_in(token)
+    live.expire("tim")
+    one.page.get_by_role("heading", name="Log in").wait_for()
+
+
+def test_abort_retry_and_roll_back(console: Any, live: Any, release: Any) -> None:
+    one = console()
+    one.sign_in(live.tokens["ann"])
+    one.open(f"release/{release['id']}")
+    one.act("Abort", "a drill")
+    one.page.get_by_text("The release was ended without blame").wait_for()
+    one.act("Retry", "the drill is over")
+    again = live.wait("/v1/releases", lambda found: len(found) == 2)[0]["id"]
+    live.wait(f"/v1/releases/{again}", lambda found: found["pause"])
+    one.open(f"release/{again}")
+    one.act("Promote", "seen before")
+    live.wait(f"/v1/releases/{again}", lambda found: found["weight"] == 20)
+    one.open("")
+    one.page.get_by_text("20.0 % to the canary").wait_for()
+    one.act("Roll back", "another drill")
+    one.page.get_by_text("1.1.0 was rolled back").wait_for()
+    route = live.call("GET", "/v1/routes")["routes"][0]
+    assert (route["weight"], route["stable"]) == (0, "1.0.0")
+
+
+def test_two_releases_are_compared(console: Any, live: Any, release: Any) -> None:
+    one = console()
+    one.sign_in(live.tokens["eve"])
+    one.open("history?phase=rolled_back")
+    one.page.get_by_text("1 releases, newest first").wait_for()
+    ids = ",".join(found["id"] for found in live.call("GET", "/v1/releases"))
+    one.open(f"history?compare={ids}")
+    one.page.get_by_role("heading", name="Side by side").wait_for()
+    one.page.get_by_text("rag-mlops release replay").first.wait_for()
+    one.picture("history")
+    assert one.complaints == []
+
+
+def test_signing_out_ends_it(console: Any, live: Any) -> None:
+    one = console()
+    one.sign_in(live.tokens["eve"])
+    one.page.get_by_role("button", name="Log out").click()
+    one.page.get_by_role("heading", name="Log in").wait_for()
+    one.page.reload()
+    one.page.get_by_role("heading", name="Log in").wait_for()
