@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 PICTURES = {
-    "overview": "console-overview",
-    "release": "console-release",
+    "overview-light-1280": "console-overview",
+    "release-light-1280": "console-release",
     "overview-dark-360": "console-phone",
 }
 MAX_WIDTH = 900

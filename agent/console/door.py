@@ -28,6 +28,7 @@ HEADERS: Final = {
     "Cache-Control": "no-cache",
 }
 LOGIN: Final = "/console/login"
+LOGOUT: Final = "/console/logout"
 ME: Final = "/console/me"
 
 
@@ -49,15 +50,15 @@ class Door:
 
     @property
     def public(self) -> frozenset[str]:
-        """Paths that need no token."""
-        return frozenset({LOGIN, ME, *self._files})
+        """Paths that need no token; a viewer, who may change nothing, may log out."""
+        return frozenset({LOGIN, LOGOUT, ME, *self._files})
 
     def routes(self) -> list[web.RouteDef]:
         files = [web.get(path, self._get_file) for path in self._files]
         return [
             *files,
             web.post(LOGIN, self._post_login),
-            web.post("/console/logout", self._post_logout),
+            web.post(LOGOUT, self._post_logout),
             web.get(ME, self._get_me),
         ]
 
@@ -92,6 +93,7 @@ class Door:
         return answer
 
     async def _post_logout(self, request: web.Request) -> web.Response:
+        check_origin(request)
         self.sessions.end(request.cookies.get(COOKIE, ""))
         answer = json_answer({"ok": True})
         answer.del_cookie(COOKIE, path="/")

@@ -36,6 +36,7 @@ POLICY: dict[str, Any] = {
         {"setWeight": 20},
         {"pause": {}},
         {"setWeight": 50},
+        {"pause": {}},
     ],
     "bake": {"duration": "10m"},
     "lease": "30s",
@@ -266,7 +267,9 @@ class Console:
             dialog.get_by_label(label.replace("_", " ")).fill(value)
         dialog.get_by_label("Reason").fill(reason)
         dialog.locator("button[type=submit]").click()
-        dialog.wait_for(state="hidden")
+        said = dialog.locator(".bad")
+        page.locator("dialog:not([open]), dialog[open] .bad").first.wait_for(state="attached")
+        assert not said.count(), said.first.text_content()
 
     def picture(self, name: str) -> None:
         OUT.mkdir(parents=True, exist_ok=True)

@@ -68,6 +68,8 @@ async function who() {
 
 function login(problem = "") {
   me = null;
+  reading++; // what is on its way must not come over the form
+  clearTimeout(timer);
   source?.close();
   document.getElementById("who").textContent = "";
   document.getElementById("logout").hidden = true;

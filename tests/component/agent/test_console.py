@@ -223,3 +223,16 @@ async def test_mirrored_answers_come_newest_first_with_what_was_asked(
     assert found[0]["query_text"] == "what was asked"
     status, problem = await agent.call("GET", "/v1/routes/rag/pairs?minutes=61")
     assert (status, "1 to 60" in problem["error"]) == (400, True)
+
+
+async def test_a_viewer_logs_out_for_good(start: Any, gateway: Any, log: Any) -> None:
+    agent = await start()
+    async with Browser(agent.url) as browser:
+        assert await browser.login(READER) == 200
+        kept = {one.key: one.value for one in browser._session.cookie_jar}
+        status, _ = await browser.send("POST", "/console/logout", {}, origin="http://evil.example")
+        assert status == 403
+        assert (await browser.get("/v1/routes"))[0] == 200
+        assert (await browser.send("POST", "/console/logout", {}))[0] == 200
+    async with agent.session.get(f"{agent.url}/v1/routes", cookies=kept) as answer:
+        assert answer.status == 401
