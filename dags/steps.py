@@ -12,7 +12,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,8 @@ def main(arguments: list[str]) -> int:
     content = sys.stdin.buffer.read()
     try:
         config = read_config()
-        with _alone(config.retraining.data_path, content):
+        # Libraries print as they like (MLflow tells of its runs): only the answer goes out here.
+        with redirect_stdout(sys.stderr), _alone(config.retraining.data_path, content):
             result = step(config, content)
     except (BadRequest, ConfigError) as error:
         return _say(str(error), NOT_WORTH_A_RETRY)

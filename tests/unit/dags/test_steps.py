@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from dags import steps
 from dags.steps import main
 
 
@@ -61,3 +62,15 @@ def test_a_step_before_its_predecessor_is_worth_a_retry(
     code, sentence = answer(["retrain", "train"], REQUEST, monkeypatch, capsys)
     assert code == 1
     assert sentence.startswith("StepMissing: ")
+
+
+def test_what_a_library_prints_is_not_taken_for_the_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path
+) -> None:
+    def noisy(*_: object) -> dict[str, str]:
+        print("View run at: http://127.0.0.1")  # noqa: T201  as MLflow does
+        return {"sentence": "done"}
+
+    monkeypatch.setenv("MLOPS_RETRAINING_DATA_PATH", str(tmp_path))
+    monkeypatch.setattr(steps, "steps_of", lambda _: {"train": noisy})
+    assert answer(["retrain", "train"], REQUEST, monkeypatch, capsys) == (0, "done")
