@@ -149,7 +149,7 @@ def test_every_step_killed_and_tried_again_makes_one_version_and_one_release(
         process = pipelines.begin_step("retrain", step, request)
         wait_until(lambda done=condition, one=process: done() or one.poll() is not None)
         process.kill()
-        process.wait()
+        process.communicate()  # waits for it, and closes its pipe
         code, said = pipelines.step("retrain", step, request)
         assert code == 0, said
     (version,) = [one for one in known_versions(pipelines) if one not in versions_before][:1]
