@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help pipelines test-pipelines venv env images dashboards accelerate demo up down test test-system test-releases fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent soak chaos bench-mlops bench-training lock
+.PHONY: help pipelines test-pipelines venv env images dashboards accelerate demo up down test test-system test-kubernetes test-releases fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent soak chaos bench-mlops bench-training lock
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -76,6 +76,13 @@ console-pictures: .venv/dev.stamp ## the docs' pictures, from what test-console 
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/console.lock
 	touch $@
 
+test-kubernetes: .venv/kubernetes.stamp ## deploy/kubernetes against the published schemas
+	$(RUN) -m pytest -m kubernetes tests/deploy
+
+.venv/kubernetes.stamp: .venv/dev.stamp requirements/kubernetes.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/kubernetes.lock
+	touch $@
+
 fuzz: .venv/dev.stamp          ## look for input that breaks the HTTP readers; SECONDS=600
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/fuzz.lock
 	$(RUN) -m tests.fuzz $(or $(SECONDS),600)
@@ -103,6 +110,7 @@ lock:                          ## make the locks again (needs uv)
 	uv pip compile requirements/airflow-image.in -c requirements/airflow.lock --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements/airflow-image.lock
 	uv pip compile pyproject.toml --extra console -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/console.lock
 	uv pip compile pyproject.toml --extra docs -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/docs.lock
+	uv pip compile pyproject.toml --extra kubernetes -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/kubernetes.lock
 
 # ---- pipelines: Airflow has an environment of its own, its pins do not fit ours ------------------
 
