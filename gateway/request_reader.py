@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from httptools import (
     HttpParserCallbackError,
@@ -25,6 +25,16 @@ from gateway.framing import (
 if TYPE_CHECKING:
     from gateway.flow import Flow
     from gateway.forwarding import Forwarding
+
+
+MAX_UNCUT_BYTES: Final = 4096
+"""Of a read that is parsed at once. Where it holds a head, what frames the body behind that is not
+counted, so the bound of framing may be passed by this much."""
+
+_EMPTY_LINE: Final = b"\r\n\r\n"
+"""Ends a head, and a chunked body."""
+
+_TOO_MUCH_FRAMING: Final = "what frames the body is longer than a header block may be"
 
 
 class RequestReader(asyncio.Protocol):
@@ -68,7 +78,7 @@ class RequestReader(asyncio.Protocol):
         self._framing_bytes = 0
         """Of a chunked body, what is neither data nor the least that frames it."""
         self._is_past_head = False
-        """Framing is counted: the body is chunked, and this read began after its head."""
+        """Framing is counted: the body is chunked, and its head was read."""
         self._skips_head = False
         """llhttp is fed a head that only says how the body to come is framed."""
         self._held: bytes | None = None
@@ -87,10 +97,39 @@ class RequestReader(asyncio.Protocol):
         raise NotImplementedError
 
     def _feed(self, data: bytes) -> None:
+        if len(data) <= MAX_UNCUT_BYTES and b" RTSP/" not in data and b" ICE/" not in data:
+            self._feed_piece(data)
+        else:
+            begin = 0
+            while begin < len(data) and not self._discarding:
+                end = self._end_of_piece(data, begin)
+                self._feed_piece(data[begin:end])
+                begin = end
+        bound = self._rules.max_headers_bytes
+        if self._head_bytes > bound and not (self._in_body or self._discarding):
+            self.refuse(431, f"header block is longer than {bound} bytes")
+
+    def _end_of_piece(self, data: bytes, begin: int) -> int:
+        """Where the head or the body that is read at `begin` ends in `data`, at the latest.
+
+        llhttp does not say where a head ends, so it is fed none together with what follows it.
+        """
+        exchange = self._receiving
+        if self._held is not None:
+            return len(data)
+        if exchange is not None and self._in_body and exchange.route is not None:
+            length = int(exchange.headers.get(b"content-length", b"0"))
+            if length > exchange.request_bytes:
+                return min(begin + length - exchange.request_bytes, len(data))
+        end = data.find(_EMPTY_LINE, begin)
+        return len(data) if end < 0 else end + len(_EMPTY_LINE)
+
+    def _feed_piece(self, data: bytes) -> None:
         if self._held is not None:
             self._held += data  # one read at most: there are no more until the answer says whose
             return
         counted = self._receiving if self._is_past_head else None
+        self._framing_bytes += len(data)
         self._keep_raw(data)
         rest = data
         while rest:
@@ -112,7 +151,14 @@ class RequestReader(asyncio.Protocol):
             break
         if self._in_body or self._receiving is None:
             self._raw = b""
-        self._check_bounds(len(data), is_counted=self._receiving is counted)
+        self._check_framing(counted)
+
+    def _check_framing(self, counted: Exchange | None) -> None:
+        """`counted`: whose body a piece began with; of another's, its framing is counted later."""
+        if counted is None or self._receiving is not counted:
+            self._framing_bytes = 0
+        elif self._framing_bytes > self._rules.max_headers_bytes:
+            self.refuse(431, _TOO_MUCH_FRAMING)
 
     def _keep_raw(self, data: bytes) -> None:
         if self._raw:
@@ -132,16 +178,6 @@ class RequestReader(asyncio.Protocol):
             self._held = rest
             return b""
         return rest
-
-    def _check_bounds(self, size: int, *, is_counted: bool) -> None:
-        """`size` bytes were read; `is_counted`: all of them after the head of the same request."""
-        bound = self._rules.max_headers_bytes
-        if self._is_past_head:
-            self._framing_bytes = self._framing_bytes + size if is_counted else 0
-            if self._framing_bytes > bound:
-                self.refuse(431, f"what frames the body is longer than {bound} bytes")
-        elif self._head_bytes > bound and not self._in_body:
-            self.refuse(431, f"header block is longer than {bound} bytes")
 
     def _resume_body(self, exchange: Exchange) -> None:
         """Go on where llhttp takes a body for the new protocol, of which we know nothing yet."""
@@ -267,6 +303,8 @@ class RequestReader(asyncio.Protocol):
         exchange = self._receiving
         if exchange is not None and exchange.wants_body and self._parser.should_upgrade():
             return  # the body is still to come: see _resume_body
+        if self._is_past_head and self._framing_bytes > self._rules.max_headers_bytes:
+            raise Refused(431, _TOO_MUCH_FRAMING)
         self._receiving = None
         self._in_body = self._is_past_head = self._is_at_start = False
         self._framing_bytes = 0

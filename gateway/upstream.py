@@ -157,11 +157,26 @@ class Upstream(ResponseReader):
             if exchange.head_only:
                 # llhttp waits for a body; what it has begun to read of one shows only here.
                 self._reusable = self._reusable and _END.endswith(data[-len(_END) :])
+            elif self._frames_too_much(data):
+                self._fail(Failure.GARBAGE)
+                return
             elif is_first and self._done:
                 self._learn(data, exchange)
-            self._pass_on(exchange, now_ns, len(data))
+            self._pass_on(exchange, now_ns)
         else:
             self._pass_interim(exchange, rest, len(data))
+
+    def _frames_too_much(self, data: bytes) -> bool:
+        """Count what of `data`, just parsed, is neither head nor body; whether that is too much."""
+        if self._head_sent:
+            self._framing_bytes += len(data)
+        elif b"transfer-encoding" in self._special:
+            # Where other reads hold a part of the head, or 1xx came before it, too much is counted.
+            end = -1 if self._head_bytes else data.find(_END)
+            self._framing_bytes += len(data) if end < 0 else len(data) - end - len(_END)
+        else:
+            self._framing_bytes = 0
+        return self._framing_bytes > MAX_RESPONSE_HEAD_BYTES
 
     def _pass_interim(self, exchange: Exchange, rest: bytes, data_bytes: int) -> None:
         """The head of the answer is not whole yet; what came before it may be for the client."""
@@ -201,7 +216,7 @@ class Upstream(ResponseReader):
             self._leave_pool()
         elif self._close_delimited and not self._done:
             self._done = True
-            self._pass_on(exchange, monotonic_ns(), 0)
+            self._pass_on(exchange, monotonic_ns())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.endpoint.closed(self)
@@ -230,13 +245,12 @@ class Upstream(ResponseReader):
 
     # ---- towards the client -------------------------------------------------------------------
 
-    def _pass_on(self, exchange: Exchange, now_ns: int, data_bytes: int) -> None:
+    def _pass_on(self, exchange: Exchange, now_ns: int) -> None:
         """Send on what has come. The record is offered before the last byte is written."""
         client, lane = exchange.client, exchange.lane
         status = self._status
         if self._head_sent:
             out: list[bytes] = []
-            self._framing_bytes += data_bytes
         else:
             if status in lane.route.retry_statuses and self._retried(exchange, status):
                 return
@@ -245,7 +259,6 @@ class Upstream(ResponseReader):
                 exchange.close = True
             out = [self._interim_heads, *self._head(exchange)]
             exchange.state = NEXT[exchange.state * EVENTS + _HEAD]
-            self._framing_bytes = 0  # counts from the next read on
         pieces = self._body
         if pieces:
             self._body = []
@@ -253,9 +266,6 @@ class Upstream(ResponseReader):
             exchange.note_answer(body, lane.route.bodies_bytes, now_ns)
             out.append(chunk(body) if self._chunks_out else body)
         if not self._done:
-            if self._framing_bytes > MAX_RESPONSE_HEAD_BYTES:
-                self._fail(Failure.GARBAGE)
-                return
             if out:
                 client.deadline_ns = now_ns + lane.route.idle_ns
                 client.write(b"".join(out))

@@ -254,6 +254,14 @@ OTHER_STATUS = {
     "many trailers": (CHUNKS + b"0\r\n" + b"X: abcdefgh\r\n" * 6000 + b"\r\n", 431),
     "long extension": (CHUNKS + b"5;a=" + b"b" * 400_000 + b"\r\nhello\r\n0\r\n\r\n", 431),
     "many extensions": (CHUNKS + (b"1;a=" + b"b" * 100 + b"\r\nx\r\n") * 4000, 431),
+    "long extension in one read": (
+        CHUNKS + b"5;a=" + b"b" * 50_000 + b"\r\nhello\r\n0\r\n\r\n",
+        431,
+    ),
+    "many extensions in one read": (
+        CHUNKS + (b"1;a=" + b"b" * 100 + b"\r\nx\r\n") * 600 + b"0\r\n\r\n",
+        431,
+    ),
     "body above the limit": (length(b"100001"), 413),
     "body far above the limit": (length(b"9" * 15), 413),
     "body above the limit, expected": (
@@ -306,3 +314,12 @@ def test_refused_and_never_forwarded(served, raw, case, way):
     # Of a body, what came before the fault may have gone on; it never becomes a whole request.
     if case not in BROKEN_LATER:
         assert served.begun == ["/good"] * expected_count
+
+
+def test_of_like_requests_in_one_read_only_the_one_of_another_protocol_is_refused(served, raw):
+    client = raw()
+    served.forget()
+    client.send(GOOD.replace(b"/good", b"/first") + GOOD + GOOD.replace(b"HTTP/1.1", b"RTSP/1.1"))
+    assert [client.answer()[0] for _ in range(3)] == [200, 200, 400]
+    assert client.is_at_end()
+    assert [seen.target for seen in served.seen] == ["/first", "/good"]

@@ -189,6 +189,10 @@ CUT = {
     "with a length as a trailer": (CODED + b"5\r\nhello\r\n0\r\nContent-Length: 9\r\n\r\n", ""),
     "with a long extension": (CODED + b"5\r\nhello\r\n1;" + b"x" * 400_000, ""),
     "with many extensions": (CODED + (b"1;%b\r\nx\r\n" % (b"a" * 200)) * 3000, ""),
+    "with a long extension in one read": (
+        CODED + b"5;" + b"x" * 80_000 + b"\r\nhello\r\n0\r\n\r\n",
+        "",
+    ),
     "with many trailers": (CODED + b"5\r\nhello\r\n0\r\n" + b"X: aaaaaaaa\r\n" * 30_000, ""),
     "up to a reset": (OK + b"\r\nhello", "reset"),
 }

@@ -16,7 +16,7 @@ from gateway.settings import GatewaySettings
 from gateway.supervisor import Supervisor
 
 
-def settings(state: Path, prefix: str = "/") -> GatewaySettings:
+def settings(state: Path, prefix: str = "/", *, managed: bool = False) -> GatewaySettings:
     return parse(
         f"""
 state: {state}
@@ -25,6 +25,7 @@ routes:
   - name: rag
     match: {{prefix: {prefix}}}
     stable: {{version: A, endpoints: ["http://127.0.0.1:1"]}}
+    managed: {str(managed).lower()}
 """,
         {},
     )
@@ -96,3 +97,19 @@ async def test_an_upgrade_that_fails_unforeseen_does_not_end_upgrades(
     assert not waiting.done()
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_alarms_that_have_ended_are_forgotten_at_the_next_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "MANAGED_WAIT_S", 0.0)
+    managed = settings(tmp_path, managed=True)
+    made = Supervisor(managed, lambda: managed, {}, asyncio.Event())
+    made._take_up(made._book, managed.routes[0])
+    made._build()
+    for _ in range(3):
+        await made.reload()
+        assert len(made._tasks) == 1
+        await asyncio.gather(*made._tasks)
+    assert sum("no plan came" in message for message in caplog.messages) == 3
+    made._lock.close()
