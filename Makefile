@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help pipelines test-pipelines venv env images dashboards accelerate demo up down test test-system test-kubernetes test-releases fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent soak chaos bench-mlops bench-training lock
+.PHONY: help pipelines test-pipelines venv env images dashboards accelerate demo up down test test-system test-kubernetes test-releases fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift clean-room bench-agent soak chaos bench-mlops bench-training lock
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -163,6 +163,9 @@ soak: .venv/dev.stamp accelerate ## steady load, and what grows; MINUTES=60
 
 chaos: .venv/dev.stamp accelerate ## faults one after another under mixed traffic; MINUTES=20 RATE=500 SEED=1
 	$(RUN) -m bench.endurance.chaos
+
+clean-room:                     ## the two README commands on a fresh Debian; TARGETS="demo test" (root)
+	scripts/clean_room
 
 bench-agent: .venv/dev.stamp   ## a cycle's CPU, 500 gateways converging, how fast a catastrophe ends
 	$(RUN) -m bench.agent

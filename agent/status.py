@@ -57,7 +57,7 @@ def _check(one: CheckResult) -> CheckStatus:
         candidate_value=one.candidate_value,
         control_value=one.control_value,
         effect=one.effect,
-        interval=one.interval,
+        interval=one.bounds,
         quantile=one.quantile,
         e_value=one.e_value,
         noninferiority_e_value=one.noninferiority_e_value,

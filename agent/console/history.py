@@ -20,7 +20,7 @@ class CheckPoint(msgspec.Struct, frozen=True, kw_only=True):
     e_value: float
     noninferiority_e_value: float
     effect: float | None
-    interval: tuple[float, float] | None
+    interval: tuple[float | None, float | None] | None
     candidate_value: float | None
     control_value: float | None
 
@@ -83,7 +83,7 @@ def _point(weight: float, judgement: Judgement, at_s: float) -> EvidencePoint:
                 e_value=check.e_value,
                 noninferiority_e_value=check.noninferiority_e_value,
                 effect=check.effect,
-                interval=check.interval,
+                interval=check.bounds,
                 candidate_value=check.candidate_value,
                 control_value=check.control_value,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from math import isfinite
 
 
 class Verdict(Enum):
@@ -45,6 +46,14 @@ class CheckResult:
     candidate_bad: int | None = None
     control_bad: int | None = None
     """Of a rate: the counts behind the values."""
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None] | None:
+        """`interval` as JSON has it, which knows no infinity: an open end is None."""
+        if self.interval is None:
+            return None
+        low, high = self.interval
+        return low if isfinite(low) else None, high if isfinite(high) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
 """An engine that is back is found within so long; until then one attempt costs it nothing."""
+SLOW_S = 0.75
+"""An insert that takes longer is told, once until one is quicker: evidence will be late."""
 
 
 class Sink(Protocol):
@@ -56,6 +58,7 @@ class Delivery:
         self._metrics = metrics
         self._stopping = stopping
         self._jitter = jitter
+        self._is_slow = False
         self.on_stored: Callable[[Sequence[Entry]], None] | None = None
         """Told of entries whose rows the feature store has just taken; must not wait or raise."""
 
@@ -132,7 +135,9 @@ class Delivery:
 
     async def _patiently(self, insert: Callable[[], Awaitable[None]]) -> None:
         backoff_s, attempts = FIRST_BACKOFF_S, 1
+        clock_s = asyncio.get_running_loop().time
         while True:
+            began_s = clock_s()
             try:
                 await insert()
             except Unavailable as exc:
@@ -141,12 +146,18 @@ class Delivery:
             else:
                 if attempts > 1:
                     log.info("the feature store takes records again, after %d attempts", attempts)
+                self._tell_slow(clock_s() - began_s)
                 return
             attempts += 1
             self._metrics.retries.inc()
             if await stops_within(self._stopping, backoff_s * (0.5 + self._jitter() / 2)):
                 raise Stopped
             backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
+
+    def _tell_slow(self, took_s: float) -> None:
+        was_slow, self._is_slow = self._is_slow, took_s > SLOW_S
+        if self._is_slow and not was_slow:
+            log.warning("the feature store is slow: an insert took %.1f s", took_s)
 
 
 async def stops_within(stopping: asyncio.Event, timeout_s: float) -> bool:

@@ -64,8 +64,9 @@ class CheckStatus(msgspec.Struct, frozen=True, kw_only=True):
     control_value: float | None = None
     effect: float | None = None
     """Candidate against control: a difference, for latency a relative one (0.1: 10 % slower)."""
-    interval: tuple[float, float] | None = None
-    """Of the effect, right at every look with chance 1 - alpha; None while nothing is excluded."""
+    interval: tuple[float | None, float | None] | None = None
+    """Of the effect, right at every look with chance 1 - alpha; an end that nothing excludes yet,
+    or all of it, is None."""
     quantile: float | None = None
     """Which quantile the values are of, where they are of one."""
     e_value: float

@@ -121,6 +121,7 @@ async def running(stack: Stack, url: str, load: Any) -> AsyncIterator[Pipeline]:
 
 
 AWAY = r"the feature store is away, records stay in the spool: .*ClickHouse at 127.0.0.1:\d+"
+SLOW = r"the feature store is slow: an insert took \d+\.\d s"
 BACK = r"the feature store takes records again, after \d+ attempts"
 
 
@@ -142,6 +143,7 @@ async def test_clickhouse_that_stalls(stack: Stack, upstreams: tuple[Any, Any], 
         await pipeline.go_on_answering()
         pipeline.signal("clickhouse", signal.SIGCONT)
     await pipeline.check_every_row_once()
+    pipeline.check_said("recorder", rf"{SLOW}|{AWAY}")
 
 
 async def test_clickhouse_that_is_slow(stack: Stack, upstreams: tuple[Any, Any], load: Any) -> None:

@@ -123,6 +123,8 @@ export async function releasePage(me, [id], refresh) {
   ];
 }
 
+const open = (name, bound, word) => (bound === null ? `anything ${word}` : checkEffect(name, bound));
+
 function checks(release) {
   const names = Object.keys(release.checks);
   if (!names.length) return h("p", { class: "soft" }, "No evidence yet.");
@@ -132,7 +134,7 @@ function checks(release) {
       const one = release.checks[name];
       const margin = (margins[name] || {}).margin;
       return [`${name}${one.quantile ? ` p${(100 * one.quantile).toFixed(0)}` : ""}`, h("span", { class: "canary" }, checkValue(name, one.candidate_value)), h("span", { class: "stable" }, checkValue(name, one.control_value)), checkEffect(name, one.effect),
-        one.interval ? `${checkEffect(name, one.interval[0])} … ${checkEffect(name, one.interval[1])}` : "–", margin === undefined ? "–" : String(margin),
+        one.interval ? `${open(name, one.interval[0], "below")} … ${open(name, one.interval[1], "above")}` : "–", margin === undefined ? "–" : String(margin),
         asEvidence(one.e_value), asEvidence(one.noninferiority_e_value), one.still_needed === null ? "–" : number(one.still_needed)];
     }));
 }
@@ -147,7 +149,7 @@ function evidenceCharts(release, evidence, policy) {
     const of = (pick) => evidence.filter((p) => p.checks[name] && pick(p.checks[name]) !== null).map((p) => [p.at, pick(p.checks[name])]);
     const show = (v) => checkValue(name, v);
     found.push(lines(`${name}: both arms`, [{ name: "canary", class: "canary", points: of((c) => c.candidate_value) }, { name: "control", class: "stable", points: of((c) => c.control_value) }], { format: show, zero: true }));
-    const band = evidence.filter((p) => p.checks[name] && p.checks[name].interval).map((p) => [p.at, ...p.checks[name].interval]);
+    const band = evidence.filter((p) => p.checks[name] && p.checks[name].interval).map((p) => [p.at, ...p.checks[name].interval]).filter((p) => p[1] !== null && p[2] !== null);
     found.push(lines(`${name}: effect, and where it surely lies`, [{ name: "effect", class: "canary", points: of((c) => c.effect) }], { band, limit: effectMargin(name, margins[name]), limitName: "margin", format: (v) => checkEffect(name, v) }));
     found.push(lines(`${name}: evidence`, [{ name: "worse", class: "canary", points: of((c) => c.e_value) }, { name: "not worse", class: "stable", points: of((c) => c.noninferiority_e_value) }], { log: true, limit: policy.proved_at, limitName: "proved at", format: asEvidence }));
   }

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.console.api import live_route
 from agent.console.history import MAX_POINTS as MAX_KEPT
-from agent.console.history import EvidenceHistory
+from agent.console.history import EvidenceHistory, EvidencePoint
 from agent.console.series import MAX_POINTS, edge_ms, quantile_ms, traffic
-from agent.judge import Judgement, Verdict
+from agent.judge import CheckResult, Judgement, Verdict
 from agent.release import Sight
 from mlops.contracts.evidence import AnsweredCounts, Evidence, SecondCounts, latency_bin
 from mlops.contracts.plan import RoutePlan, Slot
@@ -88,3 +91,30 @@ def test_a_route_shows_the_newest_plan_and_what_each_gateway_has() -> None:
     assert [(one.generation, one.split) for one in found.gateways] == [
         (2, 20.0), (2, 0.0), (1, 0.0), (None, 0.0),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("interval", "shown"),
+    [
+        (None, None),
+        ((-0.1, 0.2), (-0.1, 0.2)),
+        ((-0.1, math.inf), (-0.1, None)),
+        ((-math.inf, math.inf), (None, None)),
+    ],
+)
+def test_an_open_interval_survives_json(
+    interval: tuple[float, float] | None, shown: tuple[float | None, float | None] | None
+) -> None:
+    """JSON knows no infinity, and a client that reads the status must not stumble."""
+    result = CheckResult(
+        candidate_count=1, control_count=1, candidate_value=0.0, control_value=0.0, effect=0.0,
+        interval=interval, e_value=1.0, noninferiority_e_value=1.0, still_needed=None,
+    )  # fmt: skip
+    history = EvidenceHistory()
+    history.note(
+        "rel-1", 5.0, Judgement(verdict=Verdict.UNDECIDED, reasons=(), checks={"x": result}), 1.0
+    )
+    (point,) = msgspec.json.decode(
+        msgspec.json.encode(history.of("rel-1")), type=list[EvidencePoint]
+    )
+    assert point.checks["x"].interval == shown
