@@ -107,7 +107,7 @@ lock:                          ## make the locks again (needs uv)
 	uv pip compile pyproject.toml --extra mlops --extra train -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/train.lock
 	uv pip compile pyproject.toml --extra fuzz -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/fuzz.lock
 	uv pip compile requirements/airflow.in --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements/airflow.lock
-	uv pip compile requirements/airflow-image.in -c requirements/airflow.lock --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements/airflow-image.lock
+	uv pip compile requirements/airflow-image.in -c requirements/airflow.lock --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header -q -o requirements/airflow-image.lock
 	uv pip compile pyproject.toml --extra console -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/console.lock
 	uv pip compile pyproject.toml --extra docs -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/docs.lock
 	uv pip compile pyproject.toml --extra kubernetes -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/kubernetes.lock

@@ -6,6 +6,7 @@ The database is made by the scripts that the compose file mounts.
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import time
 from importlib.util import find_spec
@@ -35,7 +36,7 @@ def run_script(name: str, server: Path, *, statements: str = "") -> None:
     assert package.origin is not None
     binaries = Path(package.origin).parent / "pginstall" / "bin"
     subprocess.run(
-        ["sh", "-c", statements or f". {ROOT / 'deploy/postgres' / name}"],
+        ["sh", "-c", statements or f". {shlex.quote(str(ROOT / 'deploy/postgres' / name))}"],
         check=True,
         capture_output=True,
         env={
