@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help pipelines test-pipelines venv env images dashboards accelerate demo up down test test-system test-kubernetes test-releases fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift clean-room bench-agent soak chaos bench-mlops bench-training lock
+.PHONY: help pipelines test-pipelines venv env images try-images dashboards accelerate demo up down test test-system test-kubernetes test-releases fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift clean-room bench-agent soak chaos bench-mlops bench-training lock
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -44,6 +44,9 @@ env:                           ## random secrets for docker-compose.mlops.yml, i
 
 images:                        ## our container images, with podman, on a base made by debootstrap (root)
 	scripts/build_images
+
+try-images: .venv/dev.stamp images ## run what is ours of the compose file in these containers, and use it (root)
+	unshare --net --mount sh -c 'ip link set lo up && $(BIN)/python scripts/try_images.py'
 
 dashboards: .venv/dev.stamp    ## write Grafana's dashboards again, from grafana/*.py
 	$(RUN) -m grafana
