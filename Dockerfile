@@ -32,8 +32,9 @@ CMD ["python", "-m", "cli", "--help"]
 # ---- Airflow and the DAGs: its own packages, and beside them the project's, in which the DAGs' steps run ---
 FROM ${PYTHON_IMAGE} AS airflow-packages
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-COPY requirements/airflow-image.lock /build/
+COPY requirements/airflow-image.lock requirements/pip.txt /build/
 RUN python3 -m venv --copies /opt/airflow-venv \
+ && /opt/airflow-venv/bin/pip install --quiet --require-hashes -r /build/pip.txt \
  && /opt/airflow-venv/bin/pip install --quiet --only-binary :all: --require-hashes -r /build/airflow-image.lock \
  && find /opt/airflow-venv -name __pycache__ -prune -exec rm -rf {} +
 
