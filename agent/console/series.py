@@ -11,7 +11,6 @@ import msgspec
 from mlops.contracts.evidence import (
     BIN_RATIO,
     LATENCY_FIRST_EDGE_US,
-    AnsweredCounts,
     Evidence,
     SecondCounts,
 )
@@ -62,7 +61,7 @@ def traffic(evidence: Evidence) -> Traffic:
     arms = sorted({one.arm for one in evidence.seconds})
     answered: Counter[str] = Counter()
     for one in evidence.answered:
-        answered[one.arm] += _answered(one)
+        answered[one.arm] += one.answered
     return Traffic(
         since=evidence.since,
         closed_through=evidence.closed_through,
@@ -77,10 +76,6 @@ def traffic(evidence: Evidence) -> Traffic:
             for arm in arms
         },
     )
-
-
-def _answered(one: AnsweredCounts) -> int:
-    return one.answered
 
 
 def _arm(seconds: list[SecondCounts], answered: int, since: int, every_s: int) -> ArmTraffic:
