@@ -48,6 +48,7 @@ from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.queries import LoggedQuery
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.service.aio import spawn
+from mlops.service.tls import ServerContext
 from mlops.service.tokens import Tokens
 
 log = logging.getLogger(__name__)
@@ -196,9 +197,12 @@ class Agent:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
         await self._runner.setup()
         host = self._settings.host
-        await web.TCPSite(self._runner, host, self._settings.port).start()
+        tls = self._settings.tls
+        context = ServerContext(tls).front if tls is not None else None
+        await web.TCPSite(self._runner, host, self._settings.port, ssl_context=context).start()
         port = self._runner.addresses[0][1]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "http" if tls is None else "https"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     async def stop(self) -> None:
         """Stop acting first, then let another agent lead at once."""

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from agent.settings import GatewaySettings
 from mlops.deployment.gateway_client import GatewayClient
+from mlops.service.tls import Trust
+from mlops.service.tls_settings import ClientTls
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +60,10 @@ class Discovery:
         self._asked_s = float("-inf")
         self._departed: dict[str, float] = {}
         """By URL, until when it is kept."""
+        self._trusts: dict[ClientTls, Trust] = {}
+        """One of each kind, however many gateways there are."""
         self.clients: dict[str, GatewayClient] = {
-            one.url: GatewayClient(one.url, one.token, actor=actor)
+            one.url: GatewayClient(one.url, one.token, actor=actor, trust=self._trust(one))
             for one in gateways
             if not one.is_name
         }
@@ -94,7 +98,11 @@ class Discovery:
             if url not in self.clients:
                 log.info("gateway %s joins (%s)", url, host)
                 self.clients[url] = GatewayClient(
-                    url, name.token, actor=self._actor, server_name=parts.netloc
+                    url,
+                    name.token,
+                    actor=self._actor,
+                    server_name=parts.netloc,
+                    trust=self._trust(name),
                 )
         self._by_name[name.url] = frozenset(urls)
 
@@ -109,6 +117,9 @@ class Discovery:
                 await self.clients.pop(url).close()
         for url in self._departed.keys() & named:
             self._departed.pop(url)
+
+    def _trust(self, gateway: GatewaySettings) -> Trust:
+        return self._trusts.setdefault(gateway.tls, Trust(gateway.tls))
 
     def _is_from_name(self, url: str) -> bool:
         return bool(self.clients[url].server_name)

@@ -15,6 +15,8 @@ from agent.policy_values import Place, duration_s
 from agent.rules import Rules
 from agent.rules_file import RulesFile, read_rules
 from mlops.feature_store.settings import ClickHouseSettings
+from mlops.service.tls import make
+from mlops.service.tls_settings import ClientTls, ServerTls
 from mlops.service.tokens import TokenFile
 
 MAX_FILE_BYTES = 256 * 1024
@@ -37,6 +39,7 @@ class GatewaySettings:
     token: str = field(default="", repr=False)
     is_name: bool = False
     """The URL's host is a DNS name, and every address of it is a gateway."""
+    tls: ClientTls = field(default_factory=ClientTls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,8 @@ class AgentSettings:
     operator_token: str | None = field(default=None, repr=False)
     viewer_token: str | None = field(default=None, repr=False)
     token_file: Path | None = None
+    tls: ServerTls | None = None
+    """None: plain HTTP."""
     interval_s: float = 1.0
     """Between cycles. A third of the shortest lease at most."""
     rules: Rules = field(default_factory=Rules)
@@ -65,6 +70,7 @@ class _GatewayFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str = ""
     dns: str = ""
     token: _TokenFile | None = None
+    tls: ClientTls = ClientTls()
 
     def __post_init__(self) -> None:
         if bool(self.url) == bool(self.dns):
@@ -87,6 +93,7 @@ class _DriftFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _AgentFile(RulesFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
     gateways: list[_GatewayFile]
     listen: str = "127.0.0.1:8002"
+    tls: ServerTls | None = None
     memory: str = "var/agent.sqlite"
     tokens: _TokensFile = _TokensFile()
     interval: str = "1s"
@@ -124,27 +131,33 @@ def _settings(given: _AgentFile, environ: Mapping[str, str]) -> AgentSettings:
         raise SettingsError(
             f"listen: {given.listen} without an operator token; expected tokens, or 127.0.0.1"
         )
+    if given.tls is not None:
+        make("tls", given.tls)
     if not given.gateways:
         raise SettingsError("gateways: the list is empty; expected at least one url")
     return AgentSettings(
         host=host,
         port=port,
         memory=given.memory if "://" in given.memory else f"sqlite:///{given.memory}",
-        gateways=tuple(
-            GatewaySettings(
-                url=_url(one.url or one.dns),
-                token=_token(one.token, environ) or "",
-                is_name=bool(one.dns),
-            )
-            for one in given.gateways
-        ),
+        gateways=tuple(_gateway(one, environ) for one in given.gateways),
         operator_token=operator,
         viewer_token=_token(given.tokens.viewer, environ),
         token_file=token_file,
+        tls=given.tls,
         interval_s=_interval_s(given.interval),
         drift=_drift(given.drift),
         rules=read_rules(given, environ),
         clickhouse=ClickHouseSettings.parse(environ),
+    )
+
+
+def _gateway(given: _GatewayFile, environ: Mapping[str, str]) -> GatewaySettings:
+    make("gateways.tls", given.tls)
+    return GatewaySettings(
+        url=_url(given.url or given.dns),
+        token=_token(given.token, environ) or "",
+        is_name=bool(given.dns),
+        tls=given.tls,
     )
 
 

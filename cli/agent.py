@@ -10,6 +10,7 @@ import click
 
 from cli.connect import Connection
 from cli.exits import EXIT_NO_ANSWER
+from mlops.service.tls import Trust
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=10)
 
@@ -22,7 +23,9 @@ async def call(
         headers["Authorization"] = f"Bearer {where.agent_token}"
     async with aiohttp.ClientSession(timeout=REQUEST_TIMEOUT, headers=headers) as session:
         try:
-            async with session.request(method, f"{where.agent}{path}", json=body) as answer:
+            async with session.request(
+                method, f"{where.agent}{path}", json=body, ssl=Trust(where.tls).context()
+            ) as answer:
                 content = await answer.json(content_type=None)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             click.echo(f"Error: agent at {where.agent} did not answer: {error}", err=True)

@@ -15,6 +15,7 @@ import click
 from cli.contexts import Context, FromEnvironment, contexts_file, read_contexts
 from mlops.contracts.api import AGENT_ACTOR
 from mlops.local.stack import StackFile, read_stack
+from mlops.service.tls_settings import ClientTls
 
 T = TypeVar("T")
 
@@ -28,6 +29,7 @@ class Connection:
     gateway_token: str = field(repr=False)
     agent: str
     agent_token: str = field(repr=False)
+    tls: ClientTls = field(default_factory=ClientTls)
     user: str = ""
     """Who types, for plans and journals."""
 
@@ -37,9 +39,9 @@ def connection(
 ) -> Connection:
     """The context that was chosen, else the environment, else the current context.
 
-    MLOPS_GATEWAY_ADMIN_URLS (comma separated), MLOPS_AGENT_URL and the operator tokens. What the
-    environment does not name is taken from the current context, else from the stack that `up`
-    started, else from the default ports on this machine.
+    MLOPS_GATEWAY_ADMIN_URLS (comma separated), MLOPS_AGENT_URL, MLOPS_TLS_CA, _CERT and _KEY, and
+    the operator tokens. What the environment does not name is taken from the current context, else
+    from the stack that `up` started, else from the default ports on this machine.
 
     Raises:
         ClickException: there is no such context, or its file is not right.
@@ -63,6 +65,7 @@ def connection(
             environ.get("MLOPS_AGENT_URL") or addresses.get("agent", "http://127.0.0.1:8002")
         ).rstrip("/"),
         agent_token=_token("AGENT_OPERATOR_TOKEN", environ, tokens),
+        tls=_tls(environ),
         user=user_name(),
     )
 
@@ -80,6 +83,7 @@ def _of_context(context: Context, environ: Mapping[str, str]) -> Connection:
         gateway_token=_secret(context.gateway_token, environ),
         agent=context.agent.rstrip("/"),
         agent_token=_secret(context.agent_token, environ),
+        tls=context.tls,
         user=user_name(),
     )
 
@@ -107,6 +111,14 @@ def user_name() -> str:
 
 def _token(name: str, environ: Mapping[str, str], tokens: Mapping[str, str]) -> str:
     return environ.get(name) or tokens.get(name, "")
+
+
+def _tls(environ: Mapping[str, str]) -> ClientTls:
+    ca, cert, key = (environ.get(f"MLOPS_TLS_{name}") or None for name in ("CA", "CERT", "KEY"))
+    try:
+        return ClientTls(ca=ca, cert=cert, key=key)
+    except ValueError as error:
+        raise click.ClickException(f"MLOPS_TLS_CERT, MLOPS_TLS_KEY: {error}") from None
 
 
 def running_stack() -> StackFile | None:

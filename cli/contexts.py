@@ -10,6 +10,7 @@
         gateway_token: {env: PRODUCTION_GATEWAY_TOKEN}
         agent: https://agent:8002
         agent_token: {env: PRODUCTION_AGENT_TOKEN}
+        tls: {ca: ca.pem, cert: me.pem, key: me.key}
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import msgspec
 import yaml
 
 from cli.output import dry_run_option, is_data, output_option, print_data, print_table
+from mlops.service.tls_settings import ClientTls
 
 MAX_FILE_BYTES = 1024 * 1024
 """Ten thousand contexts."""
@@ -41,6 +43,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     agent: str
     gateway_token: FromEnvironment | None = None
     agent_token: FromEnvironment | None = None
+    tls: ClientTls = ClientTls()
 
 
 class Contexts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,6 +20,7 @@ from mlops.deployment.errors import GatewayError, NotDeployable
 from mlops.deployment.gateway_client import GatewayClient
 from mlops.deployment.notices import Notice, tell
 from mlops.deployment.way_back import WayBack, way_back
+from mlops.service.tls import Trust
 
 Action = Callable[[GatewayClient], Awaitable[RouteStatus]]
 
@@ -34,8 +35,10 @@ class Answer:
 
 
 async def on_every_gateway(where: Connection, action: Action) -> list[Answer]:
+    trust = Trust(where.tls)
+
     async def one(url: str) -> Answer:
-        async with GatewayClient(url, where.gateway_token, actor=where.user) as client:
+        async with GatewayClient(url, where.gateway_token, actor=where.user, trust=trust) as client:
             try:
                 return Answer(url, await action(client))
             except (GatewayError, NotDeployable) as error:

@@ -38,7 +38,6 @@ from gateway.settings import (
 )
 from gateway.upstreams_file import (
     breaker_settings,
-    listener_tls_settings,
     mirror_settings,
     upstream_settings,
 )
@@ -118,7 +117,7 @@ def _gateway(file: GatewayFile, environ: Mapping[str, str]) -> GatewaySettings:
         state_dir=Path(file.state),
         routes=tuple(routes),
         spool=None if file.spool is None else spool_settings(file.spool),
-        tls=None if file.tls is None else listener_tls_settings(file.tls),
+        tls=file.tls,
         observe=observe_settings(file.observe),
         workers=_workers(file.workers),
         drain_s=file.drain.seconds,
@@ -170,6 +169,7 @@ def _admin(file: AdminFile, environ: Mapping[str, str]) -> AdminSettings:
         operator_token=operator,
         viewer_token=viewer,
         token_file=Path(file.tokens.file) if file.tokens.file is not None else None,
+        tls=file.tls,
     )
 
 

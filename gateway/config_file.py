@@ -19,7 +19,8 @@ from gateway.file_values import (
 from gateway.file_values import FileKeys as _File
 from gateway.observe_file import ObserveFile
 from gateway.record_file import RecordFile, SpoolFile
-from gateway.upstreams_file import ListenerTlsFile, UpstreamKeys
+from gateway.upstreams_file import UpstreamKeys
+from mlops.service.tls_settings import ServerTls
 
 _PATH_IN_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
@@ -34,6 +35,7 @@ class TokensFile(_File):
 class AdminFile(_File):
     listen: str = "127.0.0.1:8001"
     tokens: TokensFile = msgspec.field(default_factory=TokensFile)
+    tls: ServerTls | None = None
 
 
 class MatchFile(_File):
@@ -96,7 +98,7 @@ class RouteFile(UpstreamKeys, kw_only=True):
 class GatewayFile(_File):
     routes: list[RouteFile]
     listen: str | list[str] = "127.0.0.1:8000"
-    tls: ListenerTlsFile | None = None
+    tls: ServerTls | None = None
     workers: int = 1
     drain: Duration = msgspec.field(default_factory=lambda: Duration("25s"))
     limits: LimitsFile = msgspec.field(default_factory=LimitsFile)
@@ -168,7 +170,7 @@ def _keys_at(path: str) -> list[str]:
 
 def _file_in(kind: Any) -> Any:
     """The struct inside `list[X]`, `X | None` and the like."""
-    if isinstance(kind, type) and issubclass(kind, _File):
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind
     return next((found for arg in get_args(kind) if (found := _file_in(arg)) is not None), None)
 

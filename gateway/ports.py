@@ -21,6 +21,7 @@ class Ports:
         self._listen = settings.listen
         self._workers = settings.workers
         self._tls = settings.tls is not None
+        self._admin_tls = settings.admin.tls is not None
         self._admin = Address(host=settings.admin.host, port=settings.admin.port)
 
     async def open(self, taken: Mapping[tuple[Address, bool], list[socket.socket]]) -> None:
@@ -62,7 +63,7 @@ class Ports:
     def ready_line(self) -> str:
         """Where we listen, with port 0 resolved."""
         data = ",".join(_url(*each, tls=self._tls) for each in self.data.items())
-        return f"ready {data} admin {_url(self._admin, self.admin)}\n"
+        return f"ready {data} admin {_url(self._admin, self.admin, tls=self._admin_tls)}\n"
 
     def refuse(self) -> None:
         """Let go of the data sockets: once the workers have too, who connects is refused at once

@@ -26,12 +26,13 @@ from gateway.pool import Endpoint
 from gateway.routing import LivePlan
 from gateway.server_timing import ASKED_BY
 from gateway.settings import ClientSettings, RouteSettings
-from gateway.tls import HANDSHAKE_S, LOOK_S, SHUTDOWN_S, Contexts
+from gateway.tls import HANDSHAKE_S, SHUTDOWN_S, Contexts
 from gateway.upstream_settings import UpstreamSettings
 from mlops.contracts.api import ArmCounters, UpstreamHealth
 from mlops.contracts.plan import Slot
 from mlops.contracts.tally import Tally, TallyEntry
 from mlops.service.aio import spawn
+from mlops.service.tls import LOOK_S
 
 if TYPE_CHECKING:
     from gateway.lanes import Upstreams

@@ -9,11 +9,11 @@ from pathlib import Path
 from gateway.features.pointers import Pointer
 from gateway.upstream_settings import (
     BreakerSettings,
-    ListenerTlsSettings,
     MirrorSettings,
     UpstreamSettings,
 )
 from mlops.contracts.plan import MAX_CANARY_SHARE_BP, Slot
+from mlops.service.tls_settings import ServerTls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +179,8 @@ class AdminSettings:
     operator_token: str | None = field(default=None, repr=False)
     viewer_token: str | None = field(default=None, repr=False)
     token_file: Path | None = None
+    tls: ServerTls | None = None
+    """None: plain HTTP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +219,7 @@ class GatewaySettings:
     routes: tuple[RouteSettings, ...]
     spool: SpoolSettings | None = None
     """None: a plain proxy that records nothing."""
-    tls: ListenerTlsSettings | None = None
+    tls: ServerTls | None = None
     """None: clients speak plain HTTP. A Unix socket always does."""
     workers: int = 1
     """Processes that serve; at least 1."""

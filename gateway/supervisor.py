@@ -33,6 +33,7 @@ from gateway.routing import LivePlan
 from gateway.settings import AdminSettings, GatewaySettings, RouteSettings
 from gateway.worker_link import NotTaken
 from mlops.service.aio import spawn
+from mlops.service.tls import ServerContext
 from mlops.service.tokens import Tokens
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Supervisor:
         self._readiness: Readiness
         self._metrics: Metrics
         self._runner: web.AppRunner | None = None
+        self._admin_tls: ServerContext | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -195,6 +197,8 @@ class Supervisor:
                 said = reload.changes(self._settings, fresh)
                 await self._serve_routes(fresh.routes)
                 self._settings = fresh
+                if self._admin_tls is not None:
+                    await asyncio.to_thread(self._admin_tls.refresh)
         except (ValueError, NotTaken, NotStored, HandedOver) as exc:
             self._metrics.reloads_refused += 1
             raise BadConfig(str(exc)) from exc
@@ -253,6 +257,7 @@ class Supervisor:
         self._readiness = Readiness(control, lambda: bool(self._crew.members))
         self._metrics = Metrics(self._book, self._crew, time.monotonic)
         admin = self._settings.admin
+        self._admin_tls = ServerContext(admin.tls, "admin.tls") if admin.tls is not None else None
         api = Admin(
             control,
             self._readiness,
@@ -274,8 +279,9 @@ class Supervisor:
     async def _serve_admin(self) -> None:
         assert self._runner is not None
         await self._runner.setup()
+        ssl_context = self._admin_tls.front if self._admin_tls is not None else None
         for each in self._ports.admin:
-            await web.SockSite(self._runner, each).start()
+            await web.SockSite(self._runner, each, ssl_context=ssl_context).start()
 
     # ---- what the log says ---------------------------------------------------------------------
 

@@ -102,16 +102,6 @@ class UpstreamTlsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerTlsSettings:
-    """How clients speak to us. Paths of PEM files."""
-
-    cert: str
-    key: str
-    client_ca: str | None = None
-    """Who must have signed a client's certificate. None: clients need none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamSettings:
     """Everything that makes two endpoints of the same address two pools."""
 

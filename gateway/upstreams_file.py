@@ -14,7 +14,6 @@ from gateway.upstream_settings import (
     MAX_PENDING,
     BreakerSettings,
     HealthCheckSettings,
-    ListenerTlsSettings,
     MirrorSettings,
     OutlierSettings,
     PoolSettings,
@@ -80,12 +79,6 @@ class UpstreamTlsFile(FileKeys):
     verify: bool = True
 
 
-class ListenerTlsFile(FileKeys):
-    cert: str
-    key: str
-    client_ca: str | None = None
-
-
 class UpstreamKeys(FileKeys):
     """Part of a route."""
 
@@ -139,14 +132,6 @@ def _pool(file: PoolFile, path: str) -> PoolSettings:
         idle=file.idle,
         idle_timeout_s=file.idle_timeout.seconds,
     )
-
-
-def listener_tls_settings(file: ListenerTlsFile) -> ListenerTlsSettings:
-    """Raises ValueError starting with the key's path."""
-    for name in ("cert", "key", "client_ca"):
-        if getattr(file, name) == "":
-            raise ValueError(f"tls.{name}: expected the path of a file, got an empty text")
-    return ListenerTlsSettings(cert=file.cert, key=file.key, client_ca=file.client_ca)
 
 
 def _tls(file: UpstreamTlsFile, path: str) -> UpstreamTlsSettings:

@@ -76,6 +76,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     Setting("MLOPS_AGENT_URL", "http://127.0.0.1:8002", "address of the agent"),
     Setting(
+        "MLOPS_TLS_CA",
+        "",
+        "PEM file of who signed the gateways' and the agent's certificates; empty: the system's",
+    ),
+    Setting("MLOPS_TLS_CERT", "", "PEM file of the certificate that is shown to them"),
+    Setting("MLOPS_TLS_KEY", "", "PEM file of its key"),
+    Setting(
         "MLOPS_MODEL_POOL_A",
         "http://127.0.0.1:8011",
         "managed model servers of pool a, with commas between",

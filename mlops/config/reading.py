@@ -31,6 +31,7 @@ from mlops.config.values import (
 )
 from mlops.contracts.plan import MAX_CANARY_SHARE_BP
 from mlops.feature_store.settings import ClickHouseSettings
+from mlops.service.tls_settings import ClientTls
 
 ENV_FILES = (Path(".env"), Path("mlops/.env"))
 """Below the working directory; the first that names a setting wins."""
@@ -178,6 +179,7 @@ def config_of(found: Mapping[str, Effective]) -> MlopsConfig:
             pool_a=read.urls("MLOPS_MODEL_POOL_A"),
             pool_b=read.urls("MLOPS_MODEL_POOL_B"),
             server_token=read.text("MODEL_SERVER_TOKEN"),
+            tls=read.client_tls(),
         ),
         notices=read.notices(),
     )
@@ -234,6 +236,12 @@ class _Reader:
         if text and not urlsplit(text).scheme:
             raise self.refuse(name, "an address with a scheme, such as http://localhost:5000")
         return text
+
+    def client_tls(self) -> ClientTls:
+        ca, cert, key = (self.text(f"MLOPS_TLS_{name}") or None for name in ("CA", "CERT", "KEY"))
+        if (cert is None) != (key is None):
+            raise self.refuse("MLOPS_TLS_CERT", "MLOPS_TLS_CERT and MLOPS_TLS_KEY, or neither")
+        return ClientTls(ca=ca, cert=cert, key=key)
 
     def urls(self, name: str) -> tuple[str, ...]:
         found = tuple(part.strip().rstrip("/") for part in self.text(name).split(","))

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from mlops.feature_store.settings import ClickHouseSettings
+from mlops.service.tls_settings import ClientTls
 
 
 class RegistryStage(StrEnum):
@@ -103,6 +104,8 @@ class PlacesSettings:
     pool_b: tuple[str, ...]
     """Managed model servers: stable is on one pool, a new version is loaded on the other."""
     server_token: str = field(repr=False)
+    tls: ClientTls = field(default_factory=ClientTls)
+    """How those with an `https://` address are spoken to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from mlops.deployment.errors import GatewayError, GatewayUnavailable, NotDeploya
 from mlops.deployment.gateway_client import GatewayClient
 from mlops.deployment.server_client import LOAD_TIMEOUT_S, ServerClient
 from mlops.model_registry import NotReleased, RAGModelRegistry, RegisteredVersion
+from mlops.service.tls import Trust
 
 POLL_S: Final = 1.0
 """How often `wait` asks the agent; a step takes tens of seconds."""
@@ -185,7 +186,8 @@ class CanaryDeployment:
 
     def _agent(self) -> AgentClient:
         places = self._config.places
-        return AgentClient(places.agent_url, places.agent_token, actor=self._actor)
+        trust = Trust(places.tls)
+        return AgentClient(places.agent_url, places.agent_token, actor=self._actor, trust=trust)
 
     def _deployment(
         self,
@@ -214,8 +216,9 @@ async def routes_of(places: PlacesSettings, actor: str) -> list[RouteStatus]:
         GatewayUnavailable: none answers.
     """
     problems = []
+    trust = Trust(places.tls)
     for url in places.gateway_admin_urls:
-        async with GatewayClient(url, places.gateway_token, actor=actor) as client:
+        async with GatewayClient(url, places.gateway_token, actor=actor, trust=trust) as client:
             try:
                 return await client.routes()
             except GatewayError as error:

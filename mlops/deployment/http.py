@@ -12,6 +12,8 @@ import aiohttp
 import msgspec
 
 from mlops.contracts.api import Problem
+from mlops.service.tls import Trust, UnusableFiles
+from mlops.service.tls_settings import ClientTls
 
 T = TypeVar("T")
 
@@ -35,10 +37,11 @@ class JsonClient(ABC):
         *,
         actor: str = "",
         server_name: str = "",
+        trust: Trust | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
         """`actor` says who does it, in `x-actor`; printable text. `server_name` is HOST[:PORT]
-        where `url` names one address of it."""
+        where `url` names one address of it. `trust`: None believes the system's authorities."""
         self.url = url.rstrip("/")
         self.server_name = server_name
         self._tls_name = urlsplit(f"//{server_name}").hostname
@@ -48,6 +51,7 @@ class JsonClient(ABC):
         if server_name:
             self._headers["Host"] = server_name
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._trust = trust or Trust(ClientTls())
         self._session: aiohttp.ClientSession | None = None
 
     def on_behalf_of(self, actor: str) -> Self:
@@ -98,12 +102,13 @@ class JsonClient(ABC):
                 data=data,
                 headers=headers,
                 allow_redirects=False,
+                ssl=self._trust.context(),
                 server_hostname=self._tls_name,
             ) as answer:
                 content = await self._bounded(answer, what)
         except TimeoutError as error:
             raise self.unavailable(f"{what}: no answer within {self._timeout.total:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, UnusableFiles) as error:
             raise self.unavailable(f"{what}: {error}") from error
         if answer.status >= 400:
             raise self._refusal(what, answer.status, content)

@@ -22,6 +22,7 @@ from mlops.deployment.gateway_client import GatewayClient
 from mlops.deployment.notices import Notice, tell
 from mlops.deployment.way_back import WayBack, way_back
 from mlops.model_registry import RAGModelRegistry, TrackingError, UnknownVersion
+from mlops.service.tls import Trust
 
 NOTHING_TO_RESTORE: Final = "nothing_to_restore"
 """The gateway's word for a route that is all stable and has no version to go back to."""
@@ -120,8 +121,9 @@ class RollbackManager:
         self, url: str, model_name: str, reason: str, to: str | None, *, force: bool
     ) -> _Answer:
         """One gateway; whatever goes wrong on it is its own."""
+        places = self._config.places
         async with GatewayClient(
-            url, self._config.places.gateway_token, actor=self._actor
+            url, places.gateway_token, actor=self._actor, trust=Trust(places.tls)
         ) as client:
             try:
                 routes = [one for one in await client.routes() if one.model == model_name]
@@ -172,7 +174,11 @@ class RollbackManager:
         places = self._config.places
         try:
             async with AgentClient(
-                places.agent_url, places.agent_token, actor=self._actor, timeout_s=AGENT_TIMEOUT_S
+                places.agent_url,
+                places.agent_token,
+                actor=self._actor,
+                trust=Trust(places.tls),
+                timeout_s=AGENT_TIMEOUT_S,
             ) as agent:
                 running = [
                     one

@@ -11,7 +11,7 @@ from typing import Any
 
 from mlops.artifact_store.bucket import Bucket
 from mlops.artifact_store.errors import ArtifactError, BadCredentials, MissingBucket
-from mlops.config import MlopsConfig
+from mlops.config import MlopsConfig, PlacesSettings
 from mlops.deployment.agent_client import AgentClient
 from mlops.deployment.errors import (
     AgentError,
@@ -26,6 +26,7 @@ from mlops.doctor.findings import Finding, State, clock, disk, schema
 from mlops.feature_store.connection import open_client, translated
 from mlops.feature_store.errors import Unavailable
 from mlops.feature_store.migrations import pending
+from mlops.service.tls import Trust
 from mlops.tracking.connection import MlflowConnection
 
 
@@ -33,8 +34,8 @@ async def examine(config: MlopsConfig, where: Path) -> list[Finding]:
     """Everything, at the same time; in the order of a request's way through the system."""
     places = config.places
     checks: list[Awaitable[Sequence[Finding]]] = [
-        *(_gateway(url, places.gateway_token) for url in places.gateway_admin_urls),
-        _agent(places.agent_url, places.agent_token),
+        *(_gateway(url, places) for url in places.gateway_admin_urls),
+        _agent(places),
         *(
             _server(f"model server {pool}", url)
             for pool, urls in (("a", places.pool_a), ("b", places.pool_b))
@@ -57,10 +58,11 @@ def _failed(part: str, what: object, mend: str) -> Finding:
     return Finding(part=part, state=State.FAILED, what=str(what), mend=mend)
 
 
-async def _gateway(url: str, token: str) -> list[Finding]:
+async def _gateway(url: str, places: PlacesSettings) -> list[Finding]:
     part = f"gateway {url}"
     try:
-        async with GatewayClient(url, token, actor="doctor") as client:
+        trust = Trust(places.tls)
+        async with GatewayClient(url, places.gateway_token, actor="doctor", trust=trust) as client:
             routes = await client.routes()
     except GatewayRefused as error:
         mend = "set GATEWAY_OPERATOR_TOKEN to a token of this gateway's file"
@@ -88,10 +90,11 @@ async def _gateway(url: str, token: str) -> list[Finding]:
     return findings
 
 
-async def _agent(url: str, token: str) -> list[Finding]:
+async def _agent(places: PlacesSettings) -> list[Finding]:
+    url, trust = places.agent_url, Trust(places.tls)
     part = f"agent {url}"
     try:
-        async with AgentClient(url, token, actor="doctor") as client:
+        async with AgentClient(url, places.agent_token, actor="doctor", trust=trust) as client:
             releases = await client.releases()
     except AgentRefused as error:
         mend = "set AGENT_OPERATOR_TOKEN to a token of the agent's file"

@@ -15,6 +15,7 @@ from mlops.deployment.canary import DONE_PHASES
 from mlops.model_registry import RAGModelRegistry
 from mlops.pipelines.account import Released
 from mlops.pipelines.request import RetrainingRequest
+from mlops.service.tls import Trust
 from mlops.serving.files import write_whole
 from mlops.training.outcomes import Registered
 
@@ -103,7 +104,8 @@ class Releasing:
 
     def _agent(self) -> AgentClient:
         places = self._config.places
-        return AgentClient(places.agent_url, places.agent_token, actor=ACTOR)
+        trust = Trust(places.tls)
+        return AgentClient(places.agent_url, places.agent_token, actor=ACTOR, trust=trust)
 
     def _released(self, model: str, status: ReleaseStatus) -> Released:
         url = f"{self._config.places.agent_url}/v1/releases/{status.id}"

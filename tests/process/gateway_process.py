@@ -25,7 +25,7 @@ START_S = 20.0
 """Far above the 2 s that a start may take, for a machine that is busy."""
 DEADLINE_S = 15.0
 OPERATOR = "op-3f9c"
-READY = re.compile(r"ready (\S+) admin (http://\S+)\n")
+READY = re.compile(r"ready (\S+) admin (https?://\S+)\n")
 
 
 class Gateway:

@@ -20,10 +20,10 @@ from gateway.settings import Address
 from gateway.tls import Contexts
 from gateway.upstream_settings import (
     HealthCheckSettings,
-    ListenerTlsSettings,
     UpstreamSettings,
     UpstreamTlsSettings,
 )
+from mlops.service.tls_settings import ServerTls
 from tests.component.gateway.conftest import OK, Client, read_request, until
 from tests.component.gateway_upstreams.conftest import a_route
 
@@ -154,7 +154,7 @@ async def test_we_show_our_certificate_and_read_it_again_when_it_changes(world, 
 
 def names(contexts):
     """Whether the files that the contexts were made from are as they are now."""
-    from gateway import tls as module  # noqa: PLC0415
+    from mlops.service import tls as module  # noqa: PLC0415
 
     kept = contexts._kept.values()
     return "again" if all(each._seen == module._looks(each.paths) for each in kept) else "before"
@@ -262,9 +262,7 @@ def serial(client):
 async def test_clients_speak_tls_and_those_that_do_not_get_nothing(world, tmp_path):
     files = written(tmp_path)
     upstream = await world.upstream()
-    await serve_tls(
-        world, a_route("rag", upstream.url), ListenerTlsSettings(cert=files.cert, key=files.key)
-    )
+    await serve_tls(world, a_route("rag", upstream.url), ServerTls(cert=files.cert, key=files.key))
     client = await tls_client(world, files.ca)
     for _ in range(3):
         await client.send(GET)
@@ -282,9 +280,7 @@ async def test_a_big_body_passes_both_ways_with_back_pressure(world, tmp_path):
     big = b"z" * 3_000_000
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(big), big)
     upstream = await world.upstream(answer)
-    await serve_tls(
-        world, a_route("rag", upstream.url), ListenerTlsSettings(cert=files.cert, key=files.key)
-    )
+    await serve_tls(world, a_route("rag", upstream.url), ServerTls(cert=files.cert, key=files.key))
     client = await tls_client(world, files.ca)
     await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(big))
     await client.send(big)
@@ -295,9 +291,7 @@ async def test_a_big_body_passes_both_ways_with_back_pressure(world, tmp_path):
 async def test_a_new_certificate_is_shown_to_new_clients_and_old_ones_stay(world, tmp_path):
     files = written(tmp_path)
     upstream = await world.upstream()
-    await serve_tls(
-        world, a_route("rag", upstream.url), ListenerTlsSettings(cert=files.cert, key=files.key)
-    )
+    await serve_tls(world, a_route("rag", upstream.url), ServerTls(cert=files.cert, key=files.key))
     before = await tls_client(world, files.ca)
     written(tmp_path, authority=files.authority)
     world.proxy.look_at_files()
@@ -313,9 +307,7 @@ async def test_bad_new_files_are_refused_and_the_old_ones_stay(world, tmp_path, 
     files = written(tmp_path)
     other = written(tmp_path / "other")
     upstream = await world.upstream()
-    await serve_tls(
-        world, a_route("rag", upstream.url), ListenerTlsSettings(cert=files.cert, key=files.key)
-    )
+    await serve_tls(world, a_route("rag", upstream.url), ServerTls(cert=files.cert, key=files.key))
     before = serial(await tls_client(world, files.ca))
     Path(other.key).replace(files.key)
     world.proxy.look_at_files()
@@ -329,7 +321,7 @@ async def test_a_client_without_the_certificate_asked_for_is_refused(world, tmp_
     files, known = written(tmp_path), written(tmp_path / "known")
     unknown = written(tmp_path / "unknown")
     upstream = await world.upstream()
-    settings = ListenerTlsSettings(cert=files.cert, key=files.key, client_ca=known.ca)
+    settings = ServerTls(cert=files.cert, key=files.key, client_ca=known.ca)
     await serve_tls(world, a_route("rag", upstream.url), settings)
     assert await ask_with(world, files.ca, known.cert, known.key) == 200
     for cert, key in ((None, None), (unknown.cert, unknown.key)):
@@ -361,7 +353,7 @@ async def test_unix_sockets_on_both_sides(world, tmp_path):
     server = await asyncio.start_unix_server(serve, path)
     world._upstreams.append(type("Started", (), {"server": server})())
     files = written(tmp_path)
-    contexts = Contexts(ListenerTlsSettings(cert=files.cert, key=files.key))
+    contexts = Contexts(ServerTls(cert=files.cert, key=files.key))
     route = a_route("rag", f"unix:{path}")
     world.proxy = Proxy([route], world.spool, contexts=contexts)
     world.proxy.apply(LivePlan(seed_plan(route)))

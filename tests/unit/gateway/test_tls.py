@@ -73,7 +73,12 @@ def test_files_that_belong_together_are_taken(files: Path) -> None:
             "garbage.pem: expected PEM certificates",
         ),
         ("tls: {cert: DIR/one.pem}", "", "tls: the key 'key' is missing"),
-        ("tls: {cert: '', key: DIR/one.key}", "", "tls.cert: expected the path of a file"),
+        ("tls: {cert: '', key: DIR/one.key}", "", "tls: cert: expected the path of a file"),
+        (
+            "admin: {tls: {cert: DIR/one.pem, key: DIR/two.key}}", "",
+            r"admin.tls: .*the key that belongs to it",
+        ),
+        ("admin: {tls: {crt: DIR/one.pem}}", "", "did you mean 'cert'"),
         ("", "tls: {ca: DIR/none.pem}", r"routes\[0\].tls: .*none.pem: cannot be read"),
         ("", "tls: {cert: DIR/one.pem}", r"routes\[0\].tls: expected cert and key together"),
         ("", "tls: {ca: DIR/ca.pem, verify: false}", r"tls.ca: of no use with verify: false"),
