@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlops.deployment.canary import CanaryDeployment, Deployment
     from mlops.deployment.config import DeploymentConfig
-    from mlops.deployment.errors import NotDeployable, RollbackIncomplete
+    from mlops.deployment.errors import NotDeployable, ReleaseUnderWay, RollbackIncomplete
     from mlops.deployment.rollback import RollbackManager, RolledBack
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Deployment",
     "DeploymentConfig",
     "NotDeployable",
+    "ReleaseUnderWay",
     "RollbackIncomplete",
     "RollbackManager",
     "RolledBack",
@@ -30,6 +31,7 @@ _MODULE_OF = {
     "Deployment": "canary",
     "DeploymentConfig": "config",
     "NotDeployable": "errors",
+    "ReleaseUnderWay": "errors",
     "RollbackIncomplete": "errors",
     "RollbackManager": "rollback",
     "RolledBack": "rollback",

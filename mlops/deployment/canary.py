@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -11,11 +11,18 @@ import msgspec
 from mlops.config import MlopsConfig, PlacesSettings, read_config
 from mlops.contracts.api import RouteStatus
 from mlops.contracts.release import ReleaseRequest, ReleaseStatus
+from mlops.contracts.serving import ServedModel
 from mlops.deployment.agent_client import AgentClient
 from mlops.deployment.config import DeploymentConfig, policy_of
-from mlops.deployment.errors import GatewayError, GatewayUnavailable, NotDeployable
+from mlops.deployment.errors import (
+    AgentRefused,
+    GatewayError,
+    GatewayUnavailable,
+    NotDeployable,
+    ReleaseUnderWay,
+)
 from mlops.deployment.gateway_client import GatewayClient
-from mlops.deployment.server_client import LOAD_TIMEOUT_S, ServerClient
+from mlops.deployment.pool import Pool
 from mlops.model_registry import NotReleased, RAGModelRegistry, RegisteredVersion
 from mlops.service.tls import Trust
 
@@ -74,30 +81,38 @@ class CanaryDeployment:
     async def deploy_canary(self, config: DeploymentConfig) -> Deployment:
         """Load the version where stable is not, wait until it is warm, and start its release.
 
+        What fails leaves everything as it was: a pool that loaded the version for nothing serves
+        again what it did. Only where the agent does not answer whether the release has begun, the
+        version stays loaded; the same call finds the release, or starts it.
+
         Raises:
-            NotDeployable: no route, or several, serve this model; or stable holds both pools.
+            NotDeployable: no route, or several, serve this model; stable holds both pools, or is
+                this version.
+            ReleaseUnderWay: another version is being released on the route.
             UnknownVersion: the registry has no such version.
-            ServerError, AgentError, GatewayError: one of them is away, or refused.
+            ServerError, AgentError, GatewayError: one of them is away, or refused. The `code` of a
+                `ServerRefused` says what the artifact store's trouble is, if it is that.
         """
         route = await self._route(config)
         running = await self._running(route.plan.route)
-        if running is not None and running.version == config.model_version:
-            canary = route.plan.canary
-            served = config.endpoints if canary is None else canary.endpoints
-            return self._deployment(config, running, served, started=False)
-        registered = None
-        endpoints = config.endpoints
-        if not endpoints:
-            registered = await asyncio.to_thread(
-                self._registry.resolve, config.model_name, config.model_version
+        if running is not None:
+            return await self._found(config, route, running)
+        if route.plan.stable.version == config.model_version:
+            raise NotDeployable(
+                f"route {route.plan.route!r}: {config.model_version} is stable already"
             )
-            endpoints = self._free_pool(route)
-            await self._load(endpoints, registered)
-        status = await self._start(config, route.plan.route, endpoints)
-        if registered is not None:
-            await asyncio.to_thread(
-                self._registry.set_challenger, config.model_name, registered.version
-            )
+        if config.endpoints:
+            status = await self._start(self._request(config, route, config.endpoints))
+            return self._deployment(config, status, config.endpoints, started=True)
+        registered = await asyncio.to_thread(
+            self._registry.resolve, config.model_name, config.model_version
+        )
+        endpoints = self._free_pool(route)
+        request = self._request(config, route, endpoints)
+        async with Pool(endpoints, self._config.places.server_token) as pool:
+            await pool.load(registered.model, registered.version)
+            status = await self._started_on(pool, request, registered)
+        await self._challenges(config, status)
         return self._deployment(config, status, endpoints, started=True)
 
     async def wait(
@@ -152,6 +167,27 @@ class CanaryDeployment:
             (one for one in releases if one.route == route and one.phase not in DONE_PHASES), None
         )
 
+    async def _found(
+        self, config: DeploymentConfig, route: RouteStatus, running: ReleaseStatus
+    ) -> Deployment:
+        if running.version != config.model_version:
+            raise ReleaseUnderWay(
+                f"route {running.route!r}: release {running.id} of {running.version} is "
+                f"{running.phase}; wait for its end or abort it, then deploy "
+                f"{config.model_version}. Nothing was loaded",
+                release_id=running.id,
+            )
+        await self._challenges(config, running)  # whoever started it may have died before
+        canary = route.plan.canary
+        served = config.endpoints if canary is None else canary.endpoints
+        return self._deployment(config, running, served, started=False)
+
+    async def _challenges(self, config: DeploymentConfig, status: ReleaseStatus) -> None:
+        if not config.endpoints and status.phase not in PROMOTED_PHASES:
+            await asyncio.to_thread(
+                self._registry.set_challenger, config.model_name, config.model_version
+            )
+
     def _free_pool(self, route: RouteStatus) -> tuple[str, ...]:
         """The pool that stable is not on. What `previous` held is given up for it."""
         places, stable = self._config.places, set(route.plan.stable.endpoints)
@@ -163,26 +199,36 @@ class CanaryDeployment:
             f"(a: {', '.join(places.pool_a)}; b: {', '.join(places.pool_b)})"
         )
 
-    async def _load(self, endpoints: Sequence[str], version: RegisteredVersion) -> None:
-        async def one(url: str) -> None:
-            token = self._config.places.server_token
-            async with ServerClient(url, token, timeout_s=LOAD_TIMEOUT_S) as server:
-                await server.load(version.model, version.version)
-
-        await asyncio.gather(*(one(url) for url in endpoints))
-
-    async def _start(
-        self, config: DeploymentConfig, route: str, endpoints: tuple[str, ...]
-    ) -> ReleaseStatus:
-        request = ReleaseRequest(
-            route=route,
+    def _request(
+        self, config: DeploymentConfig, route: RouteStatus, endpoints: tuple[str, ...]
+    ) -> ReleaseRequest:
+        return ReleaseRequest(
+            route=route.plan.route,
             version=config.model_version,
             endpoints=endpoints,
             reason=config.reason or f"deploy {config.model_name} {config.model_version}",
             policy=policy_of(config, self._config.rollout, self._config.model),
         )
+
+    async def _start(self, request: ReleaseRequest) -> ReleaseStatus:
         async with self._agent() as agent:
             return await agent.start(request)
+
+    async def _started_on(
+        self, pool: Pool, request: ReleaseRequest, version: RegisteredVersion
+    ) -> ReleaseStatus:
+        """Start the release. Where it is refused because another was faster, the pool serves what
+        that one releases: it may have loaded it before us."""
+        try:
+            return await self._start(request)
+        except AgentRefused:
+            running = await self._running(request.route)
+            await pool.put_back(
+                None
+                if running is None
+                else ServedModel(model=version.model, version=running.version)
+            )
+            raise
 
     def _agent(self) -> AgentClient:
         places = self._config.places

@@ -61,9 +61,24 @@ class ServerUnavailable(ServerError):
 class ServerRefused(ServerError):
     """It understood and refused: no such version, say, or one that it cannot serve."""
 
+    def __init__(self, message: str, *, status: int, code: str = "") -> None:
+        """`code` is `not_servable`, or what the artifact store says of itself: `missing_bucket`,
+        `bad_credentials`, `corrupt_artifact`, `no_space`."""
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
 
 class NotDeployable(ValueError):
     """What is asked for cannot be deployed as it stands; says what is missing."""
+
+
+class ReleaseUnderWay(NotDeployable):
+    """Another version is being released on the route: wait for its end, or abort it."""
+
+    def __init__(self, message: str, *, release_id: str) -> None:
+        super().__init__(message)
+        self.release_id = release_id
 
 
 class RollbackIncomplete(Exception):

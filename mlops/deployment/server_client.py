@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from mlops.contracts.api import Problem
 from mlops.contracts.serving import LoadRequest, ServedModel
 from mlops.deployment.errors import ServerRefused, ServerUnavailable
 from mlops.deployment.http import JsonClient
-
-LOAD_TIMEOUT_S: Final = 120.0
-"""Longest load of one version: downloading a gigabyte and warming it up."""
 
 
 class ServerClient(JsonClient):
@@ -20,11 +15,15 @@ class ServerClient(JsonClient):
         return ServerUnavailable(message)
 
     def refused(self, message: str, status: int, problem: Problem) -> ServerRefused:
-        return ServerRefused(message)
+        return ServerRefused(message, status=status, code=problem.code)
 
     async def served(self) -> ServedModel:
         """What it serves now."""
         return await self.call("GET", "/healthz", None, ServedModel)
+
+    async def loaded(self) -> ServedModel:
+        """What it serves now, under the name that loads it again."""
+        return await self.call("GET", "/admin/models", None, ServedModel)
 
     async def load(self, model: str, version: str) -> ServedModel:
         """Load, warm up, and serve a version; returns once requests would be answered by it."""

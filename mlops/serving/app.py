@@ -43,6 +43,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
+_MAY_PASS: Final = frozenset({"store_unavailable"})
+"""Failures to load after which the same may go well."""
+
 SCORE_DIGITS = 6
 """What single precision holds; more digits are noise on the wire."""
 
@@ -104,7 +107,7 @@ class ModelServer:
         serving = self._loaded()
         return _json(
             {
-                "model": serving.name,
+                "model": self._versions.serving_as,
                 "version": serving.version,
                 "loaded": self._versions.loaded,
             }
@@ -114,11 +117,14 @@ class ModelServer:
         """Serve another version; answers once new requests get it."""
         self._check_admin(request)
         body = await _body(request, LoadRequest)
+        if not body.model:
+            self._loaded()  # whose name is meant
         try:
-            name = body.model or self._loaded().name
+            name = body.model or self._versions.serving_as
             model = await self._versions.serve_version(name, body.version)
         except BadModel as error:
-            raise BadRequest(str(error), status=409, code="not_servable") from error
+            status = 503 if error.code in _MAY_PASS else 409
+            raise BadRequest(str(error), status=status, code=error.code) from error
         return _json({"model": model.name, "version": model.version})
 
     async def query(self, request: web.Request) -> web.Response:

@@ -32,7 +32,8 @@ def fetching(directory: Path) -> Fetch:
     """Fetch into `directory/MODEL/VERSION`; what lies there already is used as it is.
 
     From the artifact store (`MLOPS_MINIO_*`), else what MLflow's registry has as the version's
-    source (`MLOPS_MLFLOW_*`). Both are looked for only when a version is asked for.
+    source (`MLOPS_MLFLOW_*`). Both are looked for only when a version is asked for. A store that
+    fails is a `BadModel` with the store's own `code`.
     """
 
     def fetch(name: str, version: str) -> Path:
@@ -51,7 +52,11 @@ def fetching(directory: Path) -> Fetch:
             MinIOArtifactStore().download_model(name, version, target)
         except UnknownArtifact as error:
             _fetch_from_registry(name, version, target, str(error))
-        except (ArtifactError, ConfigError, ValueError) as error:
+        except ArtifactError as error:
+            raise BadModel(
+                f"{name} {version} cannot be fetched: {error}", code=error.code
+            ) from error
+        except (ConfigError, ValueError) as error:
             raise BadModel(f"{name} {version} cannot be fetched: {error}") from error
         return target
 

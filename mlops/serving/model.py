@@ -31,7 +31,12 @@ CANARIES = 3
 
 
 class BadModel(ValueError):
-    """A model directory that cannot be served; says what was expected and what came."""
+    """A version that cannot be served; says what was expected and what came."""
+
+    def __init__(self, message: str, *, code: str = "not_servable") -> None:
+        super().__init__(message)
+        self.code = code
+        """The store's word for it where it could not be fetched."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -93,6 +93,11 @@ class Versions:
             return model
 
     @property
+    def serving_as(self) -> str:
+        """The name under which the serving version was asked for, or that it gives itself."""
+        return next(reversed(self._loaded))[0] if self._loaded else ""
+
+    @property
     def loaded(self) -> list[str]:
         """Versions in memory; the one that served last is last."""
         return [version for _, version in self._loaded]

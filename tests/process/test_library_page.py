@@ -7,24 +7,37 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
+from aiohttp.test_utils import TestServer
 
 from mlops.config import MlopsConfig, read_config
 from mlops.contracts.release import ReleaseStatus
-from mlops.deployment import CanaryDeployment, DeploymentConfig, NotDeployable, RollbackManager
+from mlops.deployment import (
+    CanaryDeployment,
+    DeploymentConfig,
+    NotDeployable,
+    ReleaseUnderWay,
+    RollbackManager,
+)
 from mlops.deployment.agent_client import AgentClient
 from mlops.deployment.canary import routes_of
+from mlops.deployment.errors import AgentRefused, ServerError, ServerRefused, ServerUnavailable
+from mlops.deployment.server_client import ServerClient
 from mlops.doctor.checks import examine
 from mlops.doctor.findings import State
 from mlops.local.stack import ANY_PORTS, Stack
 from mlops.mlflow_tracker import RAGModelTracker
 from mlops.model_registry import RAGModelRegistry
+from mlops.serving.app import ModelServer
+from mlops.serving.fetching import fetching, load_version
 from mlops.serving.model import read_manifest, write_model
+from mlops.serving.versions import Versions
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
@@ -126,6 +139,96 @@ async def ended(config: MlopsConfig) -> list[ReleaseStatus]:
             for one in running:
                 await agent.command(one.id, "abort", "the next test")
             await asyncio.sleep(0.2)
+
+
+async def served_by(url: str, token: str = "") -> tuple[str, str]:
+    async with ServerClient(url, token) as server:
+        found = await server.loaded()
+    return found.model, found.version
+
+
+async def test_while_another_version_is_released_nothing_is_loaded(config: MlopsConfig) -> None:
+    await ended(config)
+    deployment = CanaryDeployment(config)
+    first = await deployment.deploy_canary(
+        DeploymentConfig(model_name=MODEL, model_version=VERSION)
+    )
+    (pool_b,), token = config.places.pool_b, config.places.server_token
+
+    with pytest.raises(
+        ReleaseUnderWay, match=f"release {first.release_id} of {VERSION}"
+    ) as refused:
+        await deployment.deploy_canary(DeploymentConfig(model_name=MODEL, model_version="1.2.4"))
+
+    assert refused.value.release_id == first.release_id
+    assert await served_by(pool_b, token) == (MODEL, VERSION)
+    await ended(config)
+    with pytest.raises(NotDeployable, match=r"1\.0\.0 is stable already"):
+        await deployment.deploy_canary(DeploymentConfig(model_name=MODEL, model_version="1.0.0"))
+
+
+@pytest.fixture
+async def empty_server(
+    versions: dict[str, Path], tmp_path: Path, whole_stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[str]:
+    """A server that has fetched nothing yet, and reads its settings from this process."""
+    for name, setting in whole_stack.environment().items():
+        monkeypatch.setenv(name, setting)
+    cache = versions["1.1.0"].parent
+    served = Versions(partial(load_version, corpus_cache=cache), fetching(tmp_path))
+    await served.serve_directory(versions["1.1.0"])
+    async with TestServer(ModelServer(served).application()) as server:
+        yield str(server.make_url("")).rstrip("/")
+
+
+@pytest.mark.parametrize(
+    ("setting", "spoiled", "kind", "code"),
+    [
+        ("MLOPS_MINIO_BUCKET_NAME", "vanished", ServerRefused, "missing_bucket"),
+        ("MLOPS_MINIO_SECRET_KEY", "not-the-secret", ServerRefused, "bad_credentials"),
+        ("MLOPS_MINIO_ENDPOINT", "127.0.0.1:9", ServerUnavailable, ""),
+    ],
+)
+async def test_a_store_that_fails_has_its_own_error_and_nothing_is_begun(
+    config: MlopsConfig,
+    empty_server: str,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    spoiled: str,
+    kind: type[ServerError],
+    code: str,
+) -> None:
+    before = await ended(config)
+    places = replace(config.places, pool_b=(empty_server,), server_token="")
+    monkeypatch.setenv(setting, spoiled)
+
+    with pytest.raises(kind, match=f"{MODEL} {VERSION} cannot be fetched") as failed:
+        await CanaryDeployment(replace(config, places=places)).deploy_canary(
+            DeploymentConfig(model_name=MODEL, model_version=VERSION)
+        )
+
+    assert getattr(failed.value, "code", "") == code
+    assert await ended(config) == before
+    assert (await served_by(empty_server))[1] == "1.1.0"
+    (route,) = await routes_of(config.places, "test")
+    assert route.plan.canary is None
+
+
+async def test_a_release_that_the_agent_refuses_leaves_the_servers_as_they_were(
+    config: MlopsConfig, empty_server: str
+) -> None:
+    before = await ended(config)
+    places = replace(config.places, pool_b=(empty_server,), server_token="")
+
+    with pytest.raises(AgentRefused, match="setWait"):
+        await CanaryDeployment(replace(config, places=places)).deploy_canary(
+            DeploymentConfig(
+                model_name=MODEL, model_version=VERSION, policy={"steps": [{"setWait": 10}]}
+            )
+        )
+
+    assert await ended(config) == before
+    assert (await served_by(empty_server))[1] == "1.1.0"
 
 
 async def test_repeating_finds_the_release_and_a_rollback_needs_only_the_gateway(

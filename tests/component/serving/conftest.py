@@ -32,7 +32,7 @@ def served(model: Model, versions: dict[str, Path]) -> Versions:
         partial(load_model, corpus_cache=versions[BETTER_VERSION].parent),
         lambda _, version: versions.get(version, Path("nowhere")),
     )
-    found.serving = model
+    found._put((model.name, model.version), model)
     return found
 
 

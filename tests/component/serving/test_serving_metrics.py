@@ -54,4 +54,4 @@ async def test_requests_batches_and_loads_are_counted(client: TestClient) -> Non
     assert value(found, loads, result="failed") == 1
     serving = {"model": "docs-retriever", "version": BASE_VERSION}
     assert value(found, "model_server_serving_info", **serving) == 1
-    assert value(found, "model_server_loaded_models") == 1
+    assert value(found, "model_server_loaded_models") == 2
