@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from msgspec.structs import asdict
 from cli.connect import run
 from cli.output import dry_run_option, is_data, output_option, print_data
 from cli.store import clickhouse_settings
+from mlops.artifact_store.bucket import Bucket
 from mlops.config import ConfigError, read_config
 from mlops.feature_store.archive import Archive
 from mlops.feature_store.archive_plan import ARCHIVED
@@ -20,7 +22,7 @@ from mlops.feature_store.connection import open_client
 from mlops.feature_store.eraser import Eraser
 from mlops.feature_store.erasure import RESTORED, Erased
 from mlops.feature_store.errors import Unavailable
-from mlops.feature_store.object_store import ObjectStore, ObjectStoreSettings
+from mlops.feature_store.object_store import ObjectStore
 from mlops.feature_store.partitions import BucketPartitions, FolderPartitions, Partitions
 
 DAY = click.DateTime(formats=["%Y-%m-%d"])
@@ -213,15 +215,7 @@ def _objects(bucket: str = "") -> ObjectStore | None:
         raise click.ClickException(str(error)) from error
     if not minio.access_key:
         return None
-    return ObjectStore(
-        ObjectStoreSettings(
-            endpoint=minio.endpoint,
-            access_key=minio.access_key,
-            secret_key=minio.secret_key,
-            bucket=bucket or minio.bucket_name,
-            secure=minio.secure,
-        )
-    )
+    return ObjectStore(Bucket(replace(minio, bucket_name=bucket or minio.bucket_name)))
 
 
 @asynccontextmanager

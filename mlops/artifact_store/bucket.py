@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from io import BytesIO
-from typing import Final
+from typing import Any, Final
 
 import urllib3
 from minio import Minio
 from minio.commonconfig import ENABLED, GOVERNANCE, Filter
+from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 from minio.lifecycleconfig import (
     AbortIncompleteMultipartUpload,
@@ -175,6 +176,21 @@ class Bucket:
         with self._translated(f"delete {key}"):
             self._client.remove_object(bucket_name=self.name, object_name=key)
 
+    def remove_versions(self, key: str, *, keep_newest: bool = False) -> None:
+        """Delete every version of an object that the bucket keeps, or all but the newest."""
+        with self._translated(f"delete {key}"):
+            found = self._client.list_objects(
+                bucket_name=self.name, prefix=key, recursive=True, include_version=True
+            )
+            versions = [
+                DeleteObject(key, one.version_id)
+                for one in found
+                if one.object_name == key and not (keep_newest and _is_newest(one))
+            ]
+            errors = self._client.remove_objects(bucket_name=self.name, delete_object_list=versions)
+            for error in errors:
+                raise StoreUnavailable(f"delete {key}: {self._place}: {error.code} {error.message}")
+
     def presigned_url(self, key: str, expires: timedelta) -> str:
         """An address from which anybody can read the object until then."""
         with self._translated(f"presign {key}"):
@@ -277,6 +293,11 @@ class Bucket:
 
 def _refused(what: str, place: str, code: str) -> str:
     return f"{what}: {place} refused the access key ({code}); see MLOPS_MINIO_ACCESS_KEY"
+
+
+def _is_newest(found: Any) -> bool:
+    """Where the bucket keeps no versions there is only the newest."""
+    return found.is_latest in (None, True, "true")
 
 
 def _sentence(rule: Rule) -> str:

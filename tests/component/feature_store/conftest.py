@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from mlops.config import MinioSettings
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.migrations import migrate
-from mlops.feature_store.object_store import ObjectStoreSettings
 from mlops.feature_store.settings import ClickHouseSettings
 
 ENGINE = (sys.executable, "-W", "ignore::SyntaxWarning", "-m", "mlops.local.clickhouse")
@@ -46,7 +46,7 @@ def engine_port(engine_directory: Path) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStoreSettings]:
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioSettings]:
     """A real S3 server, and a bucket on it."""
     keys = {"MLOPS_MINIO_ACCESS_KEY": "archive", "MLOPS_MINIO_SECRET_KEY": "archive-secret"}
     process = subprocess.Popen(
@@ -61,11 +61,15 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStoreS
     try:
         line = process.stdout.readline()
         assert line.startswith("ready http://"), line
-        yield ObjectStoreSettings(
+        yield MinioSettings(
             endpoint=line.removeprefix("ready http://").strip(),
             access_key=keys["MLOPS_MINIO_ACCESS_KEY"],
             secret_key=keys["MLOPS_MINIO_SECRET_KEY"],
-            bucket="features",
+            bucket_name="features",
+            secure=False,
+            encrypted=False,
+            cache_dir=tmp_path_factory.mktemp("cache"),
+            cache_bytes=0,
         )
     finally:
         process.terminate()

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
+from mlops.artifact_store.bucket import Bucket
+from mlops.config import MinioSettings
 from mlops.contracts.tally import Tally, TallyEntry
 from mlops.feature_store.archive import Archive
 from mlops.feature_store.archive_plan import ARCHIVED
 from mlops.feature_store.connection import open_client
 from mlops.feature_store.errors import Unavailable
 from mlops.feature_store.log import DeadLetter, Evaluation, FeatureLog, ReleaseEvent
-from mlops.feature_store.object_store import ObjectStore, ObjectStoreSettings
+from mlops.feature_store.object_store import ObjectStore
 from mlops.feature_store.offered import Defaults, row_of
 from mlops.feature_store.settings import ClickHouseSettings
 
@@ -27,10 +29,8 @@ TODAY = date(2026, 6, 1)
 
 
 @pytest.fixture
-async def archive(
-    settings: ClickHouseSettings, s3_server: ObjectStoreSettings
-) -> AsyncIterator[Archive]:
-    async with Archive.connected(settings, ObjectStore(s3_server)) as connected:
+async def archive(settings: ClickHouseSettings, s3_server: MinioSettings) -> AsyncIterator[Archive]:
+    async with Archive.connected(settings, ObjectStore(Bucket(s3_server))) as connected:
         yield connected
 
 
@@ -95,12 +95,12 @@ async def test_a_day_of_every_table_comes_back_as_it_was(
 
 
 async def test_only_days_that_retention_takes_next_are_due(
-    settings: ClickHouseSettings, feature_log: FeatureLog, s3_server: ObjectStoreSettings
+    settings: ClickHouseSettings, feature_log: FeatureLog, s3_server: MinioSettings
 ) -> None:
     for day in range(3):
         await store_rows(feature_log, 1, f"t{day}", day=day)
     kept = replace(settings, retention_days={"query_features": 10})
-    async with Archive.connected(kept, ObjectStore(s3_server)) as archive:
+    async with Archive.connected(kept, ObjectStore(Bucket(s3_server))) as archive:
         due = await archive.missing(today=DAY + timedelta(days=10))
         nothing_yet = await archive.missing(today=DAY + timedelta(days=8))
 
@@ -183,13 +183,13 @@ async def test_other_tools_can_read_the_files(feature_log: FeatureLog, archive: 
 
 
 async def test_a_server_that_refuses_is_said_so(
-    settings: ClickHouseSettings, s3_server: ObjectStoreSettings
+    settings: ClickHouseSettings, s3_server: MinioSettings
 ) -> None:
     for wrong, reason in (
         (replace(s3_server, secret_key="x"), "SignatureDoesNotMatch"),
-        (replace(s3_server, bucket="nowhere"), "NoSuchBucket"),
+        (replace(s3_server, bucket_name="nowhere"), "does not exist"),
     ):
-        async with Archive.connected(settings, ObjectStore(wrong)) as archive:
+        async with Archive.connected(settings, ObjectStore(Bucket(wrong))) as archive:
             with pytest.raises(Unavailable, match=reason) as raised:
                 await archive.days("query_features")
         assert wrong.secret_key == s3_server.secret_key or "archive-secret" not in str(raised.value)

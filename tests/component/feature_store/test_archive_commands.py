@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from pyarrow import parquet
 
 from cli.main import main
+from mlops.config import MinioSettings
 from mlops.feature_store import ClickHouseFeatureStore
-from mlops.feature_store.object_store import ObjectStoreSettings
 from mlops.feature_store.settings import ClickHouseSettings
 
 OLD = datetime.now(UTC).replace(hour=12, minute=0) - timedelta(days=40)
@@ -23,7 +23,7 @@ OLD = datetime.now(UTC).replace(hour=12, minute=0) - timedelta(days=40)
 @pytest.fixture
 def typed(
     settings: ClickHouseSettings,
-    s3_server: ObjectStoreSettings,
+    s3_server: MinioSettings,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> Any:
@@ -36,7 +36,7 @@ def typed(
         "MLOPS_MINIO_ENDPOINT": s3_server.endpoint,
         "MLOPS_MINIO_ACCESS_KEY": s3_server.access_key,
         "MLOPS_MINIO_SECRET_KEY": s3_server.secret_key,
-        "MLOPS_MINIO_BUCKET_NAME": s3_server.bucket,
+        "MLOPS_MINIO_BUCKET_NAME": s3_server.bucket_name,
         "MLOPS_RETRAINING_DATA_PATH": str(tmp_path / "partitions"),
     }.items():
         monkeypatch.setenv(name, value)

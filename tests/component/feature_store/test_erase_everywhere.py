@@ -17,11 +17,13 @@ from minio import Minio
 from minio.versioningconfig import ENABLED, VersioningConfig
 from pyarrow import parquet
 
+from mlops.artifact_store.bucket import Bucket
+from mlops.config import MinioSettings
 from mlops.feature_store.archive import Archive
 from mlops.feature_store.eraser import Eraser
 from mlops.feature_store.errors import Unavailable
 from mlops.feature_store.log import DeadLetter, Evaluation, FeatureLog
-from mlops.feature_store.object_store import ObjectStore, ObjectStoreSettings
+from mlops.feature_store.object_store import ObjectStore
 from mlops.feature_store.offered import Defaults, row_of
 from mlops.feature_store.partitions import BucketPartitions, FolderPartitions
 from mlops.feature_store.settings import ClickHouseSettings
@@ -67,17 +69,17 @@ def marks_on_disk(directory: Path) -> set[tuple[bytes, str]]:
     return found
 
 
-def marks_in_bucket(settings: ObjectStoreSettings) -> set[tuple[bytes, str]]:
+def marks_in_bucket(settings: MinioSettings) -> set[tuple[bytes, str]]:
     """Each mark in any version of any object; Parquet files by their values."""
     client = Minio(
         settings.endpoint, settings.access_key, settings.secret_key, secure=settings.secure
     )
     found = set()
-    for one in client.list_objects(settings.bucket, recursive=True, include_version=True):
+    for one in client.list_objects(settings.bucket_name, recursive=True, include_version=True):
         if one.is_delete_marker:
             continue
         name = str(one.object_name)
-        answer = client.get_object(settings.bucket, name, version_id=one.version_id)
+        answer = client.get_object(settings.bucket_name, name, version_id=one.version_id)
         data = answer.read()
         answer.close()
         if name.endswith(".parquet"):
@@ -128,14 +130,12 @@ def training_partition() -> bytes:
 
 
 @pytest.fixture
-async def archive(
-    settings: ClickHouseSettings, s3_server: ObjectStoreSettings
-) -> AsyncIterator[Archive]:
+async def archive(settings: ClickHouseSettings, s3_server: MinioSettings) -> AsyncIterator[Archive]:
     client = Minio(
         s3_server.endpoint, s3_server.access_key, s3_server.secret_key, secure=s3_server.secure
     )
-    client.set_bucket_versioning(s3_server.bucket, VersioningConfig(ENABLED))
-    async with Archive.connected(settings, ObjectStore(s3_server)) as connected:
+    client.set_bucket_versioning(s3_server.bucket_name, VersioningConfig(ENABLED))
+    async with Archive.connected(settings, ObjectStore(Bucket(s3_server))) as connected:
         yield connected
 
 
@@ -143,7 +143,7 @@ async def archive(
 async def test_nothing_of_an_erased_person_is_left_anywhere(
     feature_log: FeatureLog,
     archive: Archive,
-    s3_server: ObjectStoreSettings,
+    s3_server: MinioSettings,
     engine_directory: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -174,9 +174,7 @@ async def test_nothing_of_an_erased_person_is_left_anywhere(
     assert not any(PERSON in line or SAID in line for line in caplog.text.splitlines())
 
 
-async def check_what_stays(
-    log: FeatureLog, archive: Archive, s3_server: ObjectStoreSettings
-) -> None:
+async def check_what_stays(log: FeatureLog, archive: Archive, s3_server: MinioSettings) -> None:
     """The others' rows, scores and letters, live and archived; sums of their embeddings alone."""
     for table, left in (("query_features", 20), ("evaluations", 1), ("dead_letters", 1)):
         manifest = await archive.manifest(table, DAY)
