@@ -16,7 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
 
-from bench.gateway import connections, latency, peers, saturation, streaming
+from bench.gateway import connections, interpreter, latency, peers, saturation, streaming
+from bench.gateway.interpreter import Interpreter
 from bench.gateway.plan import FULL, QUICK, Bench
 from bench.gateway.servers import Fleet, free_port
 from bench.report import Measured, write
@@ -49,12 +50,14 @@ def main() -> int:
         print(f"ONLY: expected some of {', '.join((*MEASURES, LATENCY))}; got {unknown}")
         return 2
     programs = peers.install(say)
-    say(f"the request path is {'compiled' if compiled.active() else 'plain Python'}")
+    python = interpreter.choose()
+    path = "compiled" if compiled.active() else "plain Python"
+    say(f"the request path is {path}, run by {python.program} {python.version}")
     with tempfile.TemporaryDirectory(prefix="bench-gateway-") as name:
-        fleet = Fleet(Path(name), programs, free_port())
+        fleet = Fleet(Path(name), programs, free_port(), python)
         bench = Bench(fleet, QUICK if os.environ.get("QUICK") else FULL, say)
         rows = measure(bench, only or [*MEASURES, LATENCY])
-    write("gateway", rows, versions(programs))
+    write("gateway", rows, versions(programs, python))
     return 0
 
 
@@ -90,10 +93,11 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def versions(programs: Mapping[str, Path]) -> dict[str, str]:
+def versions(programs: Mapping[str, Path], python: Interpreter) -> dict[str, str]:
     libraries = {name: version(name) for name in ("uvloop", "httptools", "msgspec", "aiohttp")}
     path = "compiled" if compiled.active() else "plain Python"
-    return {**peers.versions(programs), **libraries, "request path": path}
+    ran = {"request path": path, "python of the gateway": f"{python.program} {python.version}"}
+    return {**peers.versions(programs), **libraries, **ran}
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import socket
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from bench.gateway.interpreter import Interpreter
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -38,10 +39,17 @@ class Server:
 class Fleet:
     """Makes servers of one directory, all in front of one upstream."""
 
-    def __init__(self, directory: Path, programs: Mapping[str, Path], upstream_port: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        programs: Mapping[str, Path],
+        upstream_port: int,
+        interpreter: Interpreter,
+    ) -> None:
         self._directory = directory
         self._programs = programs
         self._upstream_port = upstream_port
+        self._interpreter = interpreter
 
     def has(self, peer: str) -> bool:
         return peer in self._programs
@@ -55,7 +63,7 @@ class Fleet:
 
     def in_front_of(self, port: int) -> Fleet:
         """The same servers in front of another upstream."""
-        return Fleet(self._directory, self._programs, port)
+        return Fleet(self._directory, self._programs, port, self._interpreter)
 
     def _program(self, peer: str) -> str:
         return str(self._programs[peer])
@@ -91,9 +99,10 @@ class Fleet:
         port = self._upstream_port
         return Server(
             name="streams",
-            command=[*_python("bench.gateway.upstream"), str(port)],
+            command=[*self._python("bench.gateway.upstream"), str(port)],
             port=port,
             directory=self._directory,
+            environ=self._interpreter.environ,
         )
 
     # ---- proxies ------------------------------------------------------------------------------
@@ -108,9 +117,10 @@ class Fleet:
         )
         return Server(
             name=name,
-            command=[*_python("gateway"), "--config", config],
+            command=[*self._python("gateway"), "--config", config],
             port=port,
             directory=self._directory,
+            environ=self._interpreter.environ,
             admin_port=admin,
         )
 
@@ -182,8 +192,12 @@ class Fleet:
 
     def aiohttp(self) -> Server:
         port = free_port()
-        command = [*_python("bench.gateway.aiohttp_proxy"), str(port), str(self._upstream_port)]
-        return self._server("aiohttp proxy", port, command)
+        program = self._python("bench.gateway.aiohttp_proxy")
+        command = [*program, str(port), str(self._upstream_port)]
+        return self._server("aiohttp proxy", port, command, **self._interpreter.environ)
+
+    def _python(self, module: str) -> list[str]:
+        return [self._interpreter.program, "-W", "ignore::SyntaxWarning", "-m", module]
 
     def _server(self, name: str, port: int, command: list[str], **environ: str) -> Server:
         return Server(
@@ -193,10 +207,6 @@ class Fleet:
 
 def _asking(server: Server, path: str, body: bytes, *, ready_s: float) -> Server:
     return replace(server, path=path, body=body, ready_s=ready_s)
-
-
-def _python(module: str) -> list[str]:
-    return [sys.executable, "-W", "ignore::SyntaxWarning", "-m", module]
 
 
 def _text_of(template: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from shutil import which
 
+from bench.gateway.interpreter import choose
 from bench.gateway.plan import Bench, Plan, medians, ratio
 from bench.gateway.saturation import saturate
 from bench.gateway.servers import Fleet, free_port
@@ -22,7 +23,7 @@ def saturation(directory: Path) -> list[Measured]:
         name = "p99 at saturation, recorded over not (nginx or wrk is missing)"
         return [Measured(name=name, value=0, unit="", goal=goal, holds=False)]
     directory.mkdir()
-    fleet = Fleet(directory, {"nginx": Path(nginx)}, free_port())
+    fleet = Fleet(directory, {"nginx": Path(nginx)}, free_port(), choose())
     bench = Bench(fleet, PLAN, lambda _: None)
     servers = [fleet.gateway("recorded"), fleet.gateway("not recorded", records=False)]
     with bench.upstream(fleet.small_answers()), bench.proxies(servers) as proxies:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import platform
+import sys
+import sysconfig
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from bench.gateway.client import Connection, OpenLoop, Stream
+from bench.gateway.interpreter import Interpreter, choose
 from bench.gateway.plan import alternate, ratio
 from bench.gateway.servers import Fleet, Server
 from bench.gateway.timing import summary
 from bench.gateway.wrk import Round, read_round
 from gateway.config import parse
+
+HERE = Interpreter(sys.executable, platform.python_version())
 
 PEERS = ("nginx", "haproxy", "envoy", "traefik", "caddy", "vllm-router", "litellm")
 
@@ -37,7 +43,7 @@ Transfer/sec:     14.75MB
 
 @pytest.fixture
 def servers(tmp_path: Path) -> list[Server]:
-    fleet = Fleet(tmp_path, {name: Path(f"/bin/{name}") for name in PEERS}, 4711)
+    fleet = Fleet(tmp_path, {name: Path(f"/bin/{name}") for name in PEERS}, 4711, HERE)
     return [
         fleet.small_answers(),
         fleet.gateway(),
@@ -161,3 +167,21 @@ def test_events_are_timed_wherever_they_are_cut(monkeypatch: pytest.MonkeyPatch)
 def test_a_round_says_what_it_was() -> None:
     found = Round(1000, 0, 1.0, 0.02, 0.01, 1.0, 2.0)
     assert "20.00 us" in str(found)
+
+
+def _python_that_says(where: Path, cache_tag: str) -> str:
+    program = where / "python"
+    program.write_text(f"#!/bin/sh\necho {cache_tag} 3.99.1\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_another_python_runs_the_servers_where_our_packages_fit_it(tmp_path: Path) -> None:
+    program = _python_that_says(tmp_path, str(sys.implementation.cache_tag))
+    packages = sysconfig.get_path("platlib")
+    assert choose(program) == Interpreter(program, "3.99.1", {"PYTHONPATH": packages})
+
+
+def test_our_python_runs_the_servers_where_our_packages_do_not_fit(tmp_path: Path) -> None:
+    assert choose(_python_that_says(tmp_path, "cpython-399")) == HERE
+    assert choose(str(tmp_path / "none")) == HERE
