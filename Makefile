@@ -105,8 +105,8 @@ check: .venv/dev.stamp         ## format, lint, types, architecture, budgets
 	$(BIN)/python scripts/budgets.py
 
 lock:                          ## make the locks again (needs uv)
-	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra postgres --extra accelerate --universal --generate-hashes --no-header -q -o requirements/run.lock
-	uv pip compile pyproject.toml --extra local --extra mlops --extra otel --extra postgres --extra accelerate --extra dev -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/dev.lock
+	uv pip compile pyproject.toml --extra local --extra mlops --extra oidc --extra otel --extra postgres --extra accelerate --universal --generate-hashes --no-header -q -o requirements/run.lock
+	uv pip compile pyproject.toml --extra local --extra mlops --extra oidc --extra otel --extra postgres --extra accelerate --extra dev -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/dev.lock
 	uv pip compile pyproject.toml --extra mlops --extra train -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/train.lock
 	uv pip compile pyproject.toml --extra fuzz -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/fuzz.lock
 	uv pip compile requirements/airflow.in --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements/airflow.lock

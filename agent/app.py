@@ -49,7 +49,7 @@ from mlops.feature_store.queries import LoggedQuery
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.service.aio import spawn
 from mlops.service.tls import ServerContext
-from mlops.service.tokens import Tokens
+from mlops.service.tokens import Tokens, provider_of
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +176,7 @@ class Agent:
             operator=self._settings.operator_token,
             viewer=self._settings.viewer_token,
             file=self._settings.token_file,
+            provider=provider_of(self._settings.oidc),
         )
         api = Api(
             releases, evaluations, journal, self._memory, loop, metrics=metrics, tokens=tokens

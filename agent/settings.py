@@ -15,9 +15,10 @@ from agent.policy_values import Place, duration_s
 from agent.rules import Rules
 from agent.rules_file import RulesFile, read_rules
 from mlops.feature_store.settings import ClickHouseSettings
+from mlops.service.oidc_settings import OidcSettings
 from mlops.service.tls import make
 from mlops.service.tls_settings import ClientTls, ServerTls
-from mlops.service.tokens import TokenFile
+from mlops.service.tokens import TokenFile, provider_of
 
 MAX_FILE_BYTES = 256 * 1024
 
@@ -52,6 +53,8 @@ class AgentSettings:
     operator_token: str | None = field(default=None, repr=False)
     viewer_token: str | None = field(default=None, repr=False)
     token_file: Path | None = None
+    oidc: OidcSettings | None = None
+    """None: no identity provider's tokens are accepted."""
     tls: ServerTls | None = None
     """None: plain HTTP."""
     interval_s: float = 1.0
@@ -83,6 +86,7 @@ class _TokensFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     operator: _TokenFile | None = None
     viewer: _TokenFile | None = None
     file: str | None = None
+    oidc: OidcSettings | None = None
 
 
 class _DriftFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,7 +131,9 @@ def _settings(given: _AgentFile, environ: Mapping[str, str]) -> AgentSettings:
     token_file = Path(given.tokens.file) if given.tokens.file is not None else None
     if token_file is not None:
         TokenFile(token_file)
-    if operator is None and token_file is None and host not in LOOPBACK:
+    provider_of(given.tokens.oidc)
+    has_tokens = any((operator, token_file, given.tokens.oidc))
+    if not has_tokens and host not in LOOPBACK:
         raise SettingsError(
             f"listen: {given.listen} without an operator token; expected tokens, or 127.0.0.1"
         )
@@ -143,6 +149,7 @@ def _settings(given: _AgentFile, environ: Mapping[str, str]) -> AgentSettings:
         operator_token=operator,
         viewer_token=_token(given.tokens.viewer, environ),
         token_file=token_file,
+        oidc=given.tokens.oidc,
         tls=given.tls,
         interval_s=_interval_s(given.interval),
         drift=_drift(given.drift),

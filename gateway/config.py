@@ -43,7 +43,7 @@ from gateway.upstreams_file import (
 )
 from mlops.contracts.plan import MAX_CANARY_SHARE_BP, Slot
 from mlops.contracts.slot_values import TOKEN
-from mlops.service.tokens import TokenFile
+from mlops.service.tokens import TokenFile, provider_of
 
 MAX_FILE_BYTES = 1024 * 1024
 """A thousand routes are a quarter of this."""
@@ -157,7 +157,8 @@ def _admin(file: AdminFile, environ: Mapping[str, str]) -> AdminSettings:
             raise ValueError("operator and viewer are the same token; expected two")
         if file.tokens.file is not None:
             TokenFile(Path(file.tokens.file))
-    has_tokens = (operator, viewer, file.tokens.file) != (None, None, None)
+        provider_of(file.tokens.oidc)
+    has_tokens = any((operator, viewer, file.tokens.file, file.tokens.oidc))
     if not has_tokens and not is_loopback(address.host):
         raise ValueError(
             f"admin.listen: without admin.tokens only a loopback address is allowed, "
@@ -169,6 +170,7 @@ def _admin(file: AdminFile, environ: Mapping[str, str]) -> AdminSettings:
         operator_token=operator,
         viewer_token=viewer,
         token_file=Path(file.tokens.file) if file.tokens.file is not None else None,
+        oidc=file.tokens.oidc,
         tls=file.tls,
     )
 

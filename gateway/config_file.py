@@ -20,6 +20,7 @@ from gateway.file_values import FileKeys as _File
 from gateway.observe_file import ObserveFile
 from gateway.record_file import RecordFile, SpoolFile
 from gateway.upstreams_file import UpstreamKeys
+from mlops.service.oidc_settings import OidcSettings
 from mlops.service.tls_settings import ServerTls
 
 _PATH_IN_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
@@ -30,6 +31,7 @@ class TokensFile(_File):
     operator: EnvironmentValue | None = None
     viewer: EnvironmentValue | None = None
     file: str | None = None
+    oidc: OidcSettings | None = None
 
 
 class AdminFile(_File):

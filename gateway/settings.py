@@ -13,6 +13,7 @@ from gateway.upstream_settings import (
     UpstreamSettings,
 )
 from mlops.contracts.plan import MAX_CANARY_SHARE_BP, Slot
+from mlops.service.oidc_settings import OidcSettings
 from mlops.service.tls_settings import ServerTls
 
 
@@ -179,6 +180,8 @@ class AdminSettings:
     operator_token: str | None = field(default=None, repr=False)
     viewer_token: str | None = field(default=None, repr=False)
     token_file: Path | None = None
+    oidc: OidcSettings | None = None
+    """None: no identity provider's tokens are accepted."""
     tls: ServerTls | None = None
     """None: plain HTTP."""
 

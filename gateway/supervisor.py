@@ -34,7 +34,7 @@ from gateway.settings import AdminSettings, GatewaySettings, RouteSettings
 from gateway.worker_link import NotTaken
 from mlops.service.aio import spawn
 from mlops.service.tls import ServerContext
-from mlops.service.tokens import Tokens
+from mlops.service.tokens import Tokens, provider_of
 
 log = logging.getLogger(__name__)
 
@@ -261,7 +261,12 @@ class Supervisor:
         api = Admin(
             control,
             self._readiness,
-            Tokens(operator=admin.operator_token, viewer=admin.viewer_token, file=admin.token_file),
+            Tokens(
+                operator=admin.operator_token,
+                viewer=admin.viewer_token,
+                file=admin.token_file,
+                provider=provider_of(admin.oidc),
+            ),
             self._metrics,
             self.reload,
         )

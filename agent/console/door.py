@@ -14,7 +14,7 @@ from aiohttp import web
 from mlops.service.failures import Failures
 from mlops.service.http import check_origin, decode, given_by, json_answer, read_body, refusal
 from mlops.service.sessions import COOKIE, LIFE_S, Sessions
-from mlops.service.tokens import Role, Tokens
+from mlops.service.tokens import NOTHING, KeysAway, Role, Tokens
 
 STATIC: Final = Path(__file__).parent / "static"
 KINDS: Final = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
@@ -77,7 +77,11 @@ class Door:
         if self.failures.wait_s(address, now_s):
             return refusal(429, "too_many_failures", "too many wrong tokens; wait a minute")
         token = decode(await read_body(request), Login).token.strip()
-        if self._tokens.role_of(f"Bearer {token}") is Role.NOBODY:
+        try:
+            grant = await self._tokens.grant_for(f"Bearer {token}")
+        except KeysAway as error:
+            return refusal(503, "unavailable", str(error))
+        if grant.role is Role.NOBODY:
             self.failures.note(address, now_s)
             return refusal(401, "unauthorized", "this token is not known, or its last day is over")
         answer = json_answer({"ok": True})
@@ -102,7 +106,10 @@ class Door:
     async def _get_me(self, request: web.Request) -> web.Response:
         """Who looks; `nobody` is an answer too, so that asking is no error."""
         given = given_by(request, self.sessions, changes=False)
-        grant = self._tokens.grant_of(given)
+        try:
+            grant = await self._tokens.grant_for(given)
+        except KeysAway:
+            grant = NOTHING
         return json_answer(
             {
                 "role": grant.role.name.lower(),

@@ -17,7 +17,7 @@ from aiohttp.typedefs import Middleware
 from mlops.contracts.api import Problem
 from mlops.service.failures import Failures
 from mlops.service.sessions import COOKIE, Sessions
-from mlops.service.tokens import Grant, Role, Tokens
+from mlops.service.tokens import Grant, KeysAway, Role, Tokens
 
 log = logging.getLogger(__name__)
 audit = logging.getLogger("audit")
@@ -75,7 +75,10 @@ def authorizing(
             )
         changes = request.method not in ("GET", "HEAD")
         given = given_by(request, sessions, changes=changes)
-        grant = tokens.grant_of(given)
+        try:
+            grant = await tokens.grant_for(given)
+        except KeysAway as error:
+            return refusal(503, "unavailable", str(error))
         if grant.role is not Role.NOBODY:
             request[GRANT] = grant
         else:

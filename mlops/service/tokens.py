@@ -21,16 +21,20 @@ from datetime import UTC, date, datetime
 from enum import IntEnum
 from hmac import compare_digest
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import msgspec
 import yaml
+
+from mlops.service.oidc_settings import OidcSettings
 
 log = logging.getLogger(__name__)
 
 TOKEN_BYTES: Final = 32
 MAX_FILE_BYTES: Final = 1024 * 1024
 """Five thousand tokens."""
+JWT_DOTS: Final = 2
+"""In a signed token (RFC 7515, 7.1); in none of ours."""
 LOOK_S: Final = 1.0
 """Longest time that a changed file goes unnoticed."""
 
@@ -59,6 +63,28 @@ class Grant:
 
 
 NOTHING: Final = Grant(Role.NOBODY)
+
+
+class KeysAway(Exception):
+    """Whether a caller's token is right cannot be told now."""
+
+
+class Provider(Protocol):
+    """Who vouches for callers whose tokens are not ours."""
+
+    async def grant_of(self, token: str) -> Grant:
+        """What it grants; `NOTHING` where it is not right. Raises KeysAway: it cannot be told."""
+
+
+def provider_of(settings: OidcSettings | None) -> Provider | None:
+    """Raises ValueError: the settings ask for what is not installed."""
+    if settings is None:
+        return None
+    try:
+        from mlops.service.oidc import Identities  # noqa: PLC0415  an extra
+    except ImportError as error:
+        raise ValueError(f"oidc: needs {error.name}: pip install 'rag-mlops[oidc]'") from error
+    return Identities(settings)
 
 
 class TokenEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -187,17 +213,19 @@ class Tokens:
         operator: str | None,
         viewer: str | None,
         file: Path | None = None,
+        provider: Provider | None = None,
         today: Callable[[], date] = _today,
     ) -> None:
         """Raises ValueError: the file cannot be used."""
         given = ((viewer, Grant(Role.VIEWER)), (operator, Grant(Role.OPERATOR)))
         self._given = [(_digest(token.encode()), grant) for token, grant in given if token]
         self._file = TokenFile(file) if file is not None else None
+        self._provider = provider
         self._today = today
 
     @property
     def is_open(self) -> bool:
-        return not self._given and self._file is None
+        return not self._given and self._file is None and self._provider is None
 
     def grant_of(self, authorization: str) -> Grant:
         """What an `Authorization` header grants.
@@ -215,9 +243,18 @@ class Tokens:
                 found = grant
         return found if scheme.lower() == "bearer" else NOTHING
 
-    def role_of(self, authorization: str) -> Role:
-        """The role alone."""
-        return self.grant_of(authorization).role
+    async def grant_for(self, authorization: str) -> Grant:
+        """The same, where a token that is not ours may be an identity provider's.
+
+        Raises:
+            KeysAway: it may be, and the provider's keys cannot be read.
+        """
+        grant = self.grant_of(authorization)
+        scheme, _, given = authorization.partition(" ")
+        if grant.role is not Role.NOBODY or self._provider is None or scheme.lower() != "bearer":
+            return grant
+        given = given.strip()
+        return await self._provider.grant_of(given) if given.count(".") == JWT_DOTS else NOTHING
 
     def _of_file(self) -> list[tuple[bytes, Grant]]:
         if self._file is None:

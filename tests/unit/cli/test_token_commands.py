@@ -26,7 +26,7 @@ def test_a_token_that_was_made_is_accepted_and_stands_nowhere(tmp_path: Path) ->
         made[name] = done.output.strip()
     tokens = Tokens(operator=None, viewer=None, file=path)
     assert tokens.grant_of(f"Bearer {made['ci']}").routes == frozenset({"rag"})
-    assert tokens.role_of(f"Bearer {made['bob']}") is Role.VIEWER
+    assert tokens.grant_of(f"Bearer {made['bob']}").role is Role.VIEWER
     assert not [token for token in made.values() if token in path.read_text()]
     assert path.stat().st_mode & 0o777 == 0o600
 

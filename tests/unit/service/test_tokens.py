@@ -34,20 +34,20 @@ BOTH = Tokens(operator="op", viewer="view")
     ],
 )
 def test_a_token_carries_its_role_and_nothing_else_does(authorization: str, role: Role) -> None:
-    assert BOTH.role_of(authorization) is role
+    assert BOTH.grant_of(authorization).role is role
 
 
 def test_without_tokens_whoever_connects_is_an_operator() -> None:
     tokens = Tokens(operator=None, viewer=None)
     assert tokens.is_open
-    assert tokens.role_of("") is Role.OPERATOR
+    assert tokens.grant_of("").role is Role.OPERATOR
 
 
 def test_with_a_viewer_alone_nobody_changes_anything() -> None:
     tokens = Tokens(operator=None, viewer="view")
     assert not tokens.is_open
-    assert tokens.role_of("Bearer view") is Role.VIEWER
-    assert tokens.role_of("") is Role.NOBODY
+    assert tokens.grant_of("Bearer view").role is Role.VIEWER
+    assert tokens.grant_of("").role is Role.NOBODY
 
 
 def test_what_is_kept_of_a_new_token_grants_its_role_and_does_not_hold_it(tmp_path: Path) -> None:
@@ -60,8 +60,8 @@ def test_what_is_kept_of_a_new_token_grants_its_role_and_does_not_hold_it(tmp_pa
     assert (grant.role, grant.name) == (Role.OPERATOR, "ci")
     assert grant.may_touch("rag")
     assert not grant.may_touch("chat")
-    assert tokens.role_of("Bearer view") is Role.VIEWER
-    assert tokens.role_of(f"Bearer {entry.sha256}") is Role.NOBODY
+    assert tokens.grant_of("Bearer view").role is Role.VIEWER
+    assert tokens.grant_of(f"Bearer {entry.sha256}").role is Role.NOBODY
 
 
 def test_a_token_is_accepted_until_the_end_of_its_last_day(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_token_is_accepted_until_the_end_of_its_last_day(tmp_path: Path) -> No
     path.write_bytes(msgspec.yaml.encode([entry]))
     for day, role in ((date(2026, 3, 31), Role.VIEWER), (date(2026, 4, 1), Role.NOBODY)):
         tokens = Tokens(operator=None, viewer=None, file=path, today=lambda day=day: day)
-        assert tokens.role_of(f"Bearer {token}") is role
+        assert tokens.grant_of(f"Bearer {token}").role is role
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_an_empty_file_lets_nobody_in(tmp_path: Path) -> None:
     path.write_text("")
     tokens = Tokens(operator=None, viewer=None, file=path)
     assert not tokens.is_open
-    assert tokens.role_of("") is Role.NOBODY
+    assert tokens.grant_of("").role is Role.NOBODY
 
 
 @given(seconds=st.lists(st.floats(0, 1000), max_size=200))
