@@ -86,9 +86,17 @@ test-kubernetes: .venv/kubernetes.stamp ## deploy/kubernetes against the publish
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/kubernetes.lock
 	touch $@
 
-fuzz: .venv/dev.stamp          ## look for input that breaks the HTTP readers; SECONDS=600
+fuzz: .venv/dev.stamp          ## look for input that breaks what reads others' bytes; SECONDS=3600 ONLY=
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/fuzz.lock
-	$(RUN) -m tests.fuzz $(or $(SECONDS),600)
+	$(RUN) -m tests.fuzz $(or $(SECONDS),3600) $(ONLY)
+
+.PHONY: mutants
+mutants: .venv/mutants.stamp   ## do the unit tests notice changes to the pure modules? MUTANTS=60
+	$(RUN) -m bench.mutants
+
+.venv/mutants.stamp: .venv/dev.stamp requirements/mutants.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/mutants.lock
+	touch $@
 
 docs: .venv/docs.stamp         ## the documentation as a site: var/site/index.html
 	$(RUN) -m mkdocs build --quiet --strict
@@ -112,6 +120,7 @@ lock:                          ## make the locks again (needs uv)
 	uv pip compile requirements/airflow.in --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements/airflow.lock
 	uv pip compile requirements/airflow-image.in -c requirements/airflow.lock --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header -q -o requirements/airflow-image.lock
 	uv pip compile pyproject.toml --extra console -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/console.lock
+	uv pip compile pyproject.toml --extra mutants -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/mutants.lock
 	uv pip compile pyproject.toml --extra docs -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/docs.lock
 	uv pip compile pyproject.toml --extra kubernetes -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/kubernetes.lock
 

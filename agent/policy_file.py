@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,9 @@ __all__ = ["PolicyError", "load_policy", "parse_policy", "to_document"]
 MAX_FILE_BYTES = 256 * 1024
 """A policy is a page long."""
 
+_NOT_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
+"""What PyYAML raises: also, for 2026-13-45 or a tag that does not fit, what its conversions do."""
+
 MAX_STEPS = 100
 
 MAX_GATES = 20
@@ -54,11 +58,16 @@ def load_policy(path: Path) -> Policy:
         raise PolicyError(f"{path}: cannot be read: {error.strerror}") from error
     if len(content) > MAX_FILE_BYTES:
         raise PolicyError(f"{path}: more than {MAX_FILE_BYTES} bytes; a policy is a page long")
+    return read_policy(content, source=str(path))
+
+
+def read_policy(content: bytes, *, source: str) -> Policy:
+    """`load_policy` without the file."""
     try:
         document = yaml.load(content, Loader=_StrictLoader)  # noqa: S506  a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PolicyError(f"{path}: not YAML: {error}") from error
-    return parse_policy(document, source=str(path))
+    except _NOT_YAML as error:
+        raise PolicyError(f"{source}: not YAML: {error}") from error
+    return parse_policy(document, source=source)
 
 
 def parse_policy(document: object, *, source: str = "policy", route: str | None = None) -> Policy:
@@ -281,6 +290,10 @@ class _StrictLoader(yaml.SafeLoader):
         seen: set[object] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "expected a word as the key", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key!r} is given twice", key_node.start_mark

@@ -65,9 +65,15 @@ def text(value: object, place: Place) -> str:
 
 def number(value: object, place: Place, expected: str) -> float:
     """Finite, and no boolean."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise place.error(expected, value)
-    return float(value)
+    try:
+        found = float(value)
+    except OverflowError:  # a whole number of four hundred digits
+        raise place.error(expected, value) from None
+    if not isfinite(found):
+        raise place.error(expected, value)
+    return found
 
 
 def duration_s(value: object, place: Place) -> float:
@@ -81,7 +87,10 @@ def duration_s(value: object, place: Place) -> float:
     written = value.strip()
     if not written or _DURATION.sub("", written):
         raise place.error(expected, value)
-    return sum(float(count) * _UNITS_S[unit] for count, unit in _DURATION.findall(written))
+    seconds = sum(float(count) * _UNITS_S[unit] for count, unit in _DURATION.findall(written))
+    if not isfinite(seconds):
+        raise place.error(expected, value)
+    return seconds
 
 
 def chance(value: object, place: Place) -> float:

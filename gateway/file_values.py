@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
+from math import inf
 
 import msgspec
 import yaml
@@ -37,7 +38,7 @@ class Duration:
 
     def __init__(self, text: object) -> None:
         match = _DURATION.fullmatch(text) if isinstance(text, str) else None
-        if match is None or float(match[1]) == 0:
+        if match is None or not 0 < float(match[1]) < inf:
             raise ValueError(
                 f"expected a duration above 0 such as 500ms, 30s, 10m or 1h, got {text!r}"
             )
@@ -66,7 +67,7 @@ class Percent:
         if match is not None:
             self.percent = float(match[1])
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            self.percent = float(value)
+            self.percent = float(min(max(value, -1), 101))  # a whole number may pass any float
         else:
             raise ValueError(f"expected a percentage such as 20%, got {value!r}")
         if not 0 <= self.percent <= 100:
@@ -153,5 +154,5 @@ def read_yaml(text: str) -> object:
         mark = exc.problem_mark or exc.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
         raise ValueError(f"{line}{exc.problem or exc.context}") from exc
-    except yaml.YAMLError as exc:
+    except (yaml.YAMLError, AttributeError, RecursionError) as exc:  # as of a tag that does not fit
         raise ValueError(f"not YAML: {exc}") from exc

@@ -114,6 +114,8 @@ def test_only_the_checks_that_are_listed_are_judged() -> None:
         ([], "expected a mapping"),
         ({"sampleRatioTolerance": 0.5}, "expected a ratio of odds"),
         ({"settle": "1.5s"}, "settle: expected whole seconds"),
+        ({"alpha": 10**400}, "alpha: expected a chance"),
+        ({"block": f"{10**400}s"}, "block: expected a duration"),
     ],
 )
 def test_what_is_not_understood_is_refused_by_place(document: object, expected: str) -> None:
@@ -134,6 +136,10 @@ def test_a_policy_for_another_route_is_refused() -> None:
     [
         ("alpha: 0.1\nalpha: 0.2\n", "'alpha' is given twice"),
         ("steps: [", "not YAML"),
+        ("steps: " + "[" * 5_000, "not YAML"),
+        ("grace: 2026-13-45", "not YAML: month must be in 1..12"),
+        ("grace: !!timestamp soon", "not YAML"),
+        ("? [steps]\n: 1", "expected a word as the key"),
         ("x" * 300_000, "more than 262144 bytes"),
     ],
 )

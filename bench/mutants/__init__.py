@@ -1,0 +1,1 @@
+"""Mutants of the pure modules: do their own unit tests notice?"""

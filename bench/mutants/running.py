@@ -1,0 +1,129 @@
+"""Tests against mutants: each in a process of its own, forked from one that has pytest loaded.
+
+Nothing on disk is changed: the child's import system is given the mutant's source for that one
+module. The parent never imports a module of ours.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from pathlib import Path
+from time import monotonic, sleep
+from types import CodeType, ModuleType
+
+import pytest
+from hypothesis import Phase, settings
+
+from bench.mutants.mutations import Mutant
+
+MEMORY_BYTES = 4 << 30
+"""Address space of a child: a mutant may build an endless list."""
+LEAST_S = 10.0
+TIMES = 5.0
+"""A mutant's tests may take this many times as long as without it, at least `LEAST_S`."""
+OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+OUTPUT = Path("var/mutants/last.txt")
+"""What the last child said."""
+
+KILLED, SURVIVED, TIMED_OUT = "killed", "survived", "timed out"
+
+
+class _Mutated(MetaPathFinder, Loader):
+    """Finds one module, and runs another source for it."""
+
+    def __init__(self, module: str, path: Path, source: str) -> None:
+        self._module = module
+        self._path = path
+        self._source = source
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self._module:
+            return None
+        return importlib.util.spec_from_loader(fullname, self, origin=str(self._path))
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__file__ = str(self._path)
+        code: CodeType = compile(self._source, str(self._path), "exec")
+        exec(code, module.__dict__)
+
+
+def path_of(module: str) -> Path:
+    return Path(f"{module.replace('.', '/')}.py")
+
+
+def start(module: str, source: str, tests: Sequence[str]) -> int:
+    """Fork a child that ends with pytest's exit code; its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 3
+    try:
+        os.setsid()
+        for number in (1, 2):
+            os.dup2(os.open(OUTPUT, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        sys.meta_path.insert(0, _Mutated(module, path_of(module), source))
+        settings.register_profile(
+            "mutants", derandomize=True, database=None, phases=(Phase.explicit, Phase.generate)
+        )
+        settings.load_profile("mutants")
+        code = int(pytest.main([*OPTIONS, *tests]))
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        os._exit(code)
+
+
+def baseline_s(module: str, tests: Sequence[str]) -> float:
+    """How long the tests take with the module as it is; RuntimeError if they do not pass."""
+    began_s = monotonic()
+    _, status = os.waitpid(start(module, path_of(module).read_text("utf-8"), tests), 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code:
+        raise RuntimeError(f"{' '.join(tests)}: must pass before mutants mean anything, got {code}")
+    return monotonic() - began_s
+
+
+def outcomes(
+    mutants: Iterable[Mutant], tests: Sequence[str], limit_s: float, most: int
+) -> Iterator[tuple[Mutant, str]]:
+    """Run `tests` on each, at most `most` at a time; each with what became of it, as they end."""
+    waiting = iter(mutants)
+    running: dict[int, tuple[Mutant, float]] = {}
+    is_more = True
+    while is_more or running:
+        while is_more and len(running) < most:
+            mutant = next(waiting, None)
+            is_more = mutant is not None
+            if mutant is not None:
+                pid = start(mutant.module, mutant.source, tests)
+                running[pid] = mutant, monotonic() + limit_s
+        for pid, (mutant, ends_s) in list(running.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            is_late = not ended and monotonic() > ends_s
+            if is_late:
+                os.killpg(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            if ended or is_late:
+                del running[pid]
+                yield mutant, TIMED_OUT if is_late else _outcome(status)
+        sleep(0.01)
+
+
+def _outcome(status: int) -> str:
+    """A mutant that cannot even be imported is noticed, as is one that ends the process."""
+    return KILLED if os.waitstatus_to_exitcode(status) else SURVIVED
