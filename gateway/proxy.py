@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from random import Random
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from gateway.accepting import accept_from
 from gateway.client_rules import ClientRules
 from gateway.counters import SeriesCounters, TallyCell
 from gateway.deadlines import SWEEP_S
@@ -21,12 +21,12 @@ from gateway.exchange import State
 from gateway.flow import Flow, Spool
 from gateway.health_checks import HealthChecks
 from gateway.lanes import SECOND_NS, RouteState
-from gateway.listening import BACKLOG, has_waiting
+from gateway.listening import has_waiting
 from gateway.pool import Endpoint
 from gateway.routing import LivePlan
 from gateway.server_timing import ASKED_BY
 from gateway.settings import ClientSettings, RouteSettings
-from gateway.tls import HANDSHAKE_S, SHUTDOWN_S, Contexts
+from gateway.tls import Contexts
 from gateway.upstream_settings import UpstreamSettings
 from mlops.contracts.api import ArmCounters, UpstreamHealth
 from mlops.contracts.plan import Slot
@@ -42,11 +42,6 @@ PoolKey = tuple[str, UpstreamSettings]
 
 LAST_ACCEPTS_S: Final = 0.5
 """Longest time that accepting goes on at the end, where clients keep on connecting."""
-
-_KEEP_UNIX_PATH: Final[dict[str, Any]] = (
-    {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-)
-"""The path of a Unix socket belongs to whoever bound it; a worker only accepts from it."""
 
 
 class Proxy:
@@ -172,7 +167,9 @@ class Proxy:
             self._servers.pop(each).close()
         for each in sockets:
             if each not in self._servers:
-                self._servers[each] = await self._accept_from(each.dup())
+                self._servers[each] = await accept_from(
+                    each.dup(), partial(Downstream, self._flow), self._contexts.listener
+                )
         if self._sweeping is None:
             self._sweep()
             for endpoint in self._endpoints.values():
@@ -186,25 +183,6 @@ class Proxy:
         ends_ns = monotonic_ns() + int(LAST_ACCEPTS_S * SECOND_NS)
         while has_waiting(self._servers) and monotonic_ns() < ends_ns:  # noqa: ASYNC110 - the kernel says
             await asyncio.sleep(0)
-
-    async def _accept_from(self, listening: socket.socket) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
-        factory = partial(Downstream, self._flow)
-        if listening.family == socket.AF_UNIX:
-            return await loop.create_unix_server(
-                factory, sock=listening, backlog=BACKLOG, **_KEEP_UNIX_PATH
-            )
-        context = self._contexts.listener
-        if context is None:
-            return await loop.create_server(factory, sock=listening, backlog=BACKLOG)
-        return await loop.create_server(
-            factory,
-            sock=listening,
-            backlog=BACKLOG,
-            ssl=context,
-            ssl_handshake_timeout=HANDSHAKE_S,
-            ssl_shutdown_timeout=SHUTDOWN_S,
-        )
 
     async def drain(self, timeout_s: float, idle_s: float = 0.0) -> int:
         """Stop accepting and let what is under way finish; how many exchanges were cut.

@@ -344,3 +344,27 @@ async def test_as_many_connections_wait_to_be_accepted_as_the_socket_was_opened_
         with socket.socket(fileno=os.dup(each.fileno())) as listening:
             info = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
         assert struct.unpack_from("I", info, 28) == (min(BACKLOG, most),)
+
+
+async def test_a_queue_of_clients_is_taken_in_within_a_few_turns_of_the_loop(world):
+    """libuv alone accepts one in each turn; the loop is slow while many connections are busy."""
+    upstream = await world.upstream()
+    await world.gateway(upstream.url)
+    clients = [socket.create_connection(("127.0.0.1", world.address.port)) for _ in range(200)]
+    try:
+        turns = 0
+        while len(world.connections) < len(clients):
+            await asyncio.sleep(0)
+            turns += 1
+            assert turns < 50, f"{len(world.connections)} of {len(clients)} after {turns} turns"
+        for client in clients:
+            client.sendall(POST)
+            client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        for client in clients:
+            assert (await loop.sock_recv(client, 4096)).startswith(b"HTTP/1.1 200 OK")
+    finally:
+        for client in clients:
+            client.close()
+    await world.records(len(clients))
+    await world.nothing_left()
