@@ -139,7 +139,12 @@ test-pipelines: .venv/dev.stamp .venv-airflow/run.stamp ## tests of the DAGs, wi
 
 # ---- measuring --------------------------------------------------------------------------------
 
-bench: bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent bench-mlops bench-training   ## every benchmark
+bench: bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent bench-mlops bench-training policies   ## every benchmark, and the report
+	$(MAKE) report
+
+.PHONY: report
+report: .venv/run.stamp        ## bench/report.md and the documents' figures, from bench/out/*.json
+	$(RUN) -m bench.figures
 
 bench-gateway: .venv/dev.stamp accelerate ## the gateway beside nginx, HAProxy, Envoy and others; QUICK=1
 	$(RUN) -m bench.gateway
@@ -169,6 +174,10 @@ bench-training: .venv/dev.stamp .venv/corpora.stamp ## what a trained adapter ga
 
 bench-mlops: .venv/dev.stamp accelerate ## files against the S3 SDK, batches, swaps, `up`, rollback; ONLY=
 	$(RUN) -m bench.mlops
+
+.PHONY: policies
+policies: .venv/dev.stamp      ## good and bad versions under each shipped policy, simulated; RUNS=20
+	$(RUN) -m bench.policies
 
 soak: .venv/dev.stamp accelerate ## steady load, and what grows; MINUTES=60
 	$(RUN) -m bench.endurance.soak

@@ -1,4 +1,4 @@
-"""What every benchmark writes: a table for people, `bench/out/NAME.json` for the rest."""
+"""What every benchmark writes: a table for people, `bench/out/NAME.json` for `bench.figures`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -49,7 +50,11 @@ def machine() -> dict[str, str | int]:
 
 def write(name: str, rows: Sequence[Measured], versions: Mapping[str, str]) -> Path:
     """Write `bench/out/NAME.json`, print the table, and return the path."""
-    extra = {"machine": machine(), "versions": {"python": platform.python_version(), **versions}}
+    extra = {
+        "machine": machine(),
+        "versions": {"python": platform.python_version(), **versions},
+        "measured_on": datetime.now(UTC).date().isoformat(),
+    }
     OUT.mkdir(parents=True, exist_ok=True)
     path = OUT / f"{name}.json"
     document = [{**asdict(row), "peers": dict(row.peers), **extra} for row in rows]

@@ -1,0 +1,77 @@
+"""The report and the documents say what was measured, and the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench import figures
+
+MACHINE = {"cpu": "c", "cores": 2, "memory_mib": 1, "system": "s"}
+
+
+def row(name: str, value: float, **changes: Any) -> dict[str, Any]:
+    measured = {"name": name, "value": value, "unit": "us", "goal": "", "holds": True, "peers": {}}
+    run = {"machine": MACHINE, "versions": {"python": "3"}, "measured_on": "2026-01-01"}
+    return measured | run | changes
+
+
+def test_report_and_documents_match() -> None:
+    """If not: `make report`."""
+    assert figures.stale(figures.load()) == []
+
+
+def test_the_report_names_every_benchmark_by_its_command() -> None:
+    report = figures.load()
+    assert set(report) <= set(figures.COMMANDS)
+    assert "make bench-gateway" in figures.page(report)
+
+
+def test_a_run_of_a_part_replaces_its_own_figures_alone() -> None:
+    whole = figures.gathered({}, {"agent": [row("a", 1), row("b", 2), row("c", 3)]})
+    part = figures.gathered(whole, {"agent": [row("b", 5), row("d", 4)]})
+    values = [(each["name"], each["value"]) for each in part["agent"]["figures"]]
+    assert values == [("a", 1), ("b", 5), ("d", 4), ("c", 3)]
+
+
+def test_figures_of_another_machine_do_not_stand_beside() -> None:
+    whole = figures.gathered({}, {"agent": [row("a", 1), row("b", 2)]})
+    other = figures.gathered(whole, {"agent": [row("b", 5, machine={**MACHINE, "cores": 8})]})
+    assert [each["name"] for each in other["agent"]["figures"]] == ["b"]
+
+
+def test_a_figure_with_two_goals_is_one_line() -> None:
+    goals = [row("a", 1.2345, goal="<= 2"), row("a", 1.2345, goal="<= 1", holds=False)]
+    assert "| a | 1.23 µs | <= 2 ✓; <= 1 (missed) | |" in figures.table(goals)
+
+
+def test_a_goal_that_is_missed_is_said_first() -> None:
+    report = figures.gathered({}, {"agent": [row("a", 3, goal="<= 1", holds=False)]})
+    assert "- agent: a, 3 us (<= 1)" in figures.page(report)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, "0"), (0.00204, "0.00204"), (131.53, "131.5"), (59_582.9, "59,580"), (11_166, "11,166")],
+)
+def test_digits_that_count(value: float, expected: str) -> None:
+    assert figures.shown(value) == expected
+
+
+def test_a_table_is_filled_in_and_one_without_results_stays() -> None:
+    text = "a\n<!-- figures: NAME -->\nold\n<!-- /figures -->\nb"
+    report = figures.gathered({}, {"agent": [row("x", 1), row("y", 2, goal="<= 3")]})
+    filled = figures.filled(text.replace("NAME", "agent goals"), report)
+    assert "| y | 2 µs | <= 3 ✓ | |" in filled
+    assert "| x |" not in filled
+    assert filled.startswith("a\n<!-- figures")
+    assert filled.endswith("<!-- /figures -->\nb")
+    assert figures.filled(filled, report) == filled
+    other = text.replace("NAME", "store")
+    assert figures.filled(other, report) == other
+
+
+def test_a_table_of_nothing_known_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected one of gateway, .* got 'stroe'"):
+        figures.filled("<!-- figures: stroe -->\n<!-- /figures -->", {})
