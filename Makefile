@@ -105,12 +105,21 @@ docs: .venv/docs.stamp         ## the documentation as a site: var/site/index.ht
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/docs.lock
 	touch $@
 
-check: .venv/dev.stamp         ## format, lint, types, architecture, budgets
+check: .venv/dev.stamp         ## format, lint, types, architecture, budgets, secrets
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m mypy
 	$(BIN)/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 	$(BIN)/python scripts/budgets.py
+	$(BIN)/python scripts/secret_scan.py
+
+.PHONY: audit
+audit: .venv/audit.stamp       ## known vulnerabilities of everything that is locked (asks the package index)
+	$(BIN)/python scripts/audit.py
+
+.venv/audit.stamp: .venv/dev.stamp requirements/audit.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/audit.lock
+	touch $@
 
 lock:                          ## make the locks again (needs uv)
 	uv pip compile pyproject.toml --extra local --extra mlops --extra oidc --extra otel --extra postgres --extra accelerate --universal --generate-hashes --no-header -q -o requirements/run.lock
@@ -121,6 +130,7 @@ lock:                          ## make the locks again (needs uv)
 	uv pip compile requirements/airflow-image.in -c requirements/airflow.lock --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header -q -o requirements/airflow-image.lock
 	uv pip compile pyproject.toml --extra console -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/console.lock
 	uv pip compile pyproject.toml --extra mutants -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/mutants.lock
+	uv pip compile pyproject.toml --extra audit -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/audit.lock
 	uv pip compile pyproject.toml --extra docs -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/docs.lock
 	uv pip compile pyproject.toml --extra kubernetes -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/kubernetes.lock
 

@@ -88,7 +88,7 @@ def agent_file() -> str:
 listen: 127.0.0.1:8002
 # tokens: {operator: {env: AGENT_OPERATOR_TOKEN}, viewer: {env: AGENT_VIEWER_TOKEN}}
 
-# Several agents share a PostgreSQL: postgresql://USER:PASSWORD@HOST/DATABASE
+# Several agents share a PostgreSQL: postgresql://USER@HOST/DATABASE, with PGPASSWORD
 memory: sqlite:///var/agent.sqlite
 
 # The admin port of every gateway; `dns` stands for every address of a name.

@@ -139,7 +139,7 @@ async def test_a_transition_leaves_one_notice_for_each_target(two: Any) -> None:
 
 
 async def test_an_address_that_cannot_be_used_shows_no_password(tmp_path: Path) -> None:
-    address = f"postgresql://agent:hunter2@/none?host={tmp_path}"
+    address = f"postgresql://agent:hunter2@/none?host={tmp_path}"  # pragma: allowlist secret
     with pytest.raises(MemoryUnavailable) as refused:
         Memory.open(address)
     assert "hunter2" not in str(refused.value)
