@@ -21,6 +21,7 @@ from mlops.feature_store.archive_plan import ARCHIVED
 from mlops.feature_store.connection import open_client
 from mlops.feature_store.eraser import Eraser
 from mlops.feature_store.erasure import RESTORED, Erased
+from mlops.feature_store.erasure_preview import ErasurePreview
 from mlops.feature_store.errors import Unavailable
 from mlops.feature_store.object_store import ObjectStore
 from mlops.feature_store.partitions import BucketPartitions, FolderPartitions, Partitions
@@ -99,7 +100,10 @@ def archive_ls(tables: tuple[str, ...], output: str) -> None:
 @click.option("--day", "first", type=DAY, required=True, help="Day to bring back (UTC).")
 @click.option("--until", "last", type=DAY, help="Last day, if there are several.")
 @click.option("--into", help="Table to fill.  [default: TABLE_restored]")
-def archive_restore(table: str, first: datetime, last: datetime | None, into: str | None) -> None:
+@dry_run_option
+def archive_restore(
+    table: str, first: datetime, last: datetime | None, into: str | None, *, dry_run: bool
+) -> None:
     """Bring archived days back, into a table that retention leaves alone. Safe to repeat."""
     target = into or table + RESTORED
     if not target.isidentifier():
@@ -108,8 +112,9 @@ def archive_restore(table: str, first: datetime, last: datetime | None, into: st
         raise click.BadParameter(f"{target}: its retention would delete the days again")
     day, end = first.date(), (last or first).date()
     while day <= end:
-        rows = run(_restore(table, day, target))
-        click.echo(f"restored {table} {day} into {target}: {rows:,} rows")
+        rows = run(_archived_rows(table, day) if dry_run else _restore(table, day, target))
+        said = "dry run: would restore" if dry_run else "restored"
+        click.echo(f"{said} {table} {day} into {target}: {rows:,} rows")
         day += timedelta(days=1)
 
 
@@ -122,19 +127,21 @@ def archive_restore(table: str, first: datetime, last: datetime | None, into: st
     help="Folder or s3://BUCKET/PREFIX of training data; several times for several. "
     " [default: MLOPS_RETRAINING_DATA_PATH, if it is there]",
 )
+@dry_run_option
 @output_option
-def erase(user_id: str, places: tuple[str, ...], output: str) -> None:
+def erase(user_id: str, places: tuple[str, ...], output: str, *, dry_run: bool) -> None:
     """Take a person out of tables, archived days and training partitions.
 
     Returns when nothing is left, on disk either. Repeat it after a minute where requests of the
     person may still have been on their way, and after any failure.
     """
-    erased = run(_erase(user_id, places))
+    erased = run(_erase(user_id, places, dry_run=dry_run))
     if is_data(output):
-        print_data(output, asdict(erased))
+        print_data(output, asdict(erased) | ({"dry_run": True} if dry_run else {}))
         return
     click.echo(
-        f"erased {erased.rows:,} rows, {erased.evaluations:,} evaluations, "
+        ("dry run: would erase " if dry_run else "erased ")
+        + f"{erased.rows:,} rows, {erased.evaluations:,} evaluations, "
         f"{erased.dead_letters:,} dead letters, {erased.archived:,} archived rows, "
         f"{erased.partitions:,} rows of training partitions"
     )
@@ -167,6 +174,14 @@ async def _archived(tables: tuple[str, ...]) -> list[dict[str, object]]:
     return found
 
 
+async def _archived_rows(table: str, day: date) -> int:
+    async with _archive_of_settings() as store:
+        manifest = await store.manifest(table, day)
+    if manifest is None:
+        raise click.ClickException(f"{table} of {day} is not archived; `archive ls` shows what is")
+    return manifest.rows
+
+
 async def _restore(table: str, day: date, into: str) -> int:
     async with _archive_of_settings() as store:
         try:
@@ -175,7 +190,7 @@ async def _restore(table: str, day: date, into: str) -> int:
             raise click.ClickException(str(error)) from error
 
 
-async def _erase(user_id: str, places: tuple[str, ...]) -> Erased:
+async def _erase(user_id: str, places: tuple[str, ...], *, dry_run: bool) -> Erased:
     settings = clickhouse_settings()
     objects = _objects()
     try:
@@ -184,7 +199,10 @@ async def _erase(user_id: str, places: tuple[str, ...]) -> Erased:
             store = Archive(client, settings, objects) if objects is not None else None
             if store is None:
                 click.echo("no archive is configured (MLOPS_MINIO_ACCESS_KEY is empty)", err=True)
-            return await Eraser(client, settings, store).erase(user_id, _partitions(places))
+            partitions = _partitions(places)
+            if dry_run:
+                return await ErasurePreview(client, settings, store).count(user_id, partitions)
+            return await Eraser(client, settings, store).erase(user_id, partitions)
         finally:
             await client.close()
     except Unavailable as error:

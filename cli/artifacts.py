@@ -13,8 +13,9 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from cli.output import is_data, output_option, print_data
+from cli.output import dry_run_option, is_data, output_option, print_data
 from mlops.artifact_store import ArtifactError, MinIOArtifactStore
+from mlops.artifact_store.bucket import lifecycle_rules
 from mlops.config import ConfigError
 
 
@@ -44,9 +45,14 @@ def artifacts() -> None:
 
 @artifacts.command()
 @click.option("--object-lock", is_flag=True, help="Make the bucket so that versions can be locked.")
-def init(object_lock: bool) -> None:
+@dry_run_option
+def init(object_lock: bool, *, dry_run: bool) -> None:
     """Make the bucket, if it is missing."""
     with _told() as store:
+        if dry_run:
+            what = "is there" if store.bucket.exists() else "would be made"
+            click.echo(f"dry run: bucket {store.bucket.name} {what}")
+            return
         made = store.bucket.prepare(object_lock=object_lock)
     click.echo(f"bucket {store.bucket.name} {'made' if made else 'was there'}")
 
@@ -57,6 +63,7 @@ def init(object_lock: bool) -> None:
 @click.argument("version")
 @click.option("--metadata", multiple=True, metavar="NAME=VALUE", help="Kept with the version.")
 @click.option("--lock-days", type=click.IntRange(1), help="Let nobody delete it for so long.")
+@dry_run_option
 @output_option
 def upload(
     path: Path,
@@ -65,8 +72,18 @@ def upload(
     metadata: tuple[str, ...],
     lock_days: int | None,
     output: str,
+    *,
+    dry_run: bool,
 ) -> None:
     """Store the file or folder PATH as VERSION of MODEL; a version is never overwritten."""
+    if dry_run:
+        with _told() as store:
+            _pairs(metadata)
+            planned = store.check_upload(path, model, version)
+        what = "is stored" if planned.is_stored else "would be stored"
+        sentence = f"{planned.files} files, {planned.size_bytes:,} bytes"
+        _show(msgspec.to_builtins(planned), f"dry run: {planned.uri} {what}: {sentence}", output)
+        return
     with _told() as store, _bar(f"{model} {version}") as progress:
         uri = store.upload_model(
             path,
@@ -83,8 +100,14 @@ def upload(
 @click.argument("model")
 @click.argument("version")
 @click.argument("path", type=click.Path(path_type=Path))
-def download(model: str, version: str, path: Path) -> None:
+@dry_run_option
+def download(model: str, version: str, path: Path, *, dry_run: bool) -> None:
     """Bring VERSION of MODEL to PATH; every byte is checked."""
+    if dry_run:
+        with _told() as store:
+            found = store.manifest(model, version)
+        click.echo(f"dry run: {path} would get {len(found.files)} files, {found.size:,} bytes")
+        return
     with _told() as store, _bar(f"{model} {version}") as progress:
         store.download_model(model, version, path, progress=progress)
     click.echo(str(path))
@@ -125,9 +148,27 @@ def presign(model: str, version: str, file: str, hours: float) -> None:
 
 
 @artifacts.command()
-def gc() -> None:
+@click.argument("model")
+@click.argument("version")
+@dry_run_option
+def delete(model: str, version: str, *, dry_run: bool) -> None:
+    """Forget VERSION of MODEL; `gc` frees what no other version shares with it."""
+    with _told() as store:
+        found = store.manifest(model, version)
+        if not dry_run:
+            store.delete_version(model, version)
+    said = "dry run: would delete" if dry_run else "deleted"
+    click.echo(f"{said} {model} {version}: {len(found.files)} files, {found.size:,} bytes")
+
+
+@artifacts.command()
+@dry_run_option
+def gc(*, dry_run: bool) -> None:
     """Delete what no version refers to and is a day old."""
     with _told() as store:
+        if dry_run:
+            click.echo(f"dry run: {len(store.garbage())} chunks would be deleted")
+            return
         click.echo(f"{store.collect_garbage()} chunks deleted")
 
 
@@ -144,9 +185,16 @@ def lifecycle() -> None:
     show_default=True,
     help="Days that an overwritten object is kept.",
 )
-def apply(noncurrent_days: int) -> None:
+@dry_run_option
+def apply(noncurrent_days: int, *, dry_run: bool) -> None:
     """Set the rules: replaced versions of objects, unfinished uploads, temporary files."""
     with _told() as store:
+        if dry_run:
+            for sentence in store.bucket.lifecycle() or ["no rules"]:
+                click.echo(f"now: {sentence}")
+            for sentence in lifecycle_rules(noncurrent_days):
+                click.echo(f"dry run: {sentence}")
+            return
         store.bucket.set_lifecycle(noncurrent_days)
         _print_rules(store)
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from rich.console import Console
 from cli.connect import UP_DIRECTORY, running_stack
 from cli.demo.story import ROUTE, Story
 from cli.demo.view import View, print_report
-from cli.output import is_data, output_option, print_data
+from cli.output import dry_run_option, is_data, output_option, print_data
 from mlops.local.processes import is_running, stop
 from mlops.local.stack import Ports, Stack, read_stack, remove_files
 from mlops.training.linear_adapter import prepare_demo_models
@@ -23,8 +24,9 @@ DEMO_DIRECTORY = Path("var/demo")
 
 
 @click.command()
+@dry_run_option
 @output_option
-def up(output: str) -> None:
+def up(output: str, *, dry_run: bool) -> None:
     """Start the whole system on this machine, and leave it running.
 
     ClickHouse, an S3 server, MLflow, two model servers, gateway, recorder and agent. A port that is
@@ -33,6 +35,12 @@ def up(output: str) -> None:
     if (stack_file := running_stack()) and any(map(is_running, stack_file.processes)):
         raise click.ClickException("a stack is running already; `rag-mlops down` ends it")
     ports = Ports().where_free()
+    if dry_run:
+        wanted = {
+            name: f"127.0.0.1:{port or 'a free port'}" for name, port in asdict(ports).items()
+        }
+        _print_addresses(wanted, output)
+        return
     UP_DIRECTORY.mkdir(parents=True, exist_ok=True)
     stack = Stack(
         directory=UP_DIRECTORY.resolve(),
@@ -72,17 +80,21 @@ def _start_all(stack: Stack) -> None:
 
 
 @click.command()
-def down() -> None:
+@dry_run_option
+def down(*, dry_run: bool) -> None:
     """End the stack that `up` (or `demo --keep`) started; its data stays."""
     ended = False
     for directory in (UP_DIRECTORY, DEMO_DIRECTORY):
         stack = read_stack(directory)
         if stack is None:
             continue
-        killed = stop(stack.processes)
-        remove_files(directory)
         ended = True
         names = ", ".join(process.name for process in stack.processes)
+        if dry_run:
+            click.echo(f"dry run: would end {names}")
+            continue
+        killed = stop(stack.processes)
+        remove_files(directory)
         click.echo(f"ended {names}" + (f"; had to kill {', '.join(killed)}" if killed else ""))
     if not ended:
         click.echo("nothing was running")

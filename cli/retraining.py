@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from cli.output import is_data, output_option, print_data
+from cli.output import dry_run_option, is_data, output_option, print_data
 from mlops.artifact_store import MinIOArtifactStore
 from mlops.config import ConfigError, MlopsConfig, read_config
 from mlops.feature_store import ClickHouseFeatureStore
@@ -19,7 +19,7 @@ from mlops.model_registry import ModelKind, RAGModelRegistry
 from mlops.serving.corpus import load_corpus
 from mlops.training import steps
 from mlops.training.documents import Documents
-from mlops.training.outcomes import STOPPED_EXIT_CODE, Outcome, Stopped
+from mlops.training.outcomes import STOPPED_EXIT_CODE, Outcome, Step, Stopped
 from mlops.training.partition import Partition, PartitionConflict, StepMissing
 from mlops.training.plan import Labelling, Plan, TrainerKind, Window
 from mlops.training.progress import bars
@@ -45,6 +45,7 @@ def retrain() -> None:
 def _common(command: Command) -> Command:
     for option in (
         output_option,
+        dry_run_option,
         click.option(
             "--data-path",
             type=click.Path(file_okay=False, path_type=Path),
@@ -96,12 +97,21 @@ def _common(command: Command) -> Command:
     help="JSON of digest, ids, passages, domains.  [default: what the model server here serves]",
 )
 def extract(
-    name: str, output: str, data_path: Path | None, documents: Path | None, **options: Any
+    name: str,
+    output: str,
+    data_path: Path | None,
+    documents: Path | None,
+    *,
+    dry_run: bool,
+    **options: Any,
 ) -> None:
     """Begin a partition: the rows of a window as of a moment, and the documents."""
     config = _config()
     partition = _partition(config, data_path, name)
     plan = _plan(config, partition, options)
+    if dry_run:
+        _would_begin(output, partition, plan)
+        return
     with ClickHouseFeatureStore(config.clickhouse) as store:
         _say(
             output,
@@ -113,27 +123,36 @@ def extract(
 
 @retrain.command()
 @_common
-def validate(name: str, output: str, data_path: Path | None) -> None:
+def validate(name: str, output: str, data_path: Path | None, *, dry_run: bool) -> None:
     """Check the rows, find right documents, split the queries."""
     partition = _partition(_config(), data_path, name)
+    if dry_run:
+        _would_do(output, partition, Step.VALIDATE)
+        return
     _say(output, lambda: steps.validate(partition))
 
 
 @retrain.command()
 @_common
-def train(name: str, output: str, data_path: Path | None) -> None:
+def train(name: str, output: str, data_path: Path | None, *, dry_run: bool) -> None:
     """Embed, train, and build the index."""
     partition = _partition(_config(), data_path, name)
+    if dry_run:
+        _would_do(output, partition, Step.TRAIN)
+        return
     with bars() as progress:
         _say(output, lambda: steps.train(partition, progress=progress))
 
 
 @retrain.command()
 @_common
-def evaluate(name: str, output: str, data_path: Path | None) -> None:
+def evaluate(name: str, output: str, data_path: Path | None, *, dry_run: bool) -> None:
     """Compare with the champion on queries that no trainer saw."""
     config = _config()
     partition = _partition(config, data_path, name)
+    if dry_run:
+        _would_do(output, partition, Step.EVALUATE)
+        return
 
     def step() -> Outcome:
         artifacts = MinIOArtifactStore(config.minio)
@@ -145,10 +164,13 @@ def evaluate(name: str, output: str, data_path: Path | None) -> None:
 
 @retrain.command()
 @_common
-def register(name: str, output: str, data_path: Path | None) -> None:
+def register(name: str, output: str, data_path: Path | None, *, dry_run: bool) -> None:
     """Log, register and store what was found better."""
     config = _config()
     partition = _partition(config, data_path, name)
+    if dry_run:
+        _would_do(output, partition, Step.REGISTER)
+        return
     with RAGModelTracker(config.mlflow) as tracker:
         _say(
             output,
@@ -213,6 +235,47 @@ def _partition(config: MlopsConfig, data_path: Path | None, name: str) -> Partit
         return Partition(data_path or config.retraining.data_path, name)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _would_begin(output: str, partition: Partition, plan: Plan) -> None:
+    """The plan that `extract` would keep, unless another one is kept there."""
+    try:
+        if partition.plan() != plan:
+            raise click.ClickException(f"{partition.path} was begun with another plan")
+    except StepMissing:
+        pass  # nothing was begun
+    else:
+        _would_do(output, partition, Step.EXTRACT)
+        return
+    shown = msgspec.to_builtins(plan)
+    if is_data(output):
+        print_data(output, {"dry_run": True, "partition": str(partition.path), "plan": shown})
+        return
+    click.echo(f"dry run: would begin {partition.path}")
+    for key, value in shown.items():
+        click.echo(f"{key}\t{value}")
+
+
+def _would_do(output: str, partition: Partition, step: Step) -> None:
+    """Whether the step is still to be done; how it ended where it was done before."""
+    order = list(Step)
+    before = order[order.index(step) - 1] if step is not order[0] else None
+
+    def outcome() -> Outcome | None:
+        if (found := partition.stopped() or partition.outcome(step)) is None and before is not None:
+            partition.required(before)
+        return found
+
+    try:
+        found = outcome()
+    except StepMissing as error:
+        raise click.ClickException(str(error)) from error
+    if found is not None:
+        _say(output, lambda: found)
+    elif is_data(output):
+        print_data(output, {"dry_run": True, "partition": str(partition.path), "step": step})
+    else:
+        click.echo(f"dry run: would {step} in {partition.path}")
 
 
 def _say(output: str, step: Callable[[], Outcome]) -> None:

@@ -19,7 +19,7 @@ from mlops.contracts.plan import without_header_values
 from mlops.deployment.errors import GatewayError, NotDeployable
 from mlops.deployment.gateway_client import GatewayClient
 from mlops.deployment.notices import Notice, tell
-from mlops.deployment.way_back import WayBack, way_back
+from mlops.deployment.way_back import WayBack, gone_back, way_back
 from mlops.service.tls import Trust
 
 Action = Callable[[GatewayClient], Awaitable[RouteStatus]]
@@ -75,6 +75,7 @@ def set_weights(
         would = f"stable={asked['stable']:g} canary={asked['canary']:g}"
         click.echo(f"dry run: every gateway below would be set to {would}", err=is_data(output))
         report(run(on_every_gateway(connection(), lambda client: client.route(route))), output)
+        return
     report(
         run(
             on_every_gateway(
@@ -118,14 +119,23 @@ def _parse(assignments: tuple[str, ...]) -> dict[str, float]:
     "--reason", default="rolled back by hand", help="Kept in the plan and in the journal."
 )
 @click.option("--force", is_flag=True, help="Restore previous even if it does not answer.")
+@dry_run_option
 @output_option
-def rollback(route: str, to: str | None, reason: str, force: bool, output: str) -> None:
+def rollback(
+    route: str, to: str | None, reason: str, output: str, *, force: bool, dry_run: bool
+) -> None:
     """Send everything to stable, now, on every gateway.
 
     Needs neither agent nor ClickHouse nor MLflow. Whoever MLOPS_NOTICE_URL names is told once the
     gateways have answered. Exit code 0 only if every gateway confirmed.
     """
     where = connection()
+    if dry_run:
+        click.echo("dry run: what each gateway would serve", err=is_data(output))
+        report(
+            run(on_every_gateway(where, lambda client: _would_go_back(client, route, to))), output
+        )
+        return
     answers = run(
         on_every_gateway(where, lambda client: _go_back(client, route, to, reason, force=force))
     )
@@ -146,6 +156,23 @@ async def _go_back(
     if way is None:
         return status
     return await client.rollback(route, to=way, reason=reason, force=force)
+
+
+async def _would_go_back(client: GatewayClient, route: str, to: str | None) -> RouteStatus:
+    """The status as a rollback would leave it; whether `previous` answers is not asked.
+
+    Raises:
+        NotDeployable: the gateway does not keep that version.
+    """
+    status = await client.route(route)
+    if to is None or to == WayBack.PREVIOUS:
+        way: WayBack | None = WayBack(to or "")
+    else:
+        way = way_back(status.plan, to)
+    after = status.plan if way is None else gone_back(status.plan, way)
+    if after == status.plan:
+        return status
+    return replace(status, plan=after, share_bp=0, explanation="It would replace the live plan.")
 
 
 async def _tell(answers: list[Answer], route: str, user: str, reason: str) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from cli.output import is_data, output_option, print_data
-from mlops.training.linear_adapter import prepare_demo_models
+from cli.output import dry_run_option, is_data, output_option, print_data
+from mlops.training.linear_adapter import demo_model_paths, prepare_demo_models
 
 
 @click.command()
@@ -18,12 +18,14 @@ from mlops.training.linear_adapter import prepare_demo_models
     show_default=True,
     help="Folder of the versions.",
 )
+@dry_run_option
 @output_option
-def train(out: Path, output: str) -> None:
+def train(out: Path, output: str, *, dry_run: bool) -> None:
     """Train the demo's model versions into OUT (kept if they are there already)."""
-    versions = prepare_demo_models(out)
+    versions = demo_model_paths(out) if dry_run else prepare_demo_models(out)
     if is_data(output):
         print_data(output, {version: str(path) for version, path in versions.items()})
         return
     for version, path in versions.items():
-        click.echo(f"{version}\t{path}")
+        would = f"\tdry run: {'is there' if path.is_dir() else 'would be trained'}"
+        click.echo(f"{version}\t{path}" + (would if dry_run else ""))

@@ -212,11 +212,16 @@ class Bucket:
 
     # ---- the bucket itself ----------------------------------------------------------------------
 
+    def exists(self) -> bool:
+        """Whether the server has the bucket."""
+        with self._translated("look for the bucket"):
+            found: bool = self._client.bucket_exists(bucket_name=self.name)
+            return found
+
     def prepare(self, *, object_lock: bool = False) -> bool:
         """Make the bucket if it is missing, encrypted if that is asked for; whether it was."""
         try:
-            with self._translated("look for the bucket"):
-                missing = not self._client.bucket_exists(bucket_name=self.name)
+            missing = not self.exists()
             with self._translated("make the bucket"):
                 if missing:
                     self._client.make_bucket(bucket_name=self.name, object_lock=object_lock)
@@ -230,30 +235,7 @@ class Bucket:
 
     def set_lifecycle(self, noncurrent_days: int) -> None:
         """Let the server forget replaced versions of objects, and uploads that never ended."""
-        rules = [
-            Rule(
-                status=ENABLED,
-                rule_filter=Filter(prefix=""),
-                rule_id="rag-mlops-replaced",
-                noncurrent_version_expiration=NoncurrentVersionExpiration(
-                    noncurrent_days=noncurrent_days
-                ),
-            ),
-            Rule(
-                status=ENABLED,
-                rule_filter=Filter(prefix=""),
-                rule_id="rag-mlops-unfinished",
-                abort_incomplete_multipart_upload=AbortIncompleteMultipartUpload(
-                    days_after_initiation=1
-                ),
-            ),
-            Rule(
-                status=ENABLED,
-                rule_filter=Filter(prefix="temporary/"),
-                rule_id="rag-mlops-temporary",
-                expiration=Expiration(days=1),
-            ),
-        ]
+        rules = _rules(noncurrent_days)
         with self._translated("set the lifecycle"):
             self._client.set_bucket_lifecycle(bucket_name=self.name, config=LifecycleConfig(rules))
 
@@ -289,6 +271,38 @@ class Bucket:
         if code in _FULL:
             return NoSpace(f"{what}: {self._place} has no space left ({code})")
         return StoreUnavailable(f"{what}: {self._place}: {code} {error.message}")
+
+
+def lifecycle_rules(noncurrent_days: int) -> list[str]:
+    """What `set_lifecycle` sets, one sentence each."""
+    return [_sentence(rule) for rule in _rules(noncurrent_days)]
+
+
+def _rules(noncurrent_days: int) -> list[Rule]:
+    return [
+        Rule(
+            status=ENABLED,
+            rule_filter=Filter(prefix=""),
+            rule_id="rag-mlops-replaced",
+            noncurrent_version_expiration=NoncurrentVersionExpiration(
+                noncurrent_days=noncurrent_days
+            ),
+        ),
+        Rule(
+            status=ENABLED,
+            rule_filter=Filter(prefix=""),
+            rule_id="rag-mlops-unfinished",
+            abort_incomplete_multipart_upload=AbortIncompleteMultipartUpload(
+                days_after_initiation=1
+            ),
+        ),
+        Rule(
+            status=ENABLED,
+            rule_filter=Filter(prefix="temporary/"),
+            rule_id="rag-mlops-temporary",
+            expiration=Expiration(days=1),
+        ),
+    ]
 
 
 def _refused(what: str, place: str, code: str) -> str:

@@ -60,6 +60,16 @@ class StoredModel(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
 
 
+class PlannedUpload(msgspec.Struct, frozen=True, kw_only=True):
+    """What an upload would store."""
+
+    uri: str
+    files: int
+    size_bytes: int
+    is_stored: bool
+    """Already, with files of the same names and sizes."""
+
+
 class _Place(NamedTuple):
     """Where a chunk goes in a file that is being put together."""
 
@@ -118,17 +128,14 @@ class MinIOArtifactStore:
             VersionExists: this version holds something else.
             NoSpace: the server's disk is full.
         """
-        check_name("model", model_name)
-        check_name("version", model_version)
-        path = Path(model_path)
-        files = sources(path)
+        files = _files(Path(model_path), model_name, model_version)
         told = Told(progress, sum(one.size for one in files))
         manifest = Manifest(
             model=model_name,
             version=model_version,
             created_at=datetime.now(UTC),
             metadata=dict(metadata or {}),
-            is_folder=path.is_dir(),
+            is_folder=Path(model_path).is_dir(),
             files=tuple(self._store_file(one, compress=compress, told=told) for one in files),
         )
         key = manifest_key(model_name, model_version)
@@ -137,13 +144,32 @@ class MinIOArtifactStore:
         except VersionExists as error:
             stored = self.manifest(model_name, model_version)
             if stored.digest != manifest.digest:
-                raise VersionExists(
-                    f"{model_name} {model_version} was stored at {stored.created_at:%F %T} with "
-                    "other content; versions are never overwritten"
-                ) from error
+                raise VersionExists(_other_content(stored)) from error
         if lock_for is not None:
             self._lock(manifest, datetime.now(UTC) + lock_for)
         return self._uri(model_name, model_version)
+
+    def check_upload(
+        self, model_path: Path | str, model_name: str, model_version: str
+    ) -> PlannedUpload:
+        """What `upload_model` would store; nothing is sent.
+
+        Raises:
+            FileNotFoundError: nothing lies at `model_path`.
+            VersionExists: this version is stored, with other files or other sizes.
+        """
+        files = _files(Path(model_path), model_name, model_version)
+        planned = PlannedUpload(
+            uri=self._uri(model_name, model_version),
+            files=len(files),
+            size_bytes=sum(one.size for one in files),
+            is_stored=self.bucket.has(manifest_key(model_name, model_version)),
+        )
+        if planned.is_stored:
+            stored = self.manifest(model_name, model_version)
+            if {one.path: one.size for one in stored.files} != {x.name: x.size for x in files}:
+                raise VersionExists(_other_content(stored))
+        return planned
 
     def _store_file(self, source: Source, *, compress: bool, told: Told) -> FileEntry:
         def store(content: bytes) -> Chunk:
@@ -315,19 +341,36 @@ class MinIOArtifactStore:
 
         An upload that takes longer than that day may have to send chunks again.
         """
+        garbage = self.garbage(now=now)
+        for key in garbage:
+            self.bucket.remove(key)
+        return len(garbage)
+
+    def garbage(self, *, now: datetime | None = None) -> list[str]:
+        """Keys of the chunks that `collect_garbage` would delete."""
         oldest = (now or datetime.now(UTC)) - UNREFERENCED_AFTER
         old = [one.key for one in self.bucket.listed("chunks/") if one.modified_at < oldest]
         used: set[str] = set()
         for one in self.list_models():
             manifest = self.manifest(one.model_name, one.version)
             used |= {chunk.key for file in manifest.files for chunk in file.chunks}
-        garbage = [key for key in old if key not in used]
-        for key in garbage:
-            self.bucket.remove(key)
-        return len(garbage)
+        return [key for key in old if key not in used]
 
     def _uri(self, model_name: str, model_version: str) -> str:
         return f"s3://{self.bucket.name}/models/{model_name}/{model_version}"
+
+
+def _files(path: Path, model_name: str, model_version: str) -> list[Source]:
+    check_name("model", model_name)
+    check_name("version", model_version)
+    return sources(path)
+
+
+def _other_content(stored: Manifest) -> str:
+    return (
+        f"{stored.model} {stored.version} was stored at {stored.created_at:%F %T} with other "
+        "content; versions are never overwritten"
+    )
 
 
 def _lies_there(place: _Place) -> bool:

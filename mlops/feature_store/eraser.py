@@ -16,8 +16,6 @@ from mlops.feature_store.archive_plan import Manifest, Part, Slice
 from mlops.feature_store.connection import never_dropped, translated
 from mlops.feature_store.erasure import (
     ERASED_BY,
-    LETTER,
-    RECORD,
     REQUEST,
     RESTORED,
     Erased,
@@ -28,6 +26,7 @@ from mlops.feature_store.erasure import (
     placed,
     sums_again,
 )
+from mlops.feature_store.erasure_preview import archived_keys
 from mlops.feature_store.errors import Unavailable
 from mlops.feature_store.partitions import Partitions, erase_from
 from mlops.feature_store.settings import ClickHouseSettings
@@ -138,15 +137,7 @@ class Eraser:
 
     async def _find_archived(self, archive: Archive, erasure: str, user_id: str) -> None:
         """List ids of rows and letters that only the archive has."""
-        keys: list[tuple[str, str, str]] = []
-        for table in (ROWS, DEAD_LETTERS):
-            for day in await archive.days(table):
-                manifest = await archive.manifest(table, day)
-                for part in manifest.parts if manifest else ():
-                    data = await archive.read_part(manifest, part)
-                    keys += [
-                        (erasure, *key) for key in await asyncio.to_thread(_keys, data, user_id)
-                    ]
+        keys = [(erasure, *key) for key in await archived_keys(archive, user_id)]
         if keys:
             async with translated(self._settings, "list what is archived of a person"):
                 await self._client.insert(ERASURES, keys, column_names=["erasure", "kind", "key"])
@@ -237,17 +228,3 @@ class Eraser:
     ) -> None:
         async with translated(self._settings, "erase a person"):
             await self._client.command(text, parameters=parameters, settings=settings)
-
-
-def _keys(data: bytes, user_id: str) -> list[tuple[str, str]]:
-    """Kind and id of what an archived file of rows or of dead letters has of a person."""
-    from mlops.feature_store import parquet_rows  # noqa: PLC0415  pyarrow is an extra
-
-    table = parquet_rows.table_of(data, ["user_id", "record_id", "request_id", "payload_excerpt"])
-    if "payload_excerpt" in table.column_names:
-        letters = parquet_rows.mentioning(table, "payload_excerpt", mention_of(user_id))
-        return [(LETTER, key) for key in letters.column("record_id").to_pylist()]
-    rows = parquet_rows.having(table, "user_id", user_id)
-    return [(RECORD, key) for key in rows.column("record_id").to_pylist()] + [
-        (REQUEST, key) for key in rows.column("request_id").to_pylist()
-    ]

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -77,9 +77,24 @@ async def erase_from(partitions: Partitions, unwanted: Mapping[str, Collection[s
     A file that has none of the columns cannot be told to hold the person or not, and is named in
     the log.
     """
+    taken = 0
+    async for name, rest, gone in _changed(partitions, unwanted):
+        await partitions.replace(name, rest)
+        taken += gone
+    return taken
+
+
+async def holding(partitions: Partitions, unwanted: Mapping[str, Collection[str]]) -> int:
+    """How many rows `erase_from` would take; nothing is changed."""
+    return sum([gone async for _, _, gone in _changed(partitions, unwanted)])
+
+
+async def _changed(
+    partitions: Partitions, unwanted: Mapping[str, Collection[str]]
+) -> AsyncIterator[tuple[str, bytes, int]]:
+    """Files that have such rows: the name, the file without them, how many they are."""
     from mlops.feature_store import parquet_rows  # noqa: PLC0415  pyarrow is an extra
 
-    taken = 0
     for name in await partitions.names():
         data = await partitions.get(name)
         if data is None:
@@ -89,7 +104,4 @@ async def erase_from(partitions: Partitions, unwanted: Mapping[str, Collection[s
             continue
         changed = await asyncio.to_thread(parquet_rows.without, data, unwanted)
         if changed is not None:
-            rest, gone = changed
-            await partitions.replace(name, rest)
-            taken += gone
-    return taken
+            yield name, *changed

@@ -84,14 +84,19 @@ def worse_model(out_dir: Path, material: Material, version: str, seed: int) -> Q
     return _measure_and_write(out_dir, material, version, adapter=adapter)
 
 
+def demo_model_paths(directory: Path) -> dict[str, Path]:
+    """Where the demo's versions are, or will be."""
+    return {
+        version: directory / version for version in (BASE_VERSION, BETTER_VERSION, WORSE_VERSION)
+    }
+
+
 def prepare_demo_models(directory: Path) -> dict[str, Path]:
     """The base, the better and the worse version by name; made once, read after that.
 
     The corpus lies beside the versions, where a server looks for it unless told otherwise.
     """
-    paths = {
-        version: directory / version for version in (BASE_VERSION, BETTER_VERSION, WORSE_VERSION)
-    }
+    paths = demo_model_paths(directory)
     corpus = load_corpus(directory)
     if all(_is_current(path, version, corpus) for version, path in paths.items()):
         return paths

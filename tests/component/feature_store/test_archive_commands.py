@@ -17,6 +17,7 @@ from mlops.config import MinioSettings
 from mlops.feature_store import ClickHouseFeatureStore
 from mlops.feature_store.settings import ClickHouseSettings
 
+OF_ONE_PERSON = {"rows": 5, "evaluations": 0, "dead_letters": 0, "archived": 5, "partitions": 1}
 OLD = datetime.now(UTC).replace(hour=12, minute=0) - timedelta(days=40)
 
 
@@ -64,6 +65,8 @@ def test_from_due_to_archived_to_restored_to_erased(typed: Any, tmp_path: Path) 
     assert typed("archive", "check").exit_code == 0
     (listed,) = json.loads(typed("archive", "ls", "query_features", "-o", "json").output)
     assert (listed["day"], listed["rows"]) == (day, 10)
+    would = typed("archive", "restore", "query_features", "--day", day, "--dry-run")
+    assert would.output.startswith("dry run: would restore"), would.output
     restored = typed("archive", "restore", "query_features", "--day", day)
     assert restored.output == (
         f"restored query_features {day} into query_features_restored: 10 rows\n"
@@ -76,11 +79,16 @@ def test_from_due_to_archived_to_restored_to_erased(typed: Any, tmp_path: Path) 
     partition = pa.table({"user_id": ["u1", "u0"]})
     parquet.write_table(partition, tmp_path / "partitions" / "p.parquet")
 
+    would = json.loads(typed("erase", "--user", "u1", "--dry-run", "-o", "json").output)
+    assert would == {**OF_ONE_PERSON, "dry_run": True}
+    assert (
+        json.loads(typed("archive", "ls", "query_features", "-o", "json").output)[0]["rows"] == 10
+    )
+
     erased = json.loads(typed("erase", "--user", "u1", "-o", "json").output)
 
-    assert erased == {
-        "rows": 5, "evaluations": 0, "dead_letters": 0, "archived": 5, "partitions": 1,
-    }  # fmt: skip
+    assert erased == OF_ONE_PERSON
+    assert "would erase 0 rows" in typed("erase", "--user", "u1", "--dry-run").output
     (listed,) = json.loads(typed("archive", "ls", "query_features", "-o", "json").output)
     assert listed["rows"] == 5
 

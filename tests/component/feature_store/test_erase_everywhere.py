@@ -21,6 +21,7 @@ from mlops.artifact_store.bucket import Bucket
 from mlops.config import MinioSettings
 from mlops.feature_store.archive import Archive
 from mlops.feature_store.eraser import Eraser
+from mlops.feature_store.erasure_preview import ErasurePreview
 from mlops.feature_store.errors import Unavailable
 from mlops.feature_store.log import DeadLetter, Evaluation, FeatureLog
 from mlops.feature_store.object_store import ObjectStore
@@ -162,8 +163,12 @@ async def test_nothing_of_an_erased_person_is_left_anywhere(
     assert {mark for mark, _ in marks_on_disk(engine_directory)} == set(MARKS)
     assert {mark for mark, _ in marks_in_bucket(s3_server)} == set(MARKS)
 
+    would = await ErasurePreview(archive._client, archive._settings, archive).count(
+        PERSON, partitions
+    )
     erased = await Eraser(archive._client, archive._settings, archive).erase(PERSON, partitions)
 
+    assert would == erased
     assert (erased.rows, erased.evaluations, erased.dead_letters) == (10, 1, 1)
     assert (erased.archived, erased.partitions) == (10 + 1 + 1, 2)
     left = marks_on_disk(engine_directory)

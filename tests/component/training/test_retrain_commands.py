@@ -71,3 +71,17 @@ def test_steps_go_on_where_data_is_good(
     checked = runner.invoke(main, ["retrain", "validate", "--partition", "p", "-o", "json"])
     assert checked.exit_code == 0, checked.output
     assert json.loads(checked.stdout)["training_pairs"] > 100
+
+
+def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(
+    run: tuple[CliRunner, Path], tmp_path: Path
+) -> None:
+    runner, documents = run
+    would = runner.invoke(main, extract(documents, "--dry-run", "-o", "json"))
+    assert json.loads(would.stdout)["plan"]["window"]["since"] == "2026-01-24T12:00:00Z"
+    assert not (tmp_path / "partitions").exists()
+    early = runner.invoke(main, ["retrain", "validate", "--partition", "p", "--dry-run"])
+    assert (early.exit_code, "extract has not been done" in early.output) == (1, True), early.output
+    runner.invoke(main, extract(documents))
+    after_a_stop = runner.invoke(main, ["retrain", "train", "--partition", "p", "--dry-run"])
+    assert after_a_stop.exit_code == STOPPED_EXIT_CODE
