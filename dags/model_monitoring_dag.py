@@ -63,6 +63,12 @@ def generate_alerts(request: dict[str, Any]) -> dict[str, Any]:
 
 
 @task
+def send_alerts(request: dict[str, Any]) -> dict[str, Any]:
+    """The findings to the webhook, once; skips where there is nothing or nobody to tell."""
+    return run_step("monitor", "send", request)
+
+
+@task
 def refresh_tables(request: dict[str, Any]) -> dict[str, Any]:
     """Keep the hour in the history of performance that dashboards read."""
     return run_step("monitor", "refresh", request)
@@ -91,7 +97,7 @@ def decide_retraining(request: dict[str, Any]) -> dict[str, Any]:
     doc_md=__doc__,
 )
 def model_monitoring_pipeline() -> None:
-    """One run is one hour; a back-fill of old hours tells of them and opens no retraining."""
+    """One run is one hour; a back-fill of old hours tells nobody and opens no retraining."""
 
     request = plan()
     collected = collect(request)
@@ -105,7 +111,7 @@ def model_monitoring_pipeline() -> None:
         skip_when_already_exists=True,
     )
     looks = [detect_anomalies(request), detect_data_drift(request), check_data_quality(request)]
-    collected >> looks >> alerts >> [refresh_tables(request), decided]
+    collected >> looks >> alerts >> [send_alerts(request), refresh_tables(request), decided]
     decided >> trigger_retraining
 
 

@@ -13,19 +13,27 @@ import msgspec
 from dags.data_drift import route_drift
 from dags.step_results import BadRequest, Refused, request_of
 from mlops.config import MlopsConfig
+from mlops.deployment.notices import send
 from mlops.feature_store import ClickHouseFeatureStore
+from mlops.monitoring.alert_notice import KIND, alert_notice
 from mlops.monitoring.anomalies import anomalies
 from mlops.monitoring.decision import NotAsked
 from mlops.monitoring.decision import decide as decide_on
 from mlops.monitoring.figures import HOUR_S, Collected
 from mlops.monitoring.findings import Finding, Look, Severity, in_order
-from mlops.monitoring.hour_partition import HourPartition
+from mlops.monitoring.hour_partition import HourPartition, LookMissing
 from mlops.monitoring.quality import quality as quality_of
 from mlops.monitoring.reading import HourLog
 
 LOOKS = ("anomalies", "drift", "quality")
+SENT = "sent"
+"""The file that says which notice of the hour was taken."""
 
 log = logging.getLogger(__name__)
+
+
+class NotTold(RuntimeError):
+    """The webhook did not take the notice; worth a retry."""
 
 
 class MonitoringRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,7 +42,8 @@ class MonitoringRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     hour: datetime
     baseline_hours: int = 168
     retraining_window_hours: int = 24
-    may_retrain: bool = True
+    is_backfill: bool = False
+    """The hour is looked at long after: nobody is told, and nothing is trained for it."""
     retraining: dict[str, Any] = {}
     """Parameters of the run that may be asked for."""
 
@@ -123,6 +132,33 @@ def alerts(config: MlopsConfig, content: bytes) -> Mapping[str, Any]:
     }
 
 
+def send_alerts(config: MlopsConfig, content: bytes) -> Mapping[str, Any]:
+    """The findings to the webhook, once; refuses where there is nothing or nobody to tell."""
+    request, partition = _asked(config, content)
+    findings = partition.read("alerts", list[Finding])
+    if not findings:
+        raise Refused("no findings: nothing to tell")
+    if request.is_backfill:
+        raise Refused("the hour was filled in later: nobody is told of old hours")
+    if not config.notices.url:
+        raise Refused("MLOPS_NOTICE_URL is not set: nobody is told")
+    notice = alert_notice(partition.name, findings)
+    told = {"sentence": f"{notice.count} findings told as {notice.identity}"}
+    if _sent_before(partition) == notice.identity:
+        return told
+    if problem := asyncio.run(send(config.notices, KIND, notice.identity, notice)):
+        raise NotTold(problem)
+    partition.write(SENT, notice.identity)
+    return told
+
+
+def _sent_before(partition: HourPartition) -> str:
+    try:
+        return partition.read(SENT, str)
+    except LookMissing:
+        return ""
+
+
 def refresh(config: MlopsConfig, content: bytes) -> Mapping[str, Any]:
     """Keep the hour in the table that outlives the rows. Completeness is a view and needs none."""
     request, _ = _asked(config, content)
@@ -139,7 +175,7 @@ def decide(config: MlopsConfig, content: bytes) -> Mapping[str, Any]:
         request.first_second,
         partition.read("alerts", list[Finding]),
         window_hours=request.retraining_window_hours,
-        may_retrain=request.may_retrain,
+        may_retrain=not request.is_backfill,
         parameters=request.retraining,
     )
     partition.write("decision", decision)
@@ -155,6 +191,7 @@ STEPS: Mapping[str, Callable[[MlopsConfig, bytes], Mapping[str, Any]]] = {
     "drift": look_for_drift,
     "quality": look_at_quality,
     "alerts": alerts,
+    "send": send_alerts,
     "refresh": refresh,
     "decide": decide,
 }

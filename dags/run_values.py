@@ -65,4 +65,4 @@ def monitoring_request(
         assert end is not None, "every run has a time after which it may run"
         asked = end.replace(minute=0, second=0, microsecond=0) - HOUR
     hour = asked.replace(minute=0, second=0, microsecond=0)
-    return given | {"hour": hour.isoformat(), "may_retrain": run_type != "backfill"}
+    return given | {"hour": hour.isoformat(), "is_backfill": run_type == "backfill"}

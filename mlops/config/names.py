@@ -95,7 +95,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(
         "MLOPS_NOTICE_URL",
         "",
-        "webhook that is told of rollbacks by hand; empty: nobody is",
+        "webhook that is told of rollbacks by hand and of monitoring's alerts; empty: nobody is",
         secret=True,
     ),
     Setting(

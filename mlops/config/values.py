@@ -110,7 +110,8 @@ class PlacesSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeSettings:
-    """Who is told of rollbacks by hand. The agent's own notices are in the agent's file."""
+    """Who is told of rollbacks by hand and of what monitoring found. The agent's own notices are in
+    the agent's file."""
 
     url: str = field(default="", repr=False)
     """Empty: nobody. May be a secret as a whole."""

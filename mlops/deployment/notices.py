@@ -1,8 +1,8 @@
-"""Tell others that somebody took a version back, as Standard Webhooks says (`webhook-id`,
-`webhook-timestamp` and, with a secret, `webhook-signature`).
+"""Tell others what no release tells: that somebody took a version back, or what monitoring found.
+As Standard Webhooks says (`webhook-id`, `webhook-timestamp`, with a secret `webhook-signature`).
 
-Sent after the gateways have answered, so it never delays them; the agent, which tells of its own
-transitions, may be away at such an hour.
+A rollback's is sent after the gateways have answered, so it never delays them; the agent, which
+tells of its own transitions, may be away at such an hour.
 """
 
 from __future__ import annotations
@@ -45,12 +45,16 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 async def tell(settings: NoticeSettings, notice: Notice) -> str:
     """Send it where the settings say; what went wrong, empty if it was taken, or nobody is to be
     told. Never the address: it may be a secret."""
+    return await send(settings, KIND, f"rollback.{uuid4().hex}", notice)
+
+
+async def send(settings: NoticeSettings, kind: str, identity: str, data: msgspec.Struct) -> str:
+    """Send `data` as a notice of this kind. Who gets the same `identity` twice may drop one."""
     if not settings.url:
         return ""
-    body = msgspec.json.encode(
-        {"type": KIND, "timestamp": datetime.now(UTC), "data": msgspec.to_builtins(notice)}
-    )
-    headers = signed(settings.secret, f"rollback.{uuid4().hex}", datetime.now(UTC), body)
+    now = datetime.now(UTC)
+    body = msgspec.json.encode({"type": kind, "timestamp": now, "data": msgspec.to_builtins(data)})
+    headers = signed(settings.secret, identity, now, body)
     problem = "no attempt was made"
     try:
         async with asyncio.timeout(TIMEOUT_S), aiohttp.ClientSession() as session:

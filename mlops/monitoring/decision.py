@@ -67,7 +67,7 @@ def decide(
     if len(reason) > REASON_CHARS:
         reason = reason[: REASON_CHARS - 1] + "…"
     return RetrainingAsked(
-        run_id=f"drift__{start:%Y-%m-%dT%H%MZ}_{window_hours}h",
+        run_id=f"monitoring__{start:%Y-%m-%dT%H%MZ}_{window_hours}h",
         conf={"until": until.isoformat(), "reason": reason, **parameters},
         sentence=f"retraining for window {start:%Y-%m-%d %H:%M} of {window_hours} h: {reason}",
     )

@@ -1,7 +1,8 @@
 """The model server inside a wrapper that injects faults, for demonstrations and tests.
 
 `python -m mlops.serving.faults --delay-ms 40 --error-percent 5 --model DIR --port N`. The server
-itself knows nothing of it. /healthz is left alone: the faults are those that a health check misses.
+itself knows nothing of it. Faults befall what a user asks; /healthz and the admin API are left alone,
+as with a version that loads well, passes its health checks and answers badly.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def with_faults(app: web.Application, settings: FaultSettings) -> web.Applicatio
 
     @web.middleware
     async def inject(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path == "/healthz":
+        if request.path == "/healthz" or request.path.startswith("/admin/"):
             return await handler(request)
         fault = settings.draw(source)
         await asyncio.sleep(settings.delay_ms / 1e3)

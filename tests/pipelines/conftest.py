@@ -1,13 +1,15 @@
-"""A whole stack with traffic, and Airflow's own Python beside it."""
+"""A whole stack with traffic, Airflow's own Python beside it, and somebody who takes notices."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +27,47 @@ RUN_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
+class Hook:
+    """A webhook, and the notices that it took."""
+
+    url: str
+    taken: list[dict[str, Any]] = field(default_factory=list)
+
+
+@pytest.fixture(scope="session")
+def hook() -> Iterator[Hook]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            found.taken.append(json.loads(body))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        found = Hook(f"http://127.0.0.1:{server.server_port}/hook")
+        thread = threading.Thread(target=server.serve_forever, name="webhook")
+        thread.start()
+        yield found
+        server.shutdown()
+        thread.join()
+
+
+@dataclass(frozen=True, slots=True)
 class Pipelines:
     """Both pipelines against one stack."""
 
     stack: Stack
     folder: Path
+    hook: Hook
 
     @property
     def environment(self) -> dict[str, str]:
         return self.stack.environment() | {
-            "MLOPS_RETRAINING_DATA_PATH": str(self.folder / "partitions")
+            "MLOPS_RETRAINING_DATA_PATH": str(self.partitions),
+            "MLOPS_NOTICE_URL": self.hook.url,
         }
 
     @property
@@ -105,13 +138,13 @@ class Pipelines:
 
 @pytest.fixture(scope="session")
 def pipelines(
-    tmp_path_factory: pytest.TempPathFactory, versions: dict[str, Path]
+    tmp_path_factory: pytest.TempPathFactory, versions: dict[str, Path], hook: Hook
 ) -> Iterator[Pipelines]:
     folder = tmp_path_factory.mktemp("pipelines")
     (folder / "stack").mkdir()
     stack = start_stack(folder / "stack", versions)
     try:
-        found = Pipelines(stack, folder)
+        found = Pipelines(stack, folder, hook)
         register_base(found.config, versions["1.0.0"])
         subprocess.run(
             [str(PYTHON.with_name("airflow")), "db", "migrate"],

@@ -1,9 +1,15 @@
-"""The monitoring pipeline against a real stack: drift opens one retraining in a window."""
+"""The monitoring pipeline against a real stack: what it tells, what it opens, and old hours."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,20 +17,25 @@ import pytest
 
 from mlops.feature_store import ClickHouseFeatureStore
 from mlops.feature_store.offered import Defaults
-from tests.pipelines.conftest import Pipelines
+from mlops.local.airflow import Airflow
+from tests.pipelines.conftest import PYTHON, ROOT, Pipelines
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
 
 DAG = "model_monitoring_pipeline"
 HOUR = datetime(2026, 3, 2, 12, tzinfo=UTC)
+DECAYED_AGO = 48
+"""Hours before."""
 RETRAINING = {"min_samples": 1_000_000, "route": "drifting"}
 """A run that stops at once: what is asked here is whether it is opened."""
 
 
-def seed(pipelines: Pipelines, hours: range, centre: float) -> None:
-    """300 queries in each hour, their embeddings around a centre."""
+def seed(
+    pipelines: Pipelines, route: str, hours: range, *, centre: float = 0.0, score: float = 0.8
+) -> None:
+    """300 queries in each of so many hours before `HOUR`, their embeddings around a centre."""
     random = np.random.default_rng(3)
-    defaults = Defaults(route="drifting", version="9.0.0")
+    defaults = Defaults(route=route, version="9.0.0")
     with ClickHouseFeatureStore(pipelines.config.clickhouse, defaults=defaults) as store:
         for ago in hours:
             began = HOUR - timedelta(hours=ago)
@@ -32,11 +43,11 @@ def seed(pipelines: Pipelines, hours: range, centre: float) -> None:
             store.store_many(
                 [
                     {
-                        "query_id": f"{ago}-{number}",
+                        "query_id": f"{route}-{ago}-{number}",
                         "query_text": f"what is number {number}",
                         "embedding": vector.tolist(),
                         "response_time_ms": 20 + number % 7,
-                        "relevance_score": 0.8,
+                        "relevance_score": score,
                         "ended_at": began + timedelta(seconds=12 * number),
                     }
                     for number, vector in enumerate(vectors)
@@ -46,8 +57,11 @@ def seed(pipelines: Pipelines, hours: range, centre: float) -> None:
 
 @pytest.fixture(scope="module")
 def seeded(pipelines: Pipelines) -> Pipelines:
-    seed(pipelines, range(1, 13), 0.0)
-    seed(pipelines, range(1), 1.0)
+    """One route whose queries move at noon, and one whose answers get worse two days before."""
+    seed(pipelines, "drifting", range(1, 13))
+    seed(pipelines, "drifting", range(1), centre=1.0)
+    seed(pipelines, "decaying", range(DECAYED_AGO + 1, DECAYED_AGO + 9))
+    seed(pipelines, "decaying", range(DECAYED_AGO, DECAYED_AGO + 1), score=0.5)
     return pipelines
 
 
@@ -65,17 +79,35 @@ def test_a_quiet_hour_finds_nothing_and_opens_nothing(seeded: Pipelines) -> None
     assert [one for one in read(seeded, hour, "alerts") if one["route"] == "drifting"] == []
 
 
-def test_drift_opens_one_retraining_in_a_window(seeded: Pipelines) -> None:
-    conf = {"hour": HOUR.isoformat(), "retraining": RETRAINING}
+@pytest.mark.parametrize(
+    ("hour", "route", "name"),
+    [
+        (HOUR, "drifting", "embedding"),
+        (HOUR - timedelta(hours=DECAYED_AGO), "decaying", "relevance_score"),
+    ],
+)
+def test_drift_and_decay_open_one_retraining_in_a_window_and_are_told_once(
+    seeded: Pipelines, hour: datetime, route: str, name: str
+) -> None:
+    conf = {"hour": hour.isoformat(), "retraining": RETRAINING}
     first = seeded.test(DAG, conf)
     assert first["tasks"]["trigger_retraining"] == "success", first
-    alerts = read(seeded, HOUR, "alerts")
-    assert any(one["name"] == "embedding" and one["retrain"] for one in alerts)
-    decision = read(seeded, HOUR, "decision")
-    assert decision["run_id"] == "drift__2026-03-02T0000Z_24h"
+    assert first["tasks"]["send_alerts"] == "success", first
+    assert (route, name, True) in {
+        (one["route"], one["name"], one["retrain"]) for one in read(seeded, hour, "alerts")
+    }
+    decision = read(seeded, hour, "decision")
+    assert decision["run_id"] == f"monitoring__{hour:%Y-%m-%d}T0000Z_24h"
 
     again = seeded.test(DAG, conf)
     assert again["tasks"]["trigger_retraining"] == "skipped", again
+    told = [
+        one["data"]["findings"]
+        for one in seeded.hook.taken
+        if one["data"]["partition"] == f"{hour:%Y-%m-%dT%H%MZ}"
+    ]
+    assert len(told) == 1
+    assert (route, name) in {(one["route"], one["name"]) for one in told[0]}
 
 
 def test_the_hour_is_kept_in_the_history(seeded: Pipelines) -> None:
@@ -89,10 +121,85 @@ def test_the_hour_is_kept_in_the_history(seeded: Pipelines) -> None:
     assert day.requests == 13 * 300
 
 
-def test_a_hour_filled_in_later_opens_nothing(seeded: Pipelines) -> None:
-    request = {"hour": HOUR.isoformat(), "may_retrain": False}
-    for step in ("collect", "anomalies", "drift", "quality", "alerts"):
-        assert seeded.step("monitor", step, request)[0] == 0, step
-    code, said = seeded.step("monitor", "decide", request)
-    assert code == 99
-    assert "filled in later" in said["sentence"]
+@pytest.fixture
+def airflow(seeded: Pipelines) -> Iterator[Airflow]:
+    """All of it, running: a back-fill is the scheduler's work."""
+    home = seeded.folder / "running-airflow"
+    found = Airflow(home, PYTHON.parent, ROOT, seeded.environment)
+    try:
+        found.start()
+        yield found
+    finally:
+        found.stop()
+
+
+def test_hours_are_filled_in_later_by_airflow_though_one_is_killed(
+    seeded: Pipelines, airflow: Airflow
+) -> None:
+    """Four hours of a morning, the last with drift: all are looked at, none opens a retraining."""
+    told_before = len(seeded.hook.taken)
+    hours = [HOUR - timedelta(hours=ago) for ago in range(3, -1, -1)]
+    for hour in hours:  # what the tests before this one have left of them
+        folder = seeded.partitions / "monitoring" / f"{hour:%Y-%m-%dT%H%MZ}"
+        for left in folder.glob("*.json"):
+            left.unlink()
+    asked = {"dag_id": DAG, "from_date": hours[0].isoformat(), "to_date": HOUR.isoformat()}
+    airflow.wait_until(lambda: is_known(airflow), WAIT_S, f"{DAG} is not known")
+    airflow.call("PATCH", f"dags/{DAG}", {"is_paused": False})
+    airflow.call("POST", "backfills", asked)
+    killed = kill_a_step(seeded, "collect")
+
+    airflow.wait_until(lambda: all_ended(airflow, len(hours)), WAIT_S, "hours are not filled in")
+    runs = filled_in(airflow)
+    assert [one["state"] for one in runs] == ["success"] * len(hours)
+    tries = [
+        task["try_number"]
+        for one in runs
+        for task in airflow.tasks(DAG, one["dag_run_id"])
+        if task["task_id"] == "collect"
+    ]
+    assert (killed, sorted(tries)) == (True, [1, 1, 1, 2])
+    for hour in hours:
+        decision = read(seeded, hour, "decision")
+        assert "run_id" not in decision
+    assert "filled in later" in read(seeded, HOUR, "decision")["sentence"]
+    opened = airflow.call("GET", "dags/rag_retraining_pipeline/dagRuns")
+    assert opened["total_entries"] == 0
+    now_told = seeded.hook.taken[told_before:]
+    assert not any("2026-03" in one["data"]["partition"] for one in now_told)
+
+
+WAIT_S = 600.0
+
+
+def is_known(airflow: Airflow) -> bool:
+    listed = airflow.call("GET", "dags")["dags"]
+    return DAG in {one["dag_id"] for one in listed}
+
+
+def filled_in(airflow: Airflow) -> list[dict[str, Any]]:
+    """Runs of the back-fill; the schedule may have begun one of its own."""
+    found: list[dict[str, Any]] = airflow.call("GET", f"dags/{DAG}/dagRuns")["dag_runs"]
+    return [one for one in found if one["run_type"] == "backfill"]
+
+
+def all_ended(airflow: Airflow, count: int) -> bool:
+    runs = filled_in(airflow)
+    return len(runs) == count and all(one["state"] in {"success", "failed"} for one in runs)
+
+
+def kill_a_step(pipelines: Pipelines, step: str) -> bool:
+    """The first process that does this step of ours, once there is one; whether there was."""
+    mark = f"MLOPS_RETRAINING_DATA_PATH={pipelines.partitions}".encode()
+    command = f"dags.steps\0monitor\0{step}\0".encode()
+    deadline_s = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline_s:
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if command not in (entry / "cmdline").read_bytes():
+                    continue
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    return True
+        time.sleep(0.02)
+    return False

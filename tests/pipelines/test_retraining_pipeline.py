@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -121,6 +122,29 @@ def wait_until(holds: Callable[[], bool], timeout_s: float = 120.0) -> None:
         time.sleep(0.02)
 
 
+def is_promoted(pipelines: Pipelines, release_id: str) -> bool:
+    return release_of(pipelines, release_id).phase in {"baking", "settled"}
+
+
+def is_over(pipelines: Pipelines, release_id: str) -> bool:
+    return release_of(pipelines, release_id).phase == "settled"
+
+
+def release_of(pipelines: Pipelines, release_id: str) -> ReleaseStatus:
+    (found,) = [one for one in known_releases(pipelines) if one.id == release_id]
+    return found
+
+
+def has_begun(process: subprocess.Popen[str], pipelines: Pipelines, partition: str) -> bool:
+    """It has the partition to itself, or has ended already."""
+    lock = (pipelines.partitions / ".locks" / partition).stat()
+    held = f":{lock.st_ino} "
+    for line in Path("/proc/locks").read_text().splitlines():
+        if held in line and f" {process.pid} " in line:
+            return True
+    return process.poll() is not None
+
+
 def test_every_step_killed_and_tried_again_makes_one_version_and_one_release(
     pipelines: Pipelines, traffic: Traffic
 ) -> None:
@@ -158,7 +182,14 @@ def test_every_step_killed_and_tried_again_makes_one_version_and_one_release(
     assert release.version == version.version
     assert release.route == ROUTE
 
-    wait_until(lambda: pipelines.step("retrain", "report", request)[0] == 0, timeout_s=300.0)
+    for condition, after in ((is_promoted, "follow"), (is_over, "report")):
+        wait_until(lambda holds=condition: holds(pipelines, release.id), timeout_s=300.0)
+        process = pipelines.begin_step("retrain", after, request)
+        wait_until(lambda one=process: has_begun(one, pipelines, partition))
+        process.kill()
+        process.communicate()
+        code, said = pipelines.step("retrain", after, request)
+        assert code == 0, said
     said = json.loads((folder / "account.json").read_bytes())
     assert said["ending"] == "promoted", said
     by_version = {one.version: one.aliases for one in known_versions(pipelines)}

@@ -47,3 +47,9 @@ async def test_a_hang_never_answers_but_health_does(served: Versions) -> None:
         with pytest.raises(TimeoutError):
             await client.post("/query", json=BODY, timeout=aiohttp.ClientTimeout(total=0.3))
         assert (await client.get("/healthz")).status == 200
+
+
+async def test_versions_are_loaded_as_ever(served: Versions) -> None:
+    async with faulty(served, FaultSettings(error_percent=100)) as client:
+        assert (await client.post("/query", json=BODY)).status == 500
+        assert (await client.get("/admin/models")).status == 200

@@ -44,15 +44,15 @@ def test_tries_of_a_run_share_a_partition_and_runs_do_not() -> None:
 @pytest.mark.parametrize("end", [END, None])
 def test_monitoring_looks_at_the_last_whole_hour(end: datetime | None) -> None:
     found = monitoring_request(run_type="scheduled", interval_end=end, run_after=LATER, params={})
-    assert found == {"hour": "2026-01-01T23:00:00+00:00", "may_retrain": True}
+    assert found == {"hour": "2026-01-01T23:00:00+00:00", "is_backfill": False}
 
 
-def test_a_back_fill_opens_no_retraining() -> None:
+def test_a_back_fill_says_that_it_is_one() -> None:
     params = {"hour": "2026-01-01T05:40:00Z"}
     found = monitoring_request(
         run_type="backfill", interval_end=END, run_after=LATER, params=params
     )
-    assert found == {"hour": "2026-01-01T05:00:00+00:00", "may_retrain": False}
+    assert found == {"hour": "2026-01-01T05:00:00+00:00", "is_backfill": True}
 
 
 def test_a_time_without_a_zone_is_utc() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from mlops.monitoring.anomalies import anomalies
 from mlops.monitoring.decision import REASON_CHARS, NotAsked, RetrainingAsked, decide, window_start
-from mlops.monitoring.figures import HOUR_S
+from mlops.monitoring.figures import HOUR_S, HourFigures, collected
 from mlops.monitoring.findings import Finding, Severity
 
 NOON = 1_767_268_800  # 2026-01-01 12:00 UTC
@@ -20,14 +21,49 @@ def decided(hour: int = NOON, findings: tuple[Finding, ...] = (DRIFT,), **change
 
 def test_every_hour_of_a_window_asks_for_the_same_run() -> None:
     asked = {decided(hour).run_id for hour in range(NOON - 12 * HOUR_S, NOON + 12 * HOUR_S, HOUR_S)}
-    assert asked == {"drift__2026-01-01T0000Z_24h"}
-    assert decided(NOON + 12 * HOUR_S).run_id == "drift__2026-01-02T0000Z_24h"
+    assert asked == {"monitoring__2026-01-01T0000Z_24h"}
+    assert decided(NOON + 12 * HOUR_S).run_id == "monitoring__2026-01-02T0000Z_24h"
 
 
 def test_it_learns_up_to_the_end_of_the_hour_and_says_why() -> None:
     found = decided(parameters={"route": "rag"})
     assert isinstance(found, RetrainingAsked)
     assert found.conf == {"until": "2026-01-01T13:00:00+00:00", "reason": "moved", "route": "rag"}
+
+
+def test_answers_that_decay_ask_for_one_run_in_a_window() -> None:
+    """Figures to findings to the run's id, hour after hour of a day in which scores fall."""
+    asked = []
+    for hour in range(NOON, NOON + 24 * HOUR_S, HOUR_S):
+        look = anomalies(collected(hour, hour - 24 * HOUR_S, scored_hours(hour), []))
+        (finding,) = look.findings
+        assert finding.name == "relevance_score"
+        asked.append(decided(hour, (finding,)))
+    runs = [one.run_id for one in asked if isinstance(one, RetrainingAsked)]
+    assert (
+        runs
+        == ["monitoring__2026-01-01T0000Z_24h"] * 12 + ["monitoring__2026-01-02T0000Z_24h"] * 12
+    )
+
+
+def scored_hours(until: int) -> list[HourFigures]:
+    """A day of answers that score 0.8, and an hour of those that score 0.5."""
+    return [
+        HourFigures(
+            route="rag",
+            hour=until - ago * HOUR_S,
+            requests=1_000,
+            errors=5,
+            latency_p50_ms=20.0,
+            latency_p95_ms=50.0,
+            scored=500,
+            score_total=500 * mean,
+            score_squares=500 * (mean**2 + 0.04),
+            without_text=0,
+            without_embedding=0,
+        )
+        for ago, mean in [(0, 0.5), *((ago, 0.8) for ago in range(1, 24))]
+    ]
 
 
 def test_errors_are_no_reason_to_train_again() -> None:
