@@ -24,6 +24,10 @@ if OPTION in sys.argv:
 else:
     os.environ[SWITCH] = "1"
 
+# Threads of linear algebra wait for each other by spinning: where other work shares the cores, two
+# take many times as long as one. Read when numpy is loaded, which nothing above does.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
