@@ -1,8 +1,8 @@
 """The model server inside a wrapper that injects faults, for demonstrations and tests.
 
 `python -m mlops.serving.faults --delay-ms 40 --error-percent 5 --model DIR --port N`. The server
-itself knows nothing of it. Faults befall what a user asks; /healthz and the admin API are left alone,
-as with a version that loads well, passes its health checks and answers badly.
+itself knows nothing of it. Faults befall what a user asks: a faulty version loads well, passes its
+health checks and answers badly.
 """
 
 from __future__ import annotations
