@@ -3,12 +3,27 @@
 ARG PYTHON_IMAGE=docker.io/library/python:3.11.13-slim-bookworm
 
 # ---- what was locked, with hashes, into a virtual environment that moves as it is ----------------------
-FROM ${PYTHON_IMAGE} AS packages
+FROM ${PYTHON_IMAGE} AS locked
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY requirements/run.lock /build/
 RUN python3 -m venv --copies /opt/venv \
- && /opt/venv/bin/pip install --quiet --only-binary :all: --require-hashes -r /build/run.lock \
- && /opt/venv/bin/pip uninstall --quiet --yes pip setuptools mypy \
+ && /opt/venv/bin/pip install --quiet --only-binary :all: --require-hashes -r /build/run.lock
+
+# ---- the gateway's request path, compiled where there is a compiler; only the result goes on ------------
+FROM locked AS compiled
+RUN apt-get update -qq \
+ && headers=$(python3 -c 'import os, sysconfig; print(os.path.exists(sysconfig.get_path("include") + "/Python.h"))') \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends gcc libc6-dev $(test "$headers" = True || echo python3-dev) >/dev/null
+WORKDIR /opt/rag-mlops
+COPY pyproject.toml /opt/rag-mlops/
+COPY scripts/accelerate.py /opt/rag-mlops/scripts/accelerate.py
+COPY mlops /opt/rag-mlops/mlops
+COPY gateway /opt/rag-mlops/gateway
+RUN /opt/venv/bin/python scripts/accelerate.py
+
+# ---- what is not needed to run is left out --------------------------------------------------------------
+FROM locked AS packages
+RUN /opt/venv/bin/pip uninstall --quiet --yes pip setuptools mypy \
  && find /opt/venv -name __pycache__ -prune -exec rm -rf {} +
 
 # ---- the programs ---------------------------------------------------------------------------------------
@@ -24,8 +39,10 @@ COPY agent /opt/rag-mlops/agent
 COPY cli /opt/rag-mlops/cli
 COPY gateway /opt/rag-mlops/gateway
 COPY mlops /opt/rag-mlops/mlops
+COPY --from=compiled /opt/rag-mlops/gateway/_compiled /opt/rag-mlops/gateway/_compiled
 COPY deploy/healthy /usr/local/bin/healthy
 WORKDIR /opt/rag-mlops
+RUN python -c 'from gateway import compiled; assert compiled.active(), "the request path is not compiled"'
 USER 10001:10001
 CMD ["python", "-m", "cli", "--help"]
 

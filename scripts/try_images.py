@@ -149,6 +149,7 @@ def main() -> int:
             print(
                 f"{name:12} {'done' if name in ONCE else 'healthy'} after {took:.1f} s", flush=True
             )
+        assert "the request path is compiled" in podman("logs", "gateway")
         use()
         for name in started:
             user = podman("exec", name, "python", "-c", "import os; print(os.getuid())").strip()

@@ -257,6 +257,19 @@ def test_the_health_addresses_belong_to_published_services(
     assert port in {one["published"] for one in services[service]["ports"]}
 
 
+def test_the_image_runs_what_is_benchmarked() -> None:
+    """Compiled where there is a compiler; the last stage does not come to be without the result."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    stages = {
+        stage.splitlines()[0].rpartition(" AS ")[2]: stage for stage in text.split("\nFROM ")[1:]
+    }
+    assert "scripts/accelerate.py\n" in stages["compiled"]
+    runtime = stages["runtime"]
+    assert "COPY --from=compiled /opt/rag-mlops/gateway/_compiled " in runtime
+    assert "assert compiled.active()" in runtime
+    assert "gcc" not in runtime
+
+
 def test_dockerignore_lets_through_what_is_copied() -> None:
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     let_through = {line[1:] for line in lines if line.startswith("!")}
