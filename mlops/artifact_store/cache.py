@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 from uuid import uuid4
 
 from mlops.artifact_store.chunks import is_content
 from mlops.artifact_store.manifest import Chunk
+
+SWEEPS: Final = 4
+"""Trims while one whole limit is downloaded: the folder is over it by a quarter at the most."""
 
 
 class ChunkCache:
@@ -18,6 +22,7 @@ class ChunkCache:
         """`limit_bytes` 0 keeps nothing."""
         self._directory = directory
         self._limit_bytes = limit_bytes
+        self._unswept_bytes = 0
 
     def get(self, chunk: Chunk) -> bytes | None:
         """The content, if it is here and whole."""
@@ -44,9 +49,21 @@ class ChunkCache:
             fresh.replace(path)
         except OSError:
             fresh.unlink(missing_ok=True)
+            return
+        self._unswept_bytes += chunk.size
+        if self._unswept_bytes > self._limit_bytes // SWEEPS:
+            self.trim()
+
+    def clear(self) -> int:
+        """Give the disk back; how many bytes that was."""
+        return self._trim_to(0)
 
     def trim(self) -> int:
         """Delete what is over the limit; how many bytes went. Called after a download."""
+        return self._trim_to(self._limit_bytes)
+
+    def _trim_to(self, limit_bytes: int) -> int:
+        self._unswept_bytes = 0
         files = []
         for path in self._directory.rglob("*"):
             try:
@@ -55,7 +72,7 @@ class ChunkCache:
                     files.append((status.st_mtime, status.st_size, path))
             except OSError:
                 continue  # another process deleted it just now
-        over = sum(size for _, size, _ in files) - self._limit_bytes
+        over = sum(size for _, size, _ in files) - limit_bytes
         freed = 0
         for _, size, path in sorted(files, key=lambda one: one[0]):
             if freed >= over:

@@ -224,10 +224,21 @@ class MinIOArtifactStore:
         partial = target.with_name(f".{target.name}.{manifest.digest[:16]}.partial")
         with _disk_errors(f"download to {target}"):
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._assemble(manifest, partial, Told(progress, manifest.size))
+            self._assemble_with_room(manifest, partial, progress)
             partial.rename(target)
         self._cache.trim()
         return True
+
+    def _assemble_with_room(
+        self, manifest: Manifest, root: Path, progress: Progress | None
+    ) -> None:
+        """A full disk costs the cache first: on the same disk it is what made it full."""
+        try:
+            self._assemble(manifest, root, Told(progress, manifest.size))
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not self._cache.clear():
+                raise
+            self._assemble(manifest, root, Told(progress, manifest.size))  # goes on where it was
 
     def _assemble(self, manifest: Manifest, root: Path, told: Told) -> None:
         places = []

@@ -163,6 +163,21 @@ def test_a_damaged_chunk_is_found_and_nothing_appears(
     assert not (tmp_path / "got").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b'{"format": 99}'])
+def test_a_damaged_manifest_is_found(
+    store: MinIOArtifactStore, model: Path, tmp_path: Path, content: bytes
+) -> None:
+    store.upload_model(model / "run.sh", NAME, "1.0.0")
+    store.bucket.put(manifest_key(NAME, "1.0.0"), content)
+
+    with pytest.raises(CorruptArtifact, match="manifest"):
+        store.download_model(NAME, "1.0.0", tmp_path / "got")
+    with pytest.raises(CorruptArtifact, match="manifest"):
+        store.list_models(NAME)
+
+    assert not list(tmp_path.glob(".got*"))
+
+
 def test_a_download_that_broke_off_goes_on_where_it_was(
     settings: MinioSettings, store: MinIOArtifactStore, model: Path, tmp_path: Path
 ) -> None:

@@ -6,12 +6,14 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 from mlops.artifact_store import MinIOArtifactStore, NoSpace, StoreUnavailable
+from mlops.config import MinioSettings
 
 SMALL_DISK_BYTES = 96 * 1024**2
 
@@ -93,3 +95,31 @@ def test_a_full_disk_here_is_an_error_of_its_own(
         store.download_model("m", "1.0.0", small_local_disk / "got")
 
     assert not (small_local_disk / "got").exists()
+
+
+def test_a_full_disk_costs_the_cache_before_the_download(
+    small_local_disk: Path, settings: MinioSettings, store: MinIOArtifactStore, tmp_path: Path
+) -> None:
+    file = tmp_path / "half.bin"
+    file.write_bytes(os.urandom(SMALL_DISK_BYTES * 5 // 8))
+    store.upload_model(file, "m", "1.0.0", compress=False)
+    cached = MinIOArtifactStore(replace(settings, cache_dir=small_local_disk / "cache"))
+
+    cached.download_model("m", "1.0.0", small_local_disk / "got")
+
+    assert (small_local_disk / "got").read_bytes() == file.read_bytes()
+
+
+def test_a_cache_that_finds_no_room_is_no_error(
+    small_local_disk: Path, settings: MinioSettings, store: MinIOArtifactStore, tmp_path: Path
+) -> None:
+    file = tmp_path / "file.bin"
+    file.write_bytes(os.urandom(9 * 1024**2))
+    store.upload_model(file, "m", "1.0.0", compress=False)
+    (small_local_disk / "filler").write_bytes(bytes(SMALL_DISK_BYTES - 64 * 1024))
+    cached = MinIOArtifactStore(replace(settings, cache_dir=small_local_disk / "cache"))
+
+    cached.download_model("m", "1.0.0", tmp_path / "got")
+
+    assert (tmp_path / "got").read_bytes() == file.read_bytes()
+    assert not [one for one in (small_local_disk / "cache").rglob("*") if one.is_file()]
