@@ -16,10 +16,12 @@ from cli.connect import UP_DIRECTORY, running_stack
 from cli.demo.story import ROUTE, Story
 from cli.demo.view import View, print_report
 from cli.output import dry_run_option, is_data, output_option, print_data
+from mlops.config import ConfigError, read_config
 from mlops.local.processes import is_running, stop
 from mlops.local.stack import Ports, Stack, read_stack, remove_files
 from mlops.training.linear_adapter import prepare_demo_models
 
+MODEL = "rag_embedding_model"
 DEMO_DIRECTORY = Path("var/demo")
 
 
@@ -29,11 +31,16 @@ DEMO_DIRECTORY = Path("var/demo")
 def up(output: str, *, dry_run: bool) -> None:
     """Start the whole system on this machine, and leave it running.
 
-    ClickHouse, an S3 server, MLflow, two model servers, gateway, recorder and agent. A port that is
-    taken is replaced by a free one. Data and logs lie below var/up.
+    ClickHouse, an S3 server, MLflow, two model servers, gateway, recorder and agent. What the model
+    servers serve is registered: 1.0.0 as champion, and 1.1.0 to release. A port that is taken is
+    replaced by a free one. Data and logs lie below var/up.
     """
     if (stack_file := running_stack()) and any(map(is_running, stack_file.processes)):
         raise click.ClickException("a stack is running already; `rag-mlops down` ends it")
+    try:
+        read_config()  # a mistake in the settings is told now, not when everything runs
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
     ports = Ports().where_free()
     if dry_run:
         wanted = {
@@ -67,7 +74,7 @@ def _start_all(stack: Stack) -> None:
     clickhouse_ready()
     route = {
         "name": ROUTE,
-        "model": "rag_embedding_model",
+        "model": MODEL,
         "match": {"prefix": "/"},
         "stable": {"version": "1.0.0", "endpoints": [model_a_ready()]},
         "sticky": {"header": "x-user-id"},
@@ -76,7 +83,13 @@ def _start_all(stack: Stack) -> None:
     stack.start_recorder()
     stack.start_agent()
     model_b_ready()
+    # MLflow's client takes seconds to import: here it does while MLflow's server does the same.
+    from mlops.local.first_versions import register_first_versions  # noqa: PLC0415
+
     mlflow_ready()
+    served = {version: models[version] for version in ("1.0.0", "1.1.0")}
+    config = read_config(stack.environment(), stack.directory)
+    register_first_versions(config, MODEL, served, champion="1.0.0")
 
 
 @click.command()

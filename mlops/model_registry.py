@@ -264,6 +264,13 @@ class RAGModelRegistry:
         with self._connection.calling(f"alias {model_name}", registry=True) as client:
             set_alias(client, model_name, Alias.CHALLENGER, one.mlflow_version)
 
+    def adopt_champion(self, model_name: str, version: str) -> None:
+        """Say what users had before any release of ours; nothing where there is a champion."""
+        one = self.resolve(model_name, version)
+        with self._connection.calling(f"alias {model_name}", registry=True) as client:
+            if Alias.CHAMPION not in aliases_of(client, model_name):
+                set_alias(client, model_name, Alias.CHAMPION, one.mlflow_version)
+
     def promote(self, model_name: str, version: str, release: ReleaseStatus) -> None:
         """After a release has brought a version to everybody: it is champion, the old one previous.
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
+from mlops.artifact_store import ArtifactError, MinIOArtifactStore
 from mlops.config import MlopsConfig, PlacesSettings, read_config
 from mlops.contracts.api import RouteStatus
 from mlops.contracts.release import ReleaseRequest, ReleaseStatus
@@ -23,8 +26,10 @@ from mlops.deployment.errors import (
 )
 from mlops.deployment.gateway_client import GatewayClient
 from mlops.deployment.pool import Pool
-from mlops.model_registry import NotReleased, RAGModelRegistry, RegisteredVersion
+from mlops.model_registry import NotReleased, RAGModelRegistry, UnknownVersion
 from mlops.service.tls import Trust
+
+log = logging.getLogger(__name__)
 
 POLL_S: Final = 1.0
 """How often `wait` asks the agent; a step takes tens of seconds."""
@@ -87,9 +92,9 @@ class CanaryDeployment:
 
         Raises:
             NotDeployable: no route, or several, serve this model; stable holds both pools, or is
-                this version.
+                this version; or an alias is given for a version.
             ReleaseUnderWay: another version is being released on the route.
-            UnknownVersion: the registry has no such version.
+            UnknownVersion: neither the registry nor the artifact store has this version.
             ServerError, AgentError, GatewayError: one of them is away, or refused. The `code` of a
                 `ServerRefused` says what the artifact store's trouble is, if it is that.
         """
@@ -104,14 +109,12 @@ class CanaryDeployment:
         if config.endpoints:
             status = await self._start(self._request(config, route, config.endpoints))
             return self._deployment(config, status, config.endpoints, started=True)
-        registered = await asyncio.to_thread(
-            self._registry.resolve, config.model_name, config.model_version
-        )
+        await asyncio.to_thread(self._require_known, config.model_name, config.model_version)
         endpoints = self._free_pool(route)
         request = self._request(config, route, endpoints)
         async with Pool(endpoints, self._config.places.server_token) as pool:
-            await pool.load(registered.model, registered.version)
-            status = await self._started_on(pool, request, registered)
+            await pool.load(config.model_name, config.model_version)
+            status = await self._started_on(pool, request, config.model_name)
         await self._challenges(config, status)
         return self._deployment(config, status, endpoints, started=True)
 
@@ -133,13 +136,18 @@ class CanaryDeployment:
     async def follow(self, model_name: str, status: ReleaseStatus) -> None:
         """Move the registry's aliases to where a release has come; safe to repeat.
 
-        A version that the registry does not know (of servers we do not manage) is left alone.
+        A version that the registry does not know (of servers we do not manage, or only stored) is
+        left alone.
         """
         if status.phase in PROMOTED_PHASES:
-            await asyncio.to_thread(self._registry.promote, model_name, status.version, status)
+            with suppress(UnknownVersion):
+                await asyncio.to_thread(self._registry.promote, model_name, status.version, status)
         elif status.phase == "rolled_back":
             reason = "; ".join(status.reasons) or "rolled back"
-            await asyncio.to_thread(self._registry.roll_back, model_name, status.version, reason)
+            with suppress(UnknownVersion):
+                await asyncio.to_thread(
+                    self._registry.roll_back, model_name, status.version, reason
+                )
         elif status.phase not in FAILED_PHASES:
             raise NotReleased(f"release {status.id} is {status.phase}, so nothing follows yet")
 
@@ -184,8 +192,26 @@ class CanaryDeployment:
 
     async def _challenges(self, config: DeploymentConfig, status: ReleaseStatus) -> None:
         if not config.endpoints and status.phase not in PROMOTED_PHASES:
-            await asyncio.to_thread(
-                self._registry.set_challenger, config.model_name, config.model_version
+            with suppress(UnknownVersion):
+                await asyncio.to_thread(
+                    self._registry.set_challenger, config.model_name, config.model_version
+                )
+
+    def _require_known(self, model: str, version: str) -> None:
+        try:
+            found = self._registry.resolve(model, version)
+        except UnknownVersion as unknown:
+            try:
+                MinIOArtifactStore(self._config.minio).manifest(model, version)
+            except (ArtifactError, ValueError) as error:
+                raise UnknownVersion(f"{unknown}; artifact store: {error}") from unknown
+            log.warning(
+                "%s %s is stored but not registered: no alias will follow it", model, version
+            )
+            return
+        if found.version != version:
+            raise NotDeployable(
+                f"{version!r} is an alias of {model} {found.version}; a release is of a version"
             )
 
     def _free_pool(self, route: RouteStatus) -> tuple[str, ...]:
@@ -214,9 +240,7 @@ class CanaryDeployment:
         async with self._agent() as agent:
             return await agent.start(request)
 
-    async def _started_on(
-        self, pool: Pool, request: ReleaseRequest, version: RegisteredVersion
-    ) -> ReleaseStatus:
+    async def _started_on(self, pool: Pool, request: ReleaseRequest, model: str) -> ReleaseStatus:
         """Start the release. Where it is refused because another was faster, the pool serves what
         that one releases: it may have loaded it before us."""
         try:
@@ -224,9 +248,7 @@ class CanaryDeployment:
         except AgentRefused:
             running = await self._running(request.route)
             await pool.put_back(
-                None
-                if running is None
-                else ServedModel(model=version.model, version=running.version)
+                None if running is None else ServedModel(model=model, version=running.version)
             )
             raise
 

@@ -17,7 +17,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from mlops.config import MlopsConfig, read_config
-from mlops.contracts.release import ReleaseStatus
+from mlops.contracts.api import RouteStatus
 from mlops.deployment import (
     CanaryDeployment,
     DeploymentConfig,
@@ -31,9 +31,9 @@ from mlops.deployment.errors import AgentRefused, ServerError, ServerRefused, Se
 from mlops.deployment.server_client import ServerClient
 from mlops.doctor.checks import examine
 from mlops.doctor.findings import State
+from mlops.local.first_versions import register_first_versions
 from mlops.local.stack import ANY_PORTS, Stack
-from mlops.mlflow_tracker import RAGModelTracker
-from mlops.model_registry import RAGModelRegistry
+from mlops.model_registry import RAGModelRegistry, UnknownVersion
 from mlops.serving.app import ModelServer
 from mlops.serving.fetching import fetching, load_version
 from mlops.serving.model import read_manifest, write_model
@@ -72,6 +72,10 @@ def whole_stack(
         stack.start_recorder()
         stack.start_agent()
         mlflow_ready()
+        registered = read_config(stack.environment(), stack.directory)
+        first = {version: versions[version] for version in ("1.0.0", "1.1.0")}
+        for _ in "as `up` does", "and does again":
+            register_first_versions(registered, MODEL, first, champion="1.0.0")
         yield stack
     finally:
         stack.stop()
@@ -111,34 +115,68 @@ def run_page(stack: Stack, model_folder: Path, where: Path) -> str:
 def test_the_page_runs_as_it_stands(
     whole_stack: Stack, config: MlopsConfig, model_folder: Path, tmp_path: Path
 ) -> None:
-    with RAGModelTracker(config.mlflow) as tracker:
-        run_id = tracker.start_training_run("before")
     registry = RAGModelRegistry(config)
-    registry.register_embedding_model(run_id, {"f1_score": 0.82}, version=VERSION)
+    assert [one.version for one in registry.history(MODEL)] == ["1.1.0", "1.0.0"]
 
     out = run_page(whole_stack, model_folder, tmp_path)
 
-    assert "Model registered as version: 1.2.4" in out
+    assert "Model registered as version: 2.0.0" in out, "its run says nothing of an encoder"
     assert "Canary deployment: Deployment(release_id='rel-" in out
     assert "Rollback result: RolledBack(" in out
     assert "unconfirmed={}" in out
     assert "Retrieved 1 training samples" in out
     assert read_manifest(tmp_path / "downloaded_model").version == VERSION
-    assert registry.resolve(MODEL, VERSION).rejected == "High error rate detected"
+    assert registry.resolve(MODEL, "champion").version == "1.0.0", "a release moves it, no training"
 
 
-async def ended(config: MlopsConfig) -> list[ReleaseStatus]:
-    """Every release, once none is under way any more: the one before was taken back by hand."""
+async def test_aliases_follow_a_release_and_its_rollback(config: MlopsConfig) -> None:
+    await ended(config)
+    registry, deployment = RAGModelRegistry(config), CanaryDeployment(config)
+    wanted = DeploymentConfig(model_name=MODEL, model_version="1.1.0")
+
+    made = await deployment.deploy_canary(wanted)
+    await published(config, made.release_id)
+    assert registry.resolve(MODEL, "challenger").version == "1.1.0"
+    await RollbackManager(config).emergency_rollback(MODEL, reason="High error rate detected")
+
+    one = registry.resolve(MODEL, "1.1.0")
+    assert one.rejected == "High error rate detected"
+    assert one.aliases == ()
+    assert registry.resolve(MODEL, "champion").version == "1.0.0"
+    await ended(config)
+    for version, kind, told in (
+        ("1.0.9", UnknownVersion, r"1\.0\.9.* is not stored"),
+        ("champion", NotDeployable, r"'champion' is an alias of .* 1\.0\.0"),
+    ):
+        with pytest.raises(kind, match=told):
+            await deployment.deploy_canary(replace(wanted, model_version=version))
+
+
+async def ended(config: MlopsConfig) -> list[str]:
+    """The ids of all releases, once none is under way any more."""
     places = config.places
     async with AgentClient(places.agent_url, places.agent_token, actor="test") as agent:
         while True:
             found = await agent.releases()
             running = [one for one in found if one.ended_at is None]
             if not running:
-                return found
+                return [one.id for one in found]
             for one in running:
                 await agent.command(one.id, "abort", "the next test")
             await asyncio.sleep(0.2)
+
+
+async def published(config: MlopsConfig, release_id: str) -> RouteStatus:
+    """The route, once the release has traffic. After a rollback by hand it waits for a person."""
+    places = config.places
+    async with AgentClient(places.agent_url, places.agent_token, actor="test") as agent:
+        while True:
+            (route,) = await routes_of(places, "test")
+            if route.plan.canary is not None and route.plan.canary_share_bp:
+                return route
+            if (await agent.release(release_id)).phase == "paused":
+                await agent.command(release_id, "resume", "the next test")
+            await asyncio.sleep(0.1)
 
 
 async def served_by(url: str, token: str = "") -> tuple[str, str]:
@@ -245,10 +283,8 @@ async def test_repeating_finds_the_release_and_a_rollback_needs_only_the_gateway
     assert first.endpoints == config.places.pool_b
     assert not again.started
     assert again.release_id == first.release_id
-    (route,) = await routes_of(config.places, "test")
-    while route.plan.canary is None or not route.plan.canary_share_bp:
-        await asyncio.sleep(0.1)
-        (route,) = await routes_of(config.places, "test")
+    route = await published(config, first.release_id)
+    assert route.plan.canary is not None
     assert route.plan.canary.version == VERSION
     assert route.plan.canary.endpoints == config.places.pool_b
     with pytest.raises(NotDeployable, match="served by 0 routes"):
