@@ -20,6 +20,7 @@ from mlflow.entities import LoggedModelOutput, Run
 from mlops.config import MlopsConfig, read_config
 from mlops.contracts.release import ReleaseStatus
 from mlops.registry.marks import aliases_of, make_champion, set_alias, set_tag
+from mlops.registry.numbering import is_above, next_version
 from mlops.registry.values import (
     VERSION_TAG,
     Alias,
@@ -33,14 +34,7 @@ from mlops.registry.values import (
     space_of,
     space_tags,
 )
-from mlops.registry.versioning import (
-    FIRST,
-    Decision,
-    EmbeddingSpace,
-    Facts,
-    SemanticVersion,
-    decide,
-)
+from mlops.registry.versioning import EmbeddingSpace, Facts
 from mlops.tracking.connection import MlflowConnection
 from mlops.tracking.errors import TrackingError, TrackingRefused, TrackingUnavailable
 
@@ -198,7 +192,7 @@ class RAGModelRegistry:
         while any(_is_being_numbered(one, datetime.now(UTC)) for one in before):
             time.sleep(_NUMBERING_POLL_S)
             before = self._versions(client, model, before=mlflow_version)
-        chosen, decision = _next([one for one in before if one.version], facts)
+        chosen, decision = next_version([one for one in before if one.version], facts)
         if asked is not None:
             chosen = asked
         for key, value in (
@@ -347,31 +341,15 @@ class RAGModelRegistry:
 
 
 def _require_above(version: str, others: list[RegisteredVersion]) -> None:
-    highest = max(
-        (SemanticVersion.parse(one.version) for one in others if one.version), default=None
-    )
-    if highest is not None and SemanticVersion.parse(version) <= highest:
-        raise ValueError(f"version {version} is not above {highest}, the highest there is")
-    SemanticVersion.parse(version)
+    if not is_above(version, others):
+        numbers = ", ".join(one.version for one in others if one.version)
+        raise ValueError(f"version {version} is not above all there are: {numbers}")
 
 
 def _is_being_numbered(one: RegisteredVersion, now: datetime) -> bool:
     """Whether it is ours, has no semantic version yet, and was made a moment ago."""
     age_s = (now - one.created_at).total_seconds()
     return bool(one.kind) and not one.version and age_s < NUMBERING_WAIT_S
-
-
-def _next(before: list[RegisteredVersion], facts: Facts) -> tuple[str, Decision]:
-    """The semantic version after those in `before`, which is newest first."""
-    if not before:
-        return FIRST, decide(None, facts)
-    base = next((one for one in before if Alias.CHAMPION in one.aliases), before[0])
-    decision = decide(base.facts, facts)
-    taken = {SemanticVersion.parse(one.version) for one in before}
-    chosen = SemanticVersion.parse(base.version).after(decision.change)
-    while chosen in taken:
-        chosen = chosen.after(decision.change)
-    return str(chosen), decision
 
 
 def _require_model(client: MlflowClient, name: str, kind: ModelKind) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from mlops.artifact_store import MinIOArtifactStore
 from mlops.config import MlopsConfig
 from mlops.mlflow_tracker import RAGModelTracker
-from mlops.model_registry import RAGModelRegistry, UnknownVersion
+from mlops.model_registry import RAGModelRegistry
+from mlops.registry.numbering import is_above
 from mlops.serving.corpus import held_out_queries, load_corpus
 from mlops.serving.model import Manifest, read_manifest
 
@@ -19,22 +20,22 @@ def register_first_versions(
     """Store and register versions in their order, and make one of them champion if none is.
 
     So the first version of somebody else's continues their numbers, and a pool that has given one
-    up can load it again. Versions that are registered already are left as they are.
+    up can load it again. Only versions above all that are registered already are added.
     """
     registry = RAGModelRegistry(config)
     store = MinIOArtifactStore(config.minio)
     with RAGModelTracker(config.mlflow) as tracker:
         for version, folder in folders.items():
-            try:
-                registry.resolve(model, version)
-            except UnknownVersion:
-                store.upload_model(folder, model, version)
-                run_id = _logged(tracker, model, read_manifest(folder), folder)
-                metrics = _metrics(read_manifest(folder), folder.parent)
-                registry.register_embedding_model(
-                    run_id, metrics, model_name=model, version=version, once=True
-                )
-    registry.adopt_champion(model, champion)
+            if not is_above(version, registry.history(model)):
+                continue
+            store.upload_model(folder, model, version)
+            run_id = _logged(tracker, model, read_manifest(folder), folder)
+            metrics = _metrics(read_manifest(folder), folder.parent)
+            registry.register_embedding_model(
+                run_id, metrics, model_name=model, version=version, once=True
+            )
+            if version == champion:
+                registry.adopt_champion(model, version)
 
 
 def _logged(tracker: RAGModelTracker, model: str, manifest: Manifest, folder: Path) -> str:

@@ -39,7 +39,7 @@ from mlops.serving.fetching import fetching, load_version
 from mlops.serving.model import read_manifest, write_model
 from mlops.serving.versions import Versions
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(400)]
 
 MODEL = "rag_embedding_model"
 VERSION = "1.2.3"
