@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
+from mlops.artifact_store.assembling import Place, lay_out, lies_there
 from mlops.artifact_store.bucket import Bucket
 from mlops.artifact_store.cache import ChunkCache
 from mlops.artifact_store.chunks import (
     Source,
     holds,
-    is_content,
     pack,
     read_chunks,
     sources,
@@ -68,16 +68,6 @@ class PlannedUpload(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     is_stored: bool
     """Already, with files of the same names and sizes."""
-
-
-class _Place(NamedTuple):
-    """Where a chunk goes in a file that is being put together."""
-
-    path: Path
-    offset: int
-    chunk: Chunk
-    is_begun: bool
-    """By a download that broke off: the chunk may lie there already."""
 
 
 class MinIOArtifactStore:
@@ -241,28 +231,14 @@ class MinIOArtifactStore:
             self._assemble(manifest, root, Told(progress, manifest.size))  # goes on where it was
 
     def _assemble(self, manifest: Manifest, root: Path, told: Told) -> None:
-        places = []
-        for file in manifest.files:
-            path = root / file.path if manifest.is_folder else root
-            path.parent.mkdir(parents=True, exist_ok=True)
-            is_begun = path.exists()
-            with path.open("ab") as made:
-                made.truncate(file.size)
-            if file.executable:
-                path.chmod(0o755)
-            offset = 0
-            for chunk in file.chunks:
-                places.append(_Place(path, offset, chunk, is_begun))
-                offset += chunk.size
-
-        def bring(place: _Place) -> None:
-            if not (place.is_begun and _lies_there(place)):
+        def bring(place: Place) -> None:
+            if not (place.is_begun and lies_there(place)):
                 with place.path.open("r+b") as file:
                     file.seek(place.offset)
                     file.write(self._content(place.chunk))
             told.done(place.chunk.size)
 
-        for _ in in_parallel(bring, places):
+        for _ in in_parallel(bring, lay_out(manifest, root)):
             pass
 
     def _content(self, chunk: Chunk) -> bytes:
@@ -382,13 +358,6 @@ def _other_content(stored: Manifest) -> str:
         f"{stored.model} {stored.version} was stored at {stored.created_at:%F %T} with other "
         "content; versions are never overwritten"
     )
-
-
-def _lies_there(place: _Place) -> bool:
-    """Whether a download that broke off had brought this chunk already."""
-    with place.path.open("rb") as file:
-        file.seek(place.offset)
-        return is_content(place.chunk, file.read(place.chunk.size))
 
 
 @contextmanager
