@@ -8,6 +8,7 @@ So with each connection that the loop accepts, those behind it in the queue are 
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import sys
 from collections.abc import Callable
@@ -30,24 +31,67 @@ _KEEP_UNIX_PATH: Final[dict[str, Any]] = (
 """The path of a Unix socket belongs to whoever bound it; a worker only accepts from it."""
 
 
-async def accept_from(
-    listening: socket.socket,
-    protocol: Callable[[], asyncio.Protocol],
-    context: ssl.SSLContext | None = None,
-) -> asyncio.Server:
-    """Serve each connection with a `protocol` of its own until the server is closed.
+class Acceptor:
+    """Serves each connection to one listening socket with a protocol of its own, until `close`."""
 
-    `listening` is the server's from now on. `context` is for TCP only.
-    """
-    loop = asyncio.get_running_loop()
-    if listening.family == socket.AF_UNIX:
-        queue = _Queue(loop, listening, protocol, {})
-        return await loop.create_unix_server(
-            queue.accepted, sock=listening, backlog=BACKLOG, **_KEEP_UNIX_PATH
-        )
-    tls = _tls(context)
-    queue = _Queue(loop, listening, protocol, tls)
-    return await loop.create_server(queue.accepted, sock=listening, backlog=BACKLOG, **tls)
+    __slots__ = ("_listening", "_loop", "_protocol", "_server", "_taking_in", "_tls")
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        protocol: Callable[[], asyncio.Protocol],
+        context: ssl.SSLContext | None,
+    ) -> None:
+        """`listening` is this one's from now on. `context` is not for Unix sockets."""
+        self._loop = asyncio.get_running_loop()
+        self._listening = listening
+        self._protocol = protocol
+        self._tls = {} if listening.family == socket.AF_UNIX else _tls(context)
+        self._server: asyncio.Server | None = None
+        self._taking_in = 0
+        """Accepted, and not given to their protocols yet."""
+
+    async def start(self) -> None:
+        loop, listening, accepted = self._loop, self._listening, self._accepted
+        if listening.family == socket.AF_UNIX:
+            self._server = await loop.create_unix_server(
+                accepted, sock=listening, backlog=BACKLOG, **_KEEP_UNIX_PATH
+            )
+        else:
+            self._server = await loop.create_server(
+                accepted, sock=listening, backlog=BACKLOG, **self._tls
+            )
+
+    def is_behind(self) -> bool:
+        """Whether somebody has connected and has no protocol yet."""
+        if self._taking_in:
+            return True
+        poll = select.poll()
+        poll.register(self._listening, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """Accept nobody any more; those who are connected stay."""
+        if self._server is not None:
+            self._server.close()
+
+    def _accepted(self) -> asyncio.Protocol:
+        """The protocol for a connection that the loop has accepted; takes in the next ones."""
+        with suppress(OSError):  # nobody waits, or no descriptor is free: then the loop says so
+            for _ in range(MOST_AT_ONCE):
+                connection, _ = self._listening.accept()
+                self._taking_in += 1
+                spawn(self._take_in(connection), name="accepted connection")
+        return self._protocol()
+
+    async def _take_in(self, connection: socket.socket) -> None:
+        connection.setblocking(False)  # noqa: FBT003 - its signature
+        try:
+            await self._loop.connect_accepted_socket(self._protocol, connection, **self._tls)
+        except OSError:  # it went away, or its handshake failed: nobody is there to be told
+            connection.close()
+        finally:
+            self._taking_in -= 1
 
 
 def _tls(context: ssl.SSLContext | None) -> dict[str, Any]:
@@ -58,36 +102,3 @@ def _tls(context: ssl.SSLContext | None) -> dict[str, Any]:
         "ssl_handshake_timeout": HANDSHAKE_S,
         "ssl_shutdown_timeout": SHUTDOWN_S,
     }
-
-
-class _Queue:
-    """The kernel's queue of one listening socket."""
-
-    __slots__ = ("_listening", "_loop", "_protocol", "_tls")
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        listening: socket.socket,
-        protocol: Callable[[], asyncio.Protocol],
-        tls: dict[str, Any],
-    ) -> None:
-        self._loop = loop
-        self._listening = listening
-        self._protocol = protocol
-        self._tls = tls
-
-    def accepted(self) -> asyncio.Protocol:
-        """The protocol for a connection that the loop has accepted; takes in the next ones."""
-        with suppress(OSError):  # nobody waits, or no descriptor is free: then the loop says so
-            for _ in range(MOST_AT_ONCE):
-                connection, _ = self._listening.accept()
-                spawn(self._serve(connection), name="accepted connection")
-        return self._protocol()
-
-    async def _serve(self, connection: socket.socket) -> None:
-        connection.setblocking(False)  # noqa: FBT003 - its signature
-        try:
-            await self._loop.connect_accepted_socket(self._protocol, connection, **self._tls)
-        except OSError:  # it went away, or its handshake failed: nobody is there to be told
-            connection.close()

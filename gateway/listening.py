@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import select
 import socket
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -194,14 +193,6 @@ def shares(names: Sequence[object], workers: Sequence[int]) -> Mapping[int, tupl
                 if place % len(sockets) == turn % len(workers):
                     taken[worker].append(index)
     return {worker: tuple(sorted(sockets)) for worker, sockets in taken.items()}
-
-
-def has_waiting(sockets: Iterable[socket.socket]) -> bool:
-    """Whether somebody has connected to one of them and was not accepted yet."""
-    poll = select.poll()
-    for each in sockets:
-        poll.register(each, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def inherited(descriptor: int) -> socket.socket:

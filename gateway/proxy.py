@@ -11,7 +11,7 @@ from random import Random
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
-from gateway.accepting import accept_from
+from gateway.accepting import Acceptor
 from gateway.client_rules import ClientRules
 from gateway.counters import SeriesCounters, TallyCell
 from gateway.deadlines import SWEEP_S
@@ -21,7 +21,6 @@ from gateway.exchange import State
 from gateway.flow import Flow, Spool
 from gateway.health_checks import HealthChecks
 from gateway.lanes import SECOND_NS, RouteState
-from gateway.listening import has_waiting
 from gateway.pool import Endpoint
 from gateway.routing import LivePlan
 from gateway.server_timing import ASKED_BY
@@ -62,7 +61,7 @@ class Proxy:
         self._routes = {state.settings.name: state for state in states}
         """Of every name that was ever served: what was counted of a removed route stays."""
         self._endpoints: dict[PoolKey, Upstreams] = {}
-        self._servers: dict[socket.socket, asyncio.Server] = {}
+        self._acceptors: dict[socket.socket, Acceptor] = {}
         self._contexts = contexts or Contexts()
         self._looked_at_files_ns = 0
         self._checks = HealthChecks(self._contexts)
@@ -163,13 +162,14 @@ class Proxy:
         """
         missing = [route.settings.name for route in self._flow.routes if not hasattr(route, "live")]
         assert not missing, f"no plan applied for {missing}"
-        for each in [each for each in self._servers if each not in sockets]:
-            self._servers.pop(each).close()
+        for each in [each for each in self._acceptors if each not in sockets]:
+            self._acceptors.pop(each).close()
         for each in sockets:
-            if each not in self._servers:
-                self._servers[each] = await accept_from(
-                    each.dup(), partial(Downstream, self._flow), self._contexts.listener
-                )
+            if each not in self._acceptors:
+                client = partial(Downstream, self._flow)
+                acceptor = Acceptor(each.dup(), client, self._contexts.listener)
+                await acceptor.start()
+                self._acceptors[each] = acceptor
         if self._sweeping is None:
             self._sweep()
             for endpoint in self._endpoints.values():
@@ -181,8 +181,9 @@ class Proxy:
         Where no other process has a listening socket, closing it resets what waits in its queue.
         """
         ends_ns = monotonic_ns() + int(LAST_ACCEPTS_S * SECOND_NS)
-        while has_waiting(self._servers) and monotonic_ns() < ends_ns:  # noqa: ASYNC110 - the kernel says
-            await asyncio.sleep(0)
+        for each in self._acceptors.values():
+            while each.is_behind() and monotonic_ns() < ends_ns:  # noqa: ASYNC110 - the kernel says
+                await asyncio.sleep(0)
 
     async def drain(self, timeout_s: float, idle_s: float = 0.0) -> int:
         """Stop accepting and let what is under way finish; how many exchanges were cut.
@@ -218,9 +219,9 @@ class Proxy:
         return cut
 
     def _stop_accepting(self) -> None:
-        for server in self._servers.values():
-            server.close()
-        self._servers.clear()
+        for each in self._acceptors.values():
+            each.close()
+        self._acceptors.clear()
 
     def _sweep(self) -> None:
         """Once a tick: late connections, idle upstream connections, the time of day."""

@@ -9,6 +9,7 @@ import struct
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from gateway.listening import BACKLOG
 from gateway.record import OUTCOMES
@@ -368,3 +369,26 @@ async def test_a_queue_of_clients_is_taken_in_within_a_few_turns_of_the_loop(wor
             client.close()
     await world.records(len(clients))
     await world.nothing_left()
+
+
+async def test_whoever_had_connected_before_the_end_is_answered(world):
+    if not isinstance(asyncio.get_running_loop(), uvloop.Loop):
+        pytest.skip("asyncio does not say whom it is taking in; workers run on uvloop")
+    upstream = await world.upstream()
+    await world.gateway(upstream.url)
+    clients = [socket.create_connection(("127.0.0.1", world.address.port)) for _ in range(100)]
+    try:
+        for client in clients:
+            client.sendall(POST)
+            client.setblocking(False)
+        await world.proxy.accept_waiting()
+        assert len(world.connections) == len(clients)
+        await world.proxy.listen(())
+        assert await world.proxy.drain(5, 0.2) == 0
+        loop = asyncio.get_running_loop()
+        for client in clients:
+            assert (await loop.sock_recv(client, 4096)).startswith(b"HTTP/1.1 200 OK")
+    finally:
+        for client in clients:
+            client.close()
+    await world.records(len(clients))
