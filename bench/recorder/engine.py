@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from bench.recorder.exchanges import RULES
-from gateway.recorder.app import Recorder
+from gateway.recorder.app import Recorder, collect_seldom
 from gateway.recorder.settings import RecorderSettings
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.settings import ClickHouseSettings
@@ -55,6 +56,18 @@ def engine(path: Path) -> Iterator[Engine]:
         started.kill()
 
 
+@contextlib.contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """As the recorder's own process does; what is measured beside it collects as usual."""
+    usual = gc.get_threshold()
+    collect_seldom()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+        gc.unfreeze()
+
+
 @contextlib.asynccontextmanager
 async def recording(spool: Path, settings: ClickHouseSettings) -> AsyncIterator[Recorder]:
     log = await FeatureLog.connect(settings)
@@ -66,10 +79,11 @@ async def recording(spool: Path, settings: ClickHouseSettings) -> AsyncIterator[
         rules=lambda: RULES,
     )
     recorder.open()
-    task = asyncio.get_running_loop().create_task(recorder.run())
-    try:
-        yield recorder
-    finally:
-        recorder.stop()
-        await task
-        await log.close()
+    with _collecting_seldom():
+        task = asyncio.get_running_loop().create_task(recorder.run())
+        try:
+            yield recorder
+        finally:
+            recorder.stop()
+            await task
+            await log.close()

@@ -61,8 +61,9 @@ def numbers(features: Features, name: str, *values: object) -> list[float]:
         if value is None:
             continue
         if isinstance(value, list) and len(value) <= MAX_EMBEDDING_LENGTH:
-            if set(map(type, value)) == {float} and math.isfinite(sum(value)):
-                return value  # the usual case, looked at as a whole: item by item is ten times more
+            # The usual case is looked at as a whole: item by item takes ten times as long.
+            if list(map(type, value)).count(float) == len(value) and math.isfinite(sum(value)):
+                return value
             found = [each for item in value if (each := finite(item)) is not None]
             if len(found) == len(value):
                 return found

@@ -11,7 +11,7 @@ UNKNOWN_SHAPE = "unknown_shape"
 UNKNOWN_ROUTE = "unknown_route"
 
 
-class Body(msgspec.Struct, frozen=True, kw_only=True):
+class Body(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One body as it went over the wire, up to the bound that the gateway keeps."""
 
     content_type: str = ""
@@ -20,7 +20,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     is_cut: bool = False
 
 
-class Features(msgspec.Struct, kw_only=True):
+class Features(msgspec.Struct, kw_only=True, gc=False):
     """The features of `mlops.contracts.record.Row`. Absent is None or empty."""
 
     query_id: str | None = None

@@ -12,7 +12,7 @@ import msgspec
 Json: TypeAlias = object
 
 
-class Asked(msgspec.Struct):
+class Asked(msgspec.Struct, gc=False):
     """A request's body."""
 
     # native
@@ -35,7 +35,7 @@ class Asked(msgspec.Struct):
     texts: Json = None
 
 
-class Answered(msgspec.Struct):
+class Answered(msgspec.Struct, gc=False):
     """An answer's body, or one event of its stream."""
 
     # native

@@ -18,7 +18,7 @@ import uvloop
 from prometheus_client import start_http_server
 
 from gateway import config
-from gateway.recorder.app import Recorder, SpoolTaken
+from gateway.recorder.app import Recorder, SpoolTaken, collect_seldom
 from gateway.recorder.completeness import CompletenessGauge
 from gateway.recorder.connecting import ConnectingLog
 from gateway.recorder.rules_file import RulesFile
@@ -89,6 +89,7 @@ async def _serve(
     rules.on_bad_file = recorder.metrics.bad_files.inc
     spans = open_spans(environ, recorder)
     recorder.open()
+    collect_seldom()
     _on_signals(lambda: recorder.drain(arguments.drain))
     what, watch = f"reading {settings.spool_dir}", None
     if arguments.metrics_port is not None:

@@ -43,7 +43,7 @@ NOBODY: Key = ("", "", 0)
 """Of an exchange of which not even that can be read."""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One record, read. Exactly one of `row`, `tally` and `letter` is set."""
 
     start: Position

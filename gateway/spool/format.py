@@ -51,7 +51,7 @@ class RecordType(IntEnum):
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class _Whole(msgspec.Struct, array_like=True):
+class _Whole(msgspec.Struct, array_like=True, gc=False):
     """How every body starts, whatever follows: a body is a MessagePack array of these fields."""
 
     sequence: Annotated[int, msgspec.Meta(ge=1)]
@@ -64,7 +64,7 @@ class _Tally(_Whole, array_like=True, forbid_unknown_fields=True):
     """JSON."""
 
 
-class SpooledExchange(_Whole, array_like=True, forbid_unknown_fields=True):
+class SpooledExchange(_Whole, array_like=True, forbid_unknown_fields=True, gc=False):
     """The fields of an `ExchangeRecord`, in the order that `encode_exchange` writes them."""
 
     outcome: _Count

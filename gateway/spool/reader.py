@@ -26,7 +26,7 @@ READ_BYTES = 1024**2
 """Read at a time; one frame may be longer, up to a segment."""
 
 
-class Position(msgspec.Struct, frozen=True):
+class Position(msgspec.Struct, frozen=True, gc=False):
     """A place between two frames."""
 
     segment: int = 1

@@ -90,6 +90,21 @@ def test_long_text_without_anything_is_quick_to_look_through() -> None:
         EVERYTHING.text(text)
 
 
+@given(st.text(st.sampled_from("abc é@:.+-/() 0123456789٣")))
+def test_a_text_passed_over_at_a_glance_has_nothing_in_it(text: str) -> None:
+    expected = text
+    for mask in PATTERNS.values():
+        expected = mask(expected)
+    assert EVERYTHING.text(text) == expected
+
+
+@pytest.mark.parametrize("length", [16, 63, 64, 65, 300])
+def test_a_hash_is_an_hmac_however_long_the_secret_is(length: int) -> None:
+    secret = "s" * length
+    expected = hmac.digest(secret.encode(), "annä".encode(), "sha256")[:16].hex()
+    assert hash_of(secret).text("annä") == expected
+
+
 def test_equal_values_have_equal_hashes_under_one_secret() -> None:
     rule = hash_of(SECRET)
     expected = hmac.new(SECRET.encode(), b"ann", hashlib.sha256).hexdigest()[:32]
