@@ -1,7 +1,7 @@
 """`make chaos`: faults one after another, and in pairs, under constant mixed traffic; seeded.
 
-`MINUTES=20 RATE=500 SEED=1 make chaos`. Components are killed, stopped and restarted, the gateway's
-file read again, versions slowed; meanwhile bad and harmless releases go through. At the end every
+`MINUTES=20 RATE=500 SEED=1 make chaos`. The faults are those of `faults`; with `ONLY=` those that
+it names, with commas between. Meanwhile bad and harmless releases go through. At the end every
 answer is looked for in the log.
 """
 
@@ -9,24 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from random import Random
 from time import monotonic
 from typing import Any
 
-from bench.endurance.world import PARTS, World, world
+import uvloop
+
+from bench.endurance.faults import FAULTS, Fault
+from bench.endurance.world import PARTS, Use, World, world
 from bench.report import Measured, write
 
 PAUSE_S = 6.0
 """Between two faults; two at once every third time."""
-STOPPED_S = 4.0
 RELEASE_S = 60.0
 """Shortest time left in which a release is begun."""
 UNDER_WAY = 64
 """Exchanges of one worker at a time, at most: streams, and clients that are slow."""
+WARM_UP = 0.2
+"""Share of the run before which memory is not judged: caches fill."""
+GROWTH, GROWTH_MIB = 1.25, 16.0
+"""What a process may have grown by since, times and on top: it may just have been started again."""
+JUDGED = ("gateway", "worker", "recorder", "agent")
+"""The engine's caches are not ours; its memory is told."""
 POLICY: dict[str, Any] = {
     "steps": [{"setWeight": 20}, {"setWeight": 50}],
     "bake": {"duration": "10s"},
@@ -38,109 +45,66 @@ POLICY: dict[str, Any] = {
 BAD_SHARE = 0.5
 """Of the bad version's answers that are 500."""
 
-Fault = Callable[[World], Awaitable[None]]
-
-
-async def _killed(world: World, part: str, start: Callable[[], str]) -> None:
-    await asyncio.to_thread(world.stack.kill, part)
-    await asyncio.sleep(1.0)
-    await asyncio.to_thread(start)
-
-
-async def kill_recorder(world: World) -> None:
-    await _killed(world, "recorder", world.stack.start_recorder)
-
-
-async def kill_agent(world: World) -> None:
-    await _killed(world, "agent", world.stack.start_agent)
-
-
-async def kill_clickhouse(world: World) -> None:
-    await _killed(world, "clickhouse", world.stack.start_clickhouse)
-
-
-async def kill_worker(world: World) -> None:
-    """What it had under way is lost to its clients; they are counted as broken."""
-    os.kill(world.pids("worker")[0], signal.SIGKILL)
-
-
-async def reload_gateway(world: World) -> None:
-    os.kill(world.pids("gateway")[0], signal.SIGHUP)
-
-
-async def slow_version(world: World) -> None:
-    world.stable.delay_s = 0.2
-    await asyncio.sleep(STOPPED_S)
-    world.stable.delay_s = 0.002
-
-
-def stopped(part: str) -> Fault:
-    async def act(world: World) -> None:
-        pids = world.pids(part)[:1]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        await asyncio.sleep(STOPPED_S)
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGCONT)
-            except ProcessLookupError:
-                continue  # it was replaced, because it hung
-
-    act.__name__ = f"stop_{part}"
-    return act
-
-
-FAULTS: tuple[Fault, ...] = (
-    kill_recorder,
-    kill_agent,
-    kill_clickhouse,
-    kill_worker,
-    reload_gateway,
-    slow_version,
-    stopped("recorder"),
-    stopped("agent"),
-    stopped("clickhouse"),
-    stopped("gateway"),
-)
-
 
 def main() -> int:
     minutes = float(os.environ.get("MINUTES", "20"))
     rate = float(os.environ.get("RATE", "500"))
     seed = int(os.environ.get("SEED", "1"))
-    rows = asyncio.run(_chaos(60 * minutes, rate, seed))
-    write("chaos", rows, {})
+    rows = uvloop.run(_chaos(60 * minutes, rate, seed))
+    write(
+        "chaos",
+        rows,
+        {"rate, per second": f"{rate:g}", "minutes": f"{minutes:g}", "seed": str(seed)},
+    )
     return 0
 
 
 async def _chaos(seconds: float, rate: float, seed: int) -> list[Measured]:
-    random = Random(seed)
+    only = os.environ.get("ONLY", "").split(",")
+    faults = [fault for fault in FAULTS if only == [""] or fault.__name__ in only]
     done: Counter[str] = Counter()
-    async with world(rate, seed) as under:
-        before = under.use()
+    async with world(rate, seed, may_break=True) as under:
         ends_s = monotonic() + seconds
+        warm_s = monotonic() + WARM_UP * seconds
         releases = asyncio.get_running_loop().create_task(_releases(under, ends_s))
+        before = under.use()
+        random = Random(seed)
         while monotonic() < ends_s:
-            count = 2 if random.random() < 1 / 3 else 1
-            chosen = random.sample(FAULTS, count)
-            names = [fault.__name__ for fault in chosen]
-            print(f"{ends_s - monotonic():6.0f} s left: {' and '.join(names)}", file=sys.stderr)
-            await asyncio.gather(*(_try(fault, under) for fault in chosen))
-            done.update(names)
+            if monotonic() < warm_s:
+                before = under.use()
+            chosen = random.sample(faults, min(len(faults), 2 if random.random() < 1 / 3 else 1))
+            names = " and ".join(fault.__name__ for fault in chosen)
+            print(f"{ends_s - monotonic():6.0f} s left: {names}", file=sys.stderr)
+            happened = await asyncio.gather(*(_try(fault, under) for fault in chosen))
+            done.update(name for name in happened if name)
             await asyncio.sleep(random.uniform(0.5, 1.5) * PAUSE_S)
         wrong = await releases
         after = under.use()
-        traffic = under.traffic
-        await traffic.finish()
-        stored, doubles, dropped = await under.stored()
+        await under.traffic.finish()
+        log = await under.stored()
+    return [*_answers(under, done, log, wrong), *_memory(before, after)]
+
+
+def _answers(
+    under: World, done: Counter[str], log: tuple[set[str], int, int], wrong: int
+) -> list[Measured]:
+    """What became of the requests."""
+    traffic, (lacking, doubles, dropped) = under.traffic, log
     broken = sum(traffic.failed.values())
     refused = sum(count for status, count in traffic.errors.items() if status != 500)
-    rows = [
+    untold = max(0, len(lacking - under.damaged) - dropped)
+    return [
         Measured(name="requests", value=traffic.asked, unit=""),
         Measured(name="answered", value=len(traffic.answered), unit=""),
         Measured(name="cancelled by their clients", value=traffic.cancelled, unit=""),
         Measured(name="answered 500 by the bad version", value=traffic.errors[500], unit=""),
-        _none("answered with an error by the gateway", refused),
+        _none("answered with an error by the gateway", refused, dict(traffic.errors)),
+        Measured(
+            name="failed while nobody listened upstream",
+            value=sum(traffic.excused.values()),
+            unit="",
+            peers=dict(traffic.excused),
+        ),
         Measured(
             name="without a whole answer",
             value=broken,
@@ -149,27 +113,52 @@ async def _chaos(seconds: float, rate: float, seed: int) -> list[Measured]:
             holds=broken <= UNDER_WAY * done["kill_worker"],
             peers=dict(traffic.failed),
         ),
-        _none("answered without a row", len(traffic.answered) - stored),
+        _none("answered without a row, neither told as dropped nor damaged by us", untold),
+        Measured(name="answered without a row", value=len(lacking), unit=""),
+        Measured(name="records damaged on purpose", value=len(under.damaged), unit=""),
+        Measured(
+            name="told as dropped",
+            value=dropped,
+            unit="",
+            goal="only with a full disk, or for a damaged record",
+            holds=dropped <= len(under.damaged) or done["fill_disk"] > 0,
+        ),
         _none("rows twice", doubles),
-        _none("dropped", dropped),
         _none("wrong decisions", wrong),
         Measured(name="longest time a client waited", value=traffic.longest_s, unit="s"),
+        Measured(name="rate fell behind by at most", value=traffic.late_s, unit="s"),
         Measured(name="faults", value=sum(done.values()), unit="", peers=dict(done)),
     ]
+
+
+def _memory(before: dict[str, Use], after: dict[str, Use]) -> list[Measured]:
+    rows = []
     for part in PARTS:
-        grew = after[part].rss_mib - before[part].rss_mib
-        name = f"{part}: resident memory at the end"
-        peers = {"at the start": before[part].rss_mib, "more": grew}
-        rows.append(Measured(name=name, value=after[part].rss_mib, unit="MiB", peers=peers))
+        was, now = before[part].rss_mib, after[part].rss_mib
+        is_judged = part in JUDGED
+        goal = f"<= {GROWTH:g} times what it was warm, and {GROWTH_MIB:g}" if is_judged else ""
+        rows.append(
+            Measured(
+                name=f"{part}: resident memory at the end",
+                value=now,
+                unit="MiB",
+                goal=goal,
+                holds=not is_judged or now <= GROWTH * was + GROWTH_MIB,
+                peers={"warm": was},
+            )
+        )
     return rows
 
 
-async def _try(fault: Fault, under: World) -> None:
+async def _try(fault: Fault, under: World) -> str:
+    """Its name, if it happened."""
     try:
         await fault(under)
     except (OSError, StopIteration, RuntimeError) as error:
         # Of two faults at once, the one may have taken away what the other needs.
         print(f"  {fault.__name__}: {error!r}", file=sys.stderr)
+        return ""
+    return fault.__name__
 
 
 async def _releases(under: World, ends_s: float) -> int:
@@ -216,8 +205,9 @@ async def _ended(under: World, release_id: str, ends_s: float) -> str:
     return phase
 
 
-def _none(name: str, count: int) -> Measured:
-    return Measured(name=name, value=count, unit="", goal="must be 0", holds=count == 0)
+def _none(name: str, count: int, peers: Mapping[int, int] | None = None) -> Measured:
+    told = {str(key): float(value) for key, value in (peers or {}).items()}
+    return Measured(name=name, value=count, unit="", goal="must be 0", holds=count == 0, peers=told)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Version:
         self.url = ""
         self.fail_share = 0.0
         self.delay_s = 0.002
+        self._port = 0
         self._random = Random(name)
         self._runner: web.AppRunner | None = None
 
@@ -43,13 +44,15 @@ class Version:
         app.router.add_post("/stream", self._stream)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
+        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+        host, self._port = self._runner.addresses[0][:2]
+        self.url = f"http://{host}:{self._port}"
 
     async def stop(self) -> None:
+        """Close every connection and the port; started again, it has the same."""
         if self._runner is not None:
             await self._runner.cleanup()
+            self._runner = None
 
     async def _answer(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -80,6 +83,9 @@ class Traffic:
         """Requests without a whole answer, by cause."""
         self.errors: Counter[int] = Counter()
         """Of those answered, statuses of 500 and above."""
+        self.has_upstream = True
+        self.excused: Counter[str] = Counter()
+        """The same, and failures, while there was no healthy upstream; in no other count."""
         self.longest_s = 0.0
         self.latencies_s: list[tuple[float, float]] = []
         """When it ended (monotonic), and how long it took: of short requests, at most a million."""
@@ -106,7 +112,8 @@ class Traffic:
 
     @property
     def asked(self) -> int:
-        return len(self.answered) + self.cancelled + sum(self.failed.values())
+        excused = sum(count for cause, count in self.excused.items() if not cause.isdigit())
+        return len(self.answered) + self.cancelled + sum(self.failed.values()) + excused
 
     async def _run(self) -> None:
         connector = aiohttp.TCPConnector(limit=MAX_UNDER_WAY)
@@ -129,7 +136,7 @@ class Traffic:
         request_id = uuid.uuid4().hex
         user = f"user-{self._random.randrange(500)}"
         headers = {"x-request-id": request_id, "x-user-id": user}
-        began_s = monotonic()
+        began_s, had_upstream = monotonic(), self.has_upstream
         try:
             async with asyncio.timeout(0.001 if kind == "cancel" else None):
                 status = await self._ask(session, kind, headers)
@@ -137,17 +144,23 @@ class Traffic:
             if kind == "cancel":
                 self.cancelled += 1
             else:
-                self.failed["no answer in time"] += 1
+                self._count_failed("no answer in time", had_upstream=had_upstream)
         except (aiohttp.ClientError, OSError) as error:
-            self.failed[type(error).__name__] += 1
+            self._count_failed(type(error).__name__, had_upstream=had_upstream)
         else:
             self.answered.add(request_id)
-            if status >= 500:
+            if status > 500 and not (had_upstream and self.has_upstream):
+                self.excused[str(status)] += 1
+            elif status >= 500:
                 self.errors[status] += 1
         took_s = monotonic() - began_s
         self.longest_s = max(self.longest_s, took_s)
         if kind == "short" and len(self.latencies_s) < 1_000_000:
             self.latencies_s.append((monotonic(), took_s))
+
+    def _count_failed(self, cause: str, *, had_upstream: bool) -> None:
+        has_upstream = had_upstream and self.has_upstream
+        (self.failed if has_upstream else self.excused)[cause] += 1
 
     async def _ask(self, session: aiohttp.ClientSession, kind: str, headers: dict[str, str]) -> int:
         path = "/stream" if kind == "stream" else "/query"

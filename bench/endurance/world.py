@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,12 +17,16 @@ import aiohttp
 
 from bench.endurance.traffic import Traffic, Version
 from mlops.feature_store.connection import open_client
+from mlops.local.processes import Command, spawn
 from mlops.local.stack import ANY_PORTS, Stack
 
 PARTS = ("gateway", "worker", "recorder", "agent", "clickhouse")
 STORED_WITHIN_S = 60.0
 """Longest wait at the end for the last rows."""
 WORKERS = 2
+DISK_MIB = 256
+"""Of the spool's own file system: a minute of this traffic."""
+FAKE_CLOCK = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 DROPPED = (
     "SELECT sum(arraySum(arrayMap(each -> arraySum(mapValues(each)), dropped))) FROM tallies FINAL"
 )
@@ -44,6 +49,27 @@ class World:
         self.stable = stable
         self.canary = canary
         self.traffic = traffic
+        self.spool = stack.directory / "spool"
+        self.has_small_disk = os.path.ismount(self.spool)
+        self.clock = clock_file(stack.directory) if FAKE_CLOCK.exists() else None
+        """Its content is added to the time of day of the parts started with it."""
+        self.damaged: set[str] = set()
+        """Ids of requests whose records were changed on purpose."""
+
+    def start_clickhouse(self) -> str:
+        return _with_true_clock(self.stack, self.stack.start_clickhouse)
+
+    async def upgrade_gateway(self) -> None:
+        """Start a process that takes over from the gateway that runs, and wait until that ends."""
+        old = self.stack.process("gateway")
+        file = str(self.stack.directory / "gateway.yaml")
+        arguments = ["gateway", "--config", file, "--upgrade"]
+        environment = self.stack.environment()
+        command = Command(name="gateway", arguments=arguments, environment=environment)
+        started = await asyncio.to_thread(spawn(command, self.stack.directory).ready)
+        self.stack.processes[self.stack.processes.index(old)] = started
+        with suppress(ChildProcessError):
+            await asyncio.to_thread(os.waitpid, old.pid, 0)
 
     def pids(self, part: str) -> list[int]:
         """Processes of a part, as they are now."""
@@ -66,8 +92,8 @@ class World:
         ):
             return await answer.json()
 
-    async def stored(self) -> tuple[int, int, int]:
-        """Of the answered requests: how many have a row, how many rows are doubles, and drops."""
+    async def stored(self) -> tuple[set[str], int, int]:
+        """Answered requests without a row, how many rows are doubles, and how many were dropped."""
         settings = self.stack.clickhouse
         client = await open_client(settings, database=settings.database)
         try:
@@ -77,12 +103,12 @@ class World:
             while True:
                 found = await client.query("SELECT request_id FROM query_features")
                 ids = [row[0] for row in found.result_rows]
-                have = len(wanted & set(ids))
-                if have == len(wanted) or loop.time() > ends_s:
-                    break
+                lacking = wanted.difference(ids)
+                dropped = await client.query(DROPPED)
+                told = int(dropped.result_rows[0][0] or 0)
+                if len(lacking - self.damaged) <= told or loop.time() > ends_s:
+                    return lacking, len(ids) - len(set(ids)), told
                 await asyncio.sleep(0.5)
-            dropped = await client.query(DROPPED)
-            return have, len(ids) - len(set(ids)), int(dropped.result_rows[0][0] or 0)
         finally:
             await client.close()
 
@@ -101,25 +127,68 @@ def _use(pids: list[int]) -> Use:
     return Use(rss_kib / 1024, descriptors, threads)
 
 
+def clock_file(directory: Path) -> Path:
+    return directory / "clock"
+
+
+def _with_true_clock(stack: Stack, start: Callable[[], str]) -> str:
+    """The engine stands for another machine, whose clock is right."""
+    environ = stack.environ
+    stack.environ = {name: value for name, value in environ.items() if name != "LD_PRELOAD"}
+    try:
+        return start()
+    finally:
+        stack.environ = environ
+
+
+def _environ(directory: Path, *, may_step: bool) -> dict[str, str]:
+    """What the parts inherit; with libfaketime, a clock of their own."""
+    environ = dict(os.environ)
+    if may_step and FAKE_CLOCK.exists():
+        clock_file(directory).write_text("+0\n", encoding="ascii")
+        environ |= {
+            "LD_PRELOAD": str(FAKE_CLOCK),
+            "FAKETIME_TIMESTAMP_FILE": str(clock_file(directory)),
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_DONT_RESET": "1",
+        }
+    return environ
+
+
+@contextmanager
+def _small_disk(where: Path) -> Iterator[None]:
+    """A file system of `DISK_MIB`, where we may mount one; else what is there."""
+    where.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "none", str(where)]
+    is_mounted = not subprocess.run(mount, capture_output=True, check=False).returncode
+    try:
+        yield
+    finally:
+        if is_mounted:
+            subprocess.run(["umount", "-l", str(where)], check=True)
+
+
 @asynccontextmanager
-async def world(rate_per_s: float, seed: int) -> AsyncIterator[World]:
-    """Start everything, send traffic, and end everything."""
+async def world(rate_per_s: float, seed: int, *, may_break: bool = False) -> AsyncIterator[World]:
+    """Start everything, send traffic, and end everything.
+
+    With `may_break` the spool has a small disk of its own, and the parts a clock that can be set.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     stable, canary = Version("1"), Version("2")
-    with TemporaryDirectory(prefix="endurance-") as name:
-        stack = Stack(directory=Path(name), ports=ANY_PORTS, environ=os.environ)
+    with ExitStack() as held:
+        directory = Path(held.enter_context(TemporaryDirectory(prefix="endurance-")))
+        if may_break:
+            held.enter_context(_small_disk(directory / "spool"))
+        environ = _environ(directory, may_step=may_break)
+        stack = Stack(directory=directory, ports=ANY_PORTS, environ=environ)
         try:
             for version in (stable, canary):
                 await version.start()
-            route = {
-                "name": "rag",
-                "match": {"prefix": "/"},
-                "stable": {"version": "1", "endpoints": [stable.url]},
-                "sticky": {"header": "x-user-id"},
-            }
-            await asyncio.to_thread(stack.start_clickhouse)
-            await asyncio.to_thread(stack.start_gateway, [route], WORKERS)
+            await asyncio.to_thread(_with_true_clock, stack, stack.start_clickhouse)
+            await asyncio.to_thread(stack.start_gateway, [_route(stable)], WORKERS)
             await asyncio.to_thread(stack.start_recorder)
             await asyncio.to_thread(stack.start_agent)
             async with Traffic(stack.addresses["gateway"], rate_per_s, seed) as traffic:
@@ -128,3 +197,12 @@ async def world(rate_per_s: float, seed: int) -> AsyncIterator[World]:
             await asyncio.to_thread(stack.stop)
             for version in (stable, canary):
                 await version.stop()
+
+
+def _route(stable: Version) -> dict[str, object]:
+    return {
+        "name": "rag",
+        "match": {"prefix": "/"},
+        "stable": {"version": "1", "endpoints": [stable.url]},
+        "sticky": {"header": "x-user-id"},
+    }

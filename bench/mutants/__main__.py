@@ -31,7 +31,7 @@ import yaml
 
 from bench.mutants import running
 from bench.mutants.modules import MODULES
-from bench.mutants.mutations import Mutant, count_places, sample
+from bench.mutants.mutations import count_places, sample
 from bench.report import Measured, write
 
 SURVIVORS = Path("var/mutants/survivors.diff")
@@ -46,7 +46,6 @@ class Score:
 
     places: int
     counts: Counter[str] = field(default_factory=Counter)
-    survivors: list[Mutant] = field(default_factory=list)
 
     @property
     def percent(self) -> float:
@@ -64,13 +63,12 @@ def main() -> int:
     explained = yaml.safe_load(EXPLAINED.read_text("utf-8"))
     scores: dict[str, Score] = {}
     SURVIVORS.parent.mkdir(parents=True, exist_ok=True)
+    SURVIVORS.write_bytes(b"")
     for module in chosen:
         if monotonic() > ends_s:
             print(f"{module}: no time left", file=sys.stderr)
             continue
         scores[module] = _score(module, most, seed, explained.get(module, {}))
-    survivors = [each for score in scores.values() for each in score.survivors]
-    SURVIVORS.write_text("\n\n".join(each.diff for each in survivors) + "\n", encoding="utf-8")
     print(f"survivors: {SURVIVORS}", file=sys.stderr)
     rows = [_row(module, score) for module, score in scores.items()]
     write("mutants", rows, {"cosmic-ray": version("cosmic-ray"), "seed": str(seed)})
@@ -81,14 +79,15 @@ def _score(module: str, most: int, seed: int, explained: dict[str, str]) -> Scor
     source = running.path_of(module).read_text("utf-8")
     score = Score(count_places(source))
     tests = MODULES[module]
-    limit_s = max(running.LEAST_S, running.TIMES * running.baseline_s(module, tests))
+    cpu_s = running.limit_s(module, tests)
     mutants = sample(module, source, most, seed)
     jobs = int(os.environ.get("JOBS", "1"))
-    for mutant, outcome in running.outcomes(mutants, tests, limit_s, jobs):
+    for mutant, outcome in running.outcomes(mutants, tests, cpu_s, jobs):
         is_explained = outcome == running.SURVIVED and mutant.changed in explained
         score.counts["explained" if is_explained else outcome] += 1
         if outcome == running.SURVIVED and not is_explained:
-            score.survivors.append(mutant)
+            with SURVIVORS.open("a", encoding="utf-8") as file:
+                file.write(f"{mutant.diff}\n\n")
     print(f"{module}: {score.percent:.0f} % of {dict(score.counts)}", file=sys.stderr)
     return score
 

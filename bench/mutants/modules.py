@@ -42,7 +42,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "agent.judge.trust": _JUDGED,
     "agent.judge.verdict": _JUDGED,
     "agent.judge.panel": _JUDGED,
-    "agent.judge.rates": (f"{UNIT}/agent_judge/test_rates.py", *_JUDGED),
+    "agent.judge.rates": (f"{UNIT}/agent_judge/test_rates.py",),
     "agent.judge.scores": (f"{UNIT}/agent_judge/test_scores.py",),
     "agent.judge.quantiles": (f"{UNIT}/agent_judge/test_quantiles.py",),
     "agent.judge.margins": (f"{UNIT}/agent_judge/test_margins.py",),

@@ -26,9 +26,11 @@ from bench.mutants.mutations import Mutant
 
 MEMORY_BYTES = 4 << 30
 """Address space of a child: a mutant may build an endless list."""
-LEAST_S = 10.0
-TIMES = 5.0
-"""A mutant's tests may take this many times as long as without it, at least `LEAST_S`."""
+LEAST_CPU_S = 10
+TIMES = 5
+"""A mutant's tests may take this many times the CPU they take without it, and `LEAST_CPU_S`."""
+WAIT_S = 900.0
+"""For one that sleeps."""
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 OUTPUT = Path("var/mutants/last.txt")
 """What the last child said."""
@@ -64,8 +66,8 @@ def path_of(module: str) -> Path:
     return Path(f"{module.replace('.', '/')}.py")
 
 
-def start(module: str, source: str, tests: Sequence[str]) -> int:
-    """Fork a child that ends with pytest's exit code; its pid."""
+def start(module: str, source: str, tests: Sequence[str], cpu_s: int) -> int:
+    """Fork a child that ends with pytest's exit code, or killed after `cpu_s`; its pid."""
     pid = os.fork()
     if pid:
         return pid
@@ -75,6 +77,7 @@ def start(module: str, source: str, tests: Sequence[str]) -> int:
         for number in (1, 2):
             os.dup2(os.open(OUTPUT, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
         sys.meta_path.insert(0, _Mutated(module, path_of(module), source))
         settings.register_profile(
             "mutants", derandomize=True, database=None, phases=(Phase.explicit, Phase.generate)
@@ -88,18 +91,18 @@ def start(module: str, source: str, tests: Sequence[str]) -> int:
         os._exit(code)
 
 
-def baseline_s(module: str, tests: Sequence[str]) -> float:
-    """How long the tests take with the module as it is; RuntimeError if they do not pass."""
-    began_s = monotonic()
-    _, status = os.waitpid(start(module, path_of(module).read_text("utf-8"), tests), 0)
+def limit_s(module: str, tests: Sequence[str]) -> int:
+    """CPU that the tests may take; RuntimeError if they do not pass with the module as it is."""
+    pid = start(module, path_of(module).read_text("utf-8"), tests, 3600)
+    _, status, used = os.wait4(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     if code:
         raise RuntimeError(f"{' '.join(tests)}: must pass before mutants mean anything, got {code}")
-    return monotonic() - began_s
+    return LEAST_CPU_S + TIMES * int(used.ru_utime + used.ru_stime + 1)
 
 
 def outcomes(
-    mutants: Iterable[Mutant], tests: Sequence[str], limit_s: float, most: int
+    mutants: Iterable[Mutant], tests: Sequence[str], cpu_s: int, most: int
 ) -> Iterator[tuple[Mutant, str]]:
     """Run `tests` on each, at most `most` at a time; each with what became of it, as they end."""
     waiting = iter(mutants)
@@ -110,8 +113,8 @@ def outcomes(
             mutant = next(waiting, None)
             is_more = mutant is not None
             if mutant is not None:
-                pid = start(mutant.module, mutant.source, tests)
-                running[pid] = mutant, monotonic() + limit_s
+                pid = start(mutant.module, mutant.source, tests, cpu_s)
+                running[pid] = mutant, monotonic() + WAIT_S
         for pid, (mutant, ends_s) in list(running.items()):
             ended, status = os.waitpid(pid, os.WNOHANG)
             is_late = not ended and monotonic() > ends_s
@@ -125,5 +128,8 @@ def outcomes(
 
 
 def _outcome(status: int) -> str:
-    """A mutant that cannot even be imported is noticed, as is one that ends the process."""
-    return KILLED if os.waitstatus_to_exitcode(status) else SURVIVED
+    """A mutant that cannot even be imported is noticed."""
+    code = os.waitstatus_to_exitcode(status)
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return TIMED_OUT
+    return KILLED if code else SURVIVED

@@ -114,3 +114,47 @@ def test_the_record_says_what_the_stream_was_like():
         one.note_answer(body, 1_000, began_ns + number * 1_000_000)
     one.end(Event.DONE, 0, 200, began_ns + 4_000_000, 1_000_000)
     assert (one.events, one.first_event_us, one.max_event_gap_us) == (2, 1_000, 2_000)
+
+
+def test_a_new_exchange_has_received_and_begun_nothing():
+    one = exchange()
+    assert (one.kept_bytes, one.response_kept_bytes) == (0, 0)
+    assert (one.request_bytes, one.response_bytes, one.attempts) == (0, 0, 1)
+    assert not any((one.complete, one.retried_stale, one.is_timed))
+    assert (one.first_ns, one.own_ns, one.state) == (0, 0, 0)
+    assert one.is_replayable
+
+
+def test_a_body_that_is_not_all_kept_cannot_be_sent_again():
+    one = exchange()
+    one.kept_bytes, one.request_bytes = 5, 5
+    assert one.is_replayable
+    one.request_bytes = 6
+    assert not one.is_replayable
+
+
+@given(st.lists(st.binary(max_size=4), max_size=8), st.integers(0, 12))
+def test_of_an_answer_the_beginning_is_kept_however_it_comes(slices, limit_bytes):
+    one = exchange()
+    for each in slices:
+        one.note_answer(each, limit_bytes, 0)
+    whole = b"".join(slices)
+    assert b"".join(one.response_kept) == whole[:limit_bytes]
+    assert one.response_kept_bytes == min(len(whole), limit_bytes)
+    assert one.response_bytes == len(whole)
+    one.set_bodies(limit_bytes)
+    assert one.response_body == whole[:limit_bytes]
+    assert one.response_body_cut == (len(whole) > limit_bytes)
+
+
+def test_what_is_withheld_is_not_in_the_record():
+    one = exchange()
+    one.headers = {b"content-type": b"text/plain", b"content-encoding": b"gzip"}
+    one.kept, one.kept_bytes, one.request_bytes = [b"abc", b"def"], 6, 6
+    one.set_bodies(4)
+    assert (one.request_body, one.request_body_cut) == (b"abcd", True)
+    assert (one.request_content_type, one.request_content_encoding) == (b"text/plain", b"gzip")
+    one.withhold(2)
+    assert (one.withheld, one.request_body, one.response_body) == (2, b"", b"")
+    assert not any((one.request_body_cut, one.response_body_cut))
+    assert (one.request_content_type, one.request_content_encoding) == (b"", b"")
