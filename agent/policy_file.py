@@ -37,7 +37,10 @@ __all__ = ["PolicyError", "load_policy", "parse_policy", "to_document"]
 MAX_FILE_BYTES = 256 * 1024
 """A policy is a page long."""
 
-_NOT_YAML = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
+_NOT_YAML = (
+    *(yaml.YAMLError, ValueError),
+    *(AttributeError, LookupError, ArithmeticError, RecursionError),
+)
 """What PyYAML raises: also, for 2026-13-45 or a tag that does not fit, what its conversions do."""
 
 MAX_STEPS = 100

@@ -142,6 +142,11 @@ for _tag, (_first, _pattern) in _KEPT_RESOLVERS.items():
     _Loader.add_implicit_resolver(_tag, re.compile(f"({_pattern})$"), _first)
 
 
+_OF_TAGS = (AttributeError, LookupError, ArithmeticError, RecursionError)
+"""What PyYAML's conversions raise for tags that do not fit, `!!float` of nothing, or for a thousand
+lists in each other."""
+
+
 def read_yaml(text: str) -> object:
     """Plain values of one YAML document.
 
@@ -154,5 +159,5 @@ def read_yaml(text: str) -> object:
         mark = exc.problem_mark or exc.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
         raise ValueError(f"{line}{exc.problem or exc.context}") from exc
-    except (yaml.YAMLError, AttributeError, RecursionError) as exc:  # as of a tag that does not fit
+    except (yaml.YAMLError, *_OF_TAGS) as exc:
         raise ValueError(f"not YAML: {exc}") from exc

@@ -139,6 +139,8 @@ def test_a_policy_for_another_route_is_refused() -> None:
         ("steps: " + "[" * 5_000, "not YAML"),
         ("grace: 2026-13-45", "not YAML: month must be in 1..12"),
         ("grace: !!timestamp soon", "not YAML"),
+        ("grace: !!float ", "not YAML"),
+        ("grace: !!bool maybe", "not YAML"),
         ("? [steps]\n: 1", "expected a word as the key"),
         ("x" * 300_000, "more than 262144 bytes"),
     ],

@@ -98,6 +98,8 @@ MISTAKES = [
     ("idle: 1h", "idle: 0s", "above 0"),
     ("idle: 1h", f"idle: {10**400}h", "expected a duration"),
     ("idle: 1h", "idle: !!timestamp soon", "not YAML"),
+    ("idle: 1h", "idle: !!float ''", "not YAML"),
+    ("idle: 1h", "idle: !!bool maybe", "not YAML"),
     ("weight: 10", f"weight: {10**400}", "expected a percentage from 0 to 100"),
     ("state: var", "state: " + "[" * 5_000, "not YAML"),
     ("limit: 2GiB", "limit: 2GB", "spool.limit: expected a size"),

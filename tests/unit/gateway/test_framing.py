@@ -6,6 +6,9 @@ import pytest
 
 from gateway.exchange import Exchange
 from gateway.framing import (
+    MAX_LENGTH_DIGITS,
+    NEVER_TRAILERS,
+    PROTECTED,
     Refused,
     check_request,
     chunk,
@@ -132,3 +135,40 @@ def test_cookies_are_found_by_their_whole_name():
 
 def test_a_chunk_carries_its_size_in_hex():
     assert chunk(b"a" * 26) == b"1a\r\n" + b"a" * 26 + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"upgrade": b"websocket"}, b"websocket"),
+        ({"upgrade": b"odd/2"}, b"odd/2"),
+        ({"upgrade": b"websocket", "connection": b"close, x"}, b""),
+        ({"upgrade": b"websocket", "content_length": b"3"}, b""),
+        ({"upgrade": b"a, b"}, b""),
+        ({"upgrade": b""}, b""),
+        ({"upgrade": b"h2c"}, b""),
+        ({"upgrade": b"TLS/1.2"}, b""),
+        ({"upgrade": b"http/2"}, b""),
+        ({}, b""),
+    ],
+)
+def test_a_protocol_is_switched_to_only_where_nothing_hides_in_it(headers, expected):
+    exchange = check(head(**({"connection": b"x, Upgrade"} | headers)))
+    assert exchange.upgrade == expected
+
+
+def test_no_protocol_is_switched_to_on_a_connection_that_closes():
+    exchange = check(head(connection=b"upgrade", upgrade=b"websocket"), keep_alive=False)
+    assert exchange.upgrade == b""
+
+
+def test_a_length_has_as_many_digits_as_every_server_reads():
+    assert check(head(content_length=b"9" * MAX_LENGTH_DIGITS)).wants_body
+    assert len(str(2**63)) == MAX_LENGTH_DIGITS
+    with pytest.raises(Refused, match=f"{MAX_LENGTH_DIGITS + 1} digits"):
+        check(head(content_length=b"9" * (MAX_LENGTH_DIGITS + 1)))
+
+
+def test_what_frames_or_routes_a_message_is_no_trailer():
+    framing = {b"transfer-encoding", b"connection", b"te", b"x-request-id", b"x-served-by"}
+    assert framing | PROTECTED <= NEVER_TRAILERS
