@@ -18,6 +18,8 @@ import pytest
 from aiohttp import web
 
 from mlops.local.stack import Stack
+from tests.process import whole_stack
+from tests.process.whole_stack import Client
 
 pytestmark = [pytest.mark.process, pytest.mark.scenario, pytest.mark.timeout(300)]
 
@@ -81,38 +83,12 @@ def policy(weight: int = 40, **changes: Any) -> dict[str, Any]:
 class Releasing:
     """A release under way."""
 
-    def __init__(self, stack: Stack, session: aiohttp.ClientSession) -> None:
-        self._url = f"{stack.addresses['agent']}/v1/releases"
-        self._session = session
-        self._headers = {"Authorization": f"Bearer {stack.secrets['AGENT_OPERATOR_TOKEN']}"}
-        self._id = ""
-
-    async def begin(self, endpoint: str, given: dict[str, Any]) -> None:
-        body = {
-            "route": "rag",
-            "version": "2",
-            "endpoints": [endpoint],
-            "reason": "test",
-            "policy": given,
-        }
-        async with self._session.post(self._url, json=body, headers=self._headers) as answer:
-            found = await answer.json()
-            assert answer.status == 201, found
-            self._id = found["id"]
+    def __init__(self, client: Client, release_id: str) -> None:
+        self.client = client
+        self._id = release_id
 
     async def until(self, holds: Callable[[Any], bool]) -> Any:
-        found: Any = None
-        try:
-            async with asyncio.timeout(WAIT_S):
-                while True:
-                    url = f"{self._url}/{self._id}"
-                    async with self._session.get(url, headers=self._headers) as answer:
-                        found = await answer.json()
-                    if holds(found):
-                        return found
-                    await asyncio.sleep(0.1)
-        except TimeoutError:
-            pytest.fail(f"not within {WAIT_S:g} s; last seen: {found}")
+        return await self.client.until_release(self._id, holds)
 
     async def ends(self) -> Any:
         """Gone back, or proved: whichever comes first."""
@@ -126,20 +102,10 @@ async def released(
     stack: Stack, stable: Model, canary: Model, given: dict[str, Any]
 ) -> AsyncIterator[Releasing]:
     """A whole system, in which the release has just begun."""
-    await asyncio.to_thread(stack.start_clickhouse)
-    route = {
-        "name": "rag",
-        "match": {"prefix": "/"},
-        "stable": {"version": "1", "endpoints": [stable.url]},
-        "retry": {"attempts": 1},
-    }
-    await asyncio.to_thread(stack.start_gateway, [route])
-    await asyncio.to_thread(stack.start_recorder)
-    await asyncio.to_thread(stack.start_agent)
+    await whole_stack.start(stack, stable.url, retry={"attempts": 1})
     async with aiohttp.ClientSession() as session:
-        releasing = Releasing(stack, session)
-        await releasing.begin(canary.url, given)
-        yield releasing
+        client = Client(stack, session, wait_s=WAIT_S)
+        yield Releasing(client, await client.start_release(canary.url, given))
 
 
 def always(answer: Answer = Answer()) -> Callable[[int], Answer]:
@@ -202,27 +168,16 @@ async def test_an_idle_service_is_neither_promoted_nor_blamed(stack: Stack) -> N
     async with (
         serving(stable, canary),
         released(stack, stable, canary, policy()) as releasing,
-        aiohttp.ClientSession() as session,
     ):
         begun = await releasing.until(lambda one: one["weight"] == 40 and one["converged"])
-        cycles = await _cycles(session, stack)
-        async with asyncio.timeout(WAIT_S):
-            while await _cycles(session, stack) < cycles + 20:
-                await asyncio.sleep(0.2)
+        enough = await releasing.client.cycles() + 20
+        await releasing.client.until(releasing.client.cycles, lambda cycles: cycles >= enough)
         after = await releasing.until(lambda _: True)
 
         assert (after["phase"], after["weight"], after["verdict"]) == (
             begun["phase"], 40, "undecided",
         )  # fmt: skip
         assert after["canary_requests"] == 0
-
-
-async def _cycles(session: aiohttp.ClientSession, stack: Stack) -> int:
-    async with session.get(f"{stack.addresses['agent']}/metrics") as answer:
-        lines = (await answer.text()).splitlines()
-    return int(
-        float(next(x for x in lines if x.startswith("agent_cycle_seconds_count")).split()[1])
-    )
 
 
 async def test_a_retry_storm_that_hits_both_versions_blames_neither(

@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +14,8 @@ import pytest
 
 from mlops.local.processes import signal_to
 from mlops.local.stack import Stack
+from tests.process import whole_stack
+from tests.process.whole_stack import Client
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
@@ -29,99 +30,18 @@ POLICY: dict[str, Any] = {
 }
 """Quick enough for a test: about a hundred canary requests without an error promote."""
 
-WAIT_S = 60.0
-
-
-class Client:
-    """The admin API of the gateway and the API of the agent, with operator tokens."""
-
-    def __init__(self, stack: Stack, session: aiohttp.ClientSession) -> None:
-        self._stack = stack
-        self._session = session
-
-    async def call(self, part: str, method: str, path: str, body: object = None) -> Any:
-        name = "GATEWAY_OPERATOR_TOKEN" if part == "admin" else "AGENT_OPERATOR_TOKEN"
-        async with self._session.request(
-            method,
-            f"{self._stack.addresses[part]}{path}",
-            json=body,
-            headers={"Authorization": f"Bearer {self._stack.secrets[name]}"},
-        ) as answer:
-            content = await answer.json()
-            assert answer.status < 300, content
-            return content
-
-    async def route(self) -> Any:
-        return await self.call("admin", "GET", "/v1/routes/rag")
-
-    async def release(self, release_id: str) -> Any:
-        return await self.call("agent", "GET", f"/v1/releases/{release_id}")
-
-    async def cycles(self) -> int:
-        """How many the agent has completed."""
-        async with self._session.get(f"{self._stack.addresses['agent']}/metrics") as answer:
-            for line in (await answer.text()).splitlines():
-                name, _, value = line.partition(" ")
-                if name == "agent_cycle_seconds_count":
-                    return int(float(value))
-        raise AssertionError("agent_cycle_seconds is not among the agent's metrics")
-
-    async def until(self, read: Any, holds: Callable[[Any], bool]) -> Any:
-        """Ask `read` until its answer holds; the last answer is in the failure."""
-        seen: Any = None
-        try:
-            async with asyncio.timeout(WAIT_S):
-                while True:
-                    seen = await read()
-                    if holds(seen):
-                        return seen
-                    await asyncio.sleep(0.1)
-        except TimeoutError:
-            pytest.fail(f"not within {WAIT_S:.0f} s; last seen: {seen}")
-
-
-async def _start(stack: Stack, upstreams: tuple[Any, Any]) -> None:
-    await asyncio.to_thread(stack.start_clickhouse)
-    await asyncio.to_thread(
-        stack.start_gateway,
-        [
-            {
-                "name": "rag",
-                "match": {"prefix": "/"},
-                "stable": {"version": "1", "endpoints": [upstreams[0].url]},
-                "sticky": {"header": "x-user-id"},
-            }
-        ],
-    )
-    await asyncio.to_thread(stack.start_recorder)
-    await asyncio.to_thread(stack.start_agent)
-
-
-async def _start_release(client: Client, url: str, **policy: Any) -> str:
-    started = await client.call(
-        "agent",
-        "POST",
-        "/v1/releases",
-        {
-            "route": "rag",
-            "version": "2",
-            "endpoints": [url],
-            "reason": "test",
-            "policy": POLICY | policy,
-        },
-    )
-    return str(started["id"])
+STICKY = {"sticky": {"header": "x-user-id"}}
 
 
 async def test_a_killed_agent_resumes_the_same_step_and_its_lease_protects_meanwhile(
     stack: Stack, upstreams: tuple[Any, Any], load: Any
 ) -> None:
     """Away past the lease: all stable, and the API says why. Back: same release, same step."""
-    await _start(stack, upstreams)
+    await whole_stack.start(stack, upstreams[0].url, **STICKY)
     async with aiohttp.ClientSession() as session, load(stack.addresses["gateway"]) as traffic:
         client = Client(stack, session)
         waits = {"steps": [{"setWeight": 30}, {"pause": {}}, {"setWeight": 60}]}
-        release_id = await _start_release(client, upstreams[1].url, **waits)
+        release_id = await client.start_release(upstreams[1].url, POLICY | waits)
         await client.until(client.route, lambda route: route["share_bp"] == 3000)
         before = await client.release(release_id)
 
@@ -144,14 +64,14 @@ async def test_nothing_brings_the_old_version_back_after_a_promotion(
     stack: Stack, upstreams: tuple[Any, Any], load: Any
 ) -> None:
     """Not a dead agent, not an ended lease, not a restart of the gateway, not a reload."""
-    await _start(stack, upstreams)
+    route = await whole_stack.start(stack, upstreams[0].url, **STICKY)
     async with aiohttp.ClientSession() as session, load(stack.addresses["gateway"]) as traffic:
         client = Client(stack, session)
-        await _start_release(client, upstreams[1].url)
-        route = await client.until(
-            client.route, lambda route: route["plan"]["stable"]["version"] == "2"
+        await client.start_release(upstreams[1].url, POLICY)
+        promoted = await client.until(
+            client.route, lambda live: live["plan"]["stable"]["version"] == "2"
         )
-        assert route["plan"]["previous"]["version"] == "1"
+        assert promoted["plan"]["previous"]["version"] == "1"
 
         await asyncio.to_thread(stack.kill, "agent")
         await client.until(client.route, lambda route: route["lease"]["lapsed"])
@@ -159,16 +79,8 @@ async def test_nothing_brings_the_old_version_back_after_a_promotion(
         signal_to(stack.process("gateway"), signal.SIGHUP)
         await client.call("admin", "POST", "/v1/reload")
         await _assert_all_new(client, traffic)
-        routes = [
-            {
-                "name": "rag",
-                "match": {"prefix": "/"},
-                "stable": {"version": "1", "endpoints": [upstreams[0].url]},
-                "sticky": {"header": "x-user-id"},
-            }
-        ]
         await asyncio.to_thread(stack.kill, "gateway")
-        await asyncio.to_thread(stack.start_gateway, routes)
+        await asyncio.to_thread(stack.start_gateway, [route])
         await _assert_all_new(client, traffic)
 
 
@@ -185,14 +97,14 @@ async def test_the_agent_never_undoes_a_rollback_by_hand(
     stack: Stack, upstreams: tuple[Any, Any], load: Any
 ) -> None:
     """In the middle of a healthy release a person says no: the agent adopts it and stays away."""
-    await _start(stack, upstreams)
+    await whole_stack.start(stack, upstreams[0].url, **STICKY)
     async with aiohttp.ClientSession() as session, load(stack.addresses["gateway"]) as traffic:
         client = Client(stack, session)
-        release_id = await _start_release(client, upstreams[1].url)
+        release_id = await client.start_release(upstreams[1].url, POLICY)
         await client.until(client.route, lambda route: route["share_bp"] == 3000)
         await client.call("admin", "POST", "/v1/routes/rag/rollback", {"reason": "I said so"})
-        ended = await client.until(
-            lambda: client.release(release_id),
+        ended = await client.until_release(
+            release_id,
             lambda release: release["phase"] in {"rolled_back", "aborted"},
         )
         assert ended["weight"] == 0
@@ -207,20 +119,20 @@ async def test_the_agent_never_undoes_a_rollback_by_hand_during_bake(
     stack: Stack, upstreams: tuple[Any, Any], load: Any
 ) -> None:
     """Promoted and healthy, and a person wants the old version back: it is, and it stays."""
-    await _start(stack, upstreams)
+    await whole_stack.start(stack, upstreams[0].url, **STICKY)
     async with aiohttp.ClientSession() as session, load(stack.addresses["gateway"]) as traffic:
         client = Client(stack, session)
-        release_id = await _start_release(client, upstreams[1].url)
-        await client.until(
-            lambda: client.release(release_id),
+        release_id = await client.start_release(upstreams[1].url, POLICY)
+        await client.until_release(
+            release_id,
             lambda release: release["phase"] == "baking" and release["converged"],
         )
         by_hand = {"to": "previous", "reason": "the users say so"}
         held = await client.call("admin", "POST", "/v1/routes/rag/rollback", by_hand)
         assert held["plan"]["stable"]["version"] == "1"
 
-        ended = await client.until(
-            lambda: client.release(release_id),
+        ended = await client.until_release(
+            release_id,
             lambda release: release["phase"] in {"rolled_back", "aborted"},
         )
         assert ended["weight"] == 0
@@ -237,13 +149,13 @@ async def test_a_failing_canary_is_rolled_back_without_a_person(
     stack: Stack, upstreams: tuple[Any, Any], load: Any
 ) -> None:
     """Every answer of the canary is a 500: gone within seconds, stable unharmed."""
-    await _start(stack, upstreams)
+    await whole_stack.start(stack, upstreams[0].url, **STICKY)
     upstreams[1].status = 500
     async with aiohttp.ClientSession() as session, load(stack.addresses["gateway"]):
         client = Client(stack, session)
-        release_id = await _start_release(client, upstreams[1].url)
-        ended = await client.until(
-            lambda: client.release(release_id), lambda release: release["phase"] == "rolled_back"
+        release_id = await client.start_release(upstreams[1].url, POLICY)
+        ended = await client.until_release(
+            release_id, lambda release: release["phase"] == "rolled_back"
         )
         assert any("error" in reason for reason in ended["reasons"]), ended
         route = await client.route()
