@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count, islice
@@ -36,7 +36,7 @@ from mlops.training.plan import Labelling, Plan, Window
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WINDOW = Window(since=NOON - timedelta(days=7), until=NOON, as_of=NOON + timedelta(hours=1))
 TOP_K = 20
-DOCSTRINGS = 700
+DOCSTRINGS = 450
 _names = count(1)
 
 Row = dict[str, Any]
@@ -91,34 +91,38 @@ def engine_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def store(engine_port: int) -> Iterator[ClickHouseFeatureStore]:
-    """A migrated database that no other test uses."""
-    yield from _store(engine_port)
-
-
-def _store(engine_port: int) -> Iterator[ClickHouseFeatureStore]:
-    settings = ClickHouseSettings(
-        host="127.0.0.1", port=engine_port, database=f"training_{next(_names)}"
-    )
+    """A migrated database. Tests share it: each has a route of its own."""
+    settings = ClickHouseSettings(host="127.0.0.1", port=engine_port, database="training")
     asyncio.run(migrate(settings))
     with ClickHouseFeatureStore(settings) as opened:
         yield opened
 
 
+@pytest.fixture
+def route() -> str:
+    """Whose traffic a test writes and reads."""
+    return f"route-{next(_names)}"
+
+
+def on_route(rows: Iterable[Row], route: str) -> list[Row]:
+    return [{**row, "route": route} for row in rows]
+
+
 @pytest.fixture(scope="session")
 def evaluated(
     tmp_path_factory: pytest.TempPathFactory,
-    engine_port: int,
+    store: ClickHouseFeatureStore,
     documents: Documents,
     traffic: list[Row],
 ) -> Partition:
     """A partition that has been trained and found better. Tests that change one take a copy."""
     made = Partition(tmp_path_factory.mktemp("partitions"), "2026-01-31")
-    for store in _store(engine_port):
-        store.store_many(traffic)
-        extracted = steps.extract(new_plan(), made, store=store, documents=documents)
-        assert isinstance(extracted, Extracted)
+    store.store_many(on_route(traffic, "trained"))
+    plan = new_plan(route="trained")
+    extracted = steps.extract(plan, made, store=store, documents=documents)
+    assert isinstance(extracted, Extracted)
     assert isinstance(steps.validate(made), Validated)
     assert isinstance(steps.train(made), Trained)
     found = steps.evaluate(made, champion=None)

@@ -13,7 +13,7 @@ from cli.main import main
 from mlops.feature_store import ClickHouseFeatureStore
 from mlops.training.documents import Documents
 from mlops.training.outcomes import STOPPED_EXIT_CODE
-from tests.component.training.conftest import Row
+from tests.component.training.conftest import Row, on_route
 
 
 @pytest.fixture
@@ -34,17 +34,18 @@ def run(
     return CliRunner(), path
 
 
-def extract(documents: Path, *more: str) -> list[str]:
+def extract(documents: Path, route: str, *more: str) -> list[str]:
     return [
         *("retrain", "extract", "--partition", "p", "--documents", str(documents)),
+        *("--route", route),
         *("--since", "2026-01-24T12:00", "--until", "2026-01-31T12:00", "--champion", "none"),
         *more,
     ]
 
 
-def test_a_stop_exits_with_99_and_says_why(run: tuple[CliRunner, Path]) -> None:
+def test_a_stop_exits_with_99_and_says_why(run: tuple[CliRunner, Path], route: str) -> None:
     runner, documents = run
-    answer = runner.invoke(main, extract(documents, "-o", "json"))
+    answer = runner.invoke(main, extract(documents, route, "-o", "json"))
     assert answer.exit_code == STOPPED_EXIT_CODE, answer.output
     assert json.loads(answer.stdout)["reason"] == "empty_store"
     again = runner.invoke(main, ["retrain", "validate", "--partition", "p"])
@@ -53,14 +54,14 @@ def test_a_stop_exits_with_99_and_says_why(run: tuple[CliRunner, Path]) -> None:
 
 
 def test_steps_go_on_where_data_is_good(
-    run: tuple[CliRunner, Path], store: ClickHouseFeatureStore, traffic: list[Row]
+    run: tuple[CliRunner, Path], store: ClickHouseFeatureStore, traffic: list[Row], route: str
 ) -> None:
     runner, documents = run
-    store.store_many(traffic)
+    store.store_many(on_route(traffic, route))
     early = runner.invoke(main, ["retrain", "validate", "--partition", "p"])
     assert early.exit_code == 1
     assert "step extract has not been done" in early.output
-    asked = extract(documents, "--labelling", "reciprocal_rank", "-o", "json")
+    asked = extract(documents, route, "--labelling", "reciprocal_rank", "-o", "json")
     for _ in range(2):  # done again it says the same
         answer = runner.invoke(main, asked)
         assert answer.exit_code == 0, answer.output
@@ -74,14 +75,14 @@ def test_steps_go_on_where_data_is_good(
 
 
 def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(
-    run: tuple[CliRunner, Path], tmp_path: Path
+    run: tuple[CliRunner, Path], tmp_path: Path, route: str
 ) -> None:
     runner, documents = run
-    would = runner.invoke(main, extract(documents, "--dry-run", "-o", "json"))
+    would = runner.invoke(main, extract(documents, route, "--dry-run", "-o", "json"))
     assert json.loads(would.stdout)["plan"]["window"]["since"] == "2026-01-24T12:00:00Z"
     assert not (tmp_path / "partitions").exists()
     early = runner.invoke(main, ["retrain", "validate", "--partition", "p", "--dry-run"])
     assert (early.exit_code, "extract has not been done" in early.output) == (1, True), early.output
-    runner.invoke(main, extract(documents))
+    runner.invoke(main, extract(documents, route))
     after_a_stop = runner.invoke(main, ["retrain", "train", "--partition", "p", "--dry-run"])
     assert after_a_stop.exit_code == STOPPED_EXIT_CODE

@@ -26,6 +26,9 @@ from mlops.training.partition import Partition
 from mlops.training.plan import Plan
 from tests.component.training.conftest import Servers
 
+pytestmark = pytest.mark.timeout(300)
+"""MLflow logs and reads a model: 10 s on a quiet machine, over a minute on a busy one."""
+
 
 def test_traffic_becomes_a_registered_version(
     evaluated: Partition,

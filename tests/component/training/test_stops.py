@@ -27,7 +27,7 @@ from mlops.training.outcomes import Extracted, Outcome, Step, Stopped, StopReaso
 from mlops.training.partition import Partition, PartitionConflict, StepMissing
 from mlops.training.plan import Plan
 from mlops.training.trainers import LinearAdapterTrainer, Material, Training, embed_documents
-from tests.component.training.conftest import Row, Servers, new_plan
+from tests.component.training.conftest import Row, Servers, new_plan, on_route
 
 Changed = Callable[[Row, int], Row]
 
@@ -42,9 +42,13 @@ def outcome_of(
 
 
 def test_an_empty_store(
-    tmp_path: Path, store: ClickHouseFeatureStore, documents: Documents, servers: Servers
+    tmp_path: Path,
+    store: ClickHouseFeatureStore,
+    documents: Documents,
+    servers: Servers,
+    route: str,
 ) -> None:
-    plan = new_plan()
+    plan = new_plan(route=route)
     partition, stopped = outcome_of(tmp_path, store, documents, plan)
     assert isinstance(stopped, Stopped)
     assert (stopped.step, stopped.reason) == (Step.EXTRACT, StopReason.EMPTY_STORE)
@@ -124,21 +128,30 @@ def test_data_that_cannot_be_trained_on(
     store: ClickHouseFeatureStore,
     documents: Documents,
     traffic: list[Row],
+    servers: Servers,
+    route: str,
 ) -> None:
-    store.store_many([change(row, number) for number, row in enumerate(traffic)])
-    partition, stopped = outcome_of(tmp_path, store, documents, new_plan())
+    plan = new_plan(route=route)
+    store.store_many(on_route((change(row, number) for number, row in enumerate(traffic)), route))
+    partition, stopped = outcome_of(tmp_path, store, documents, plan)
     assert isinstance(stopped, Stopped)
     assert (stopped.step, stopped.reason) == (Step.VALIDATE, reason)
     assert re.search(said, stopped.sentence)
-    assert steps.train(partition) == stopped
+    assert later_steps(partition, servers) == [stopped] * 4
+    assert RAGModelRegistry(servers.config).history(plan.model) == []
 
 
 def test_a_table_with_other_columns(
-    tmp_path: Path, documents: Documents, store: ClickHouseFeatureStore, traffic: list[Row]
+    tmp_path: Path,
+    documents: Documents,
+    store: ClickHouseFeatureStore,
+    traffic: list[Row],
+    route: str,
 ) -> None:
     """As after a migration that this version does not know."""
-    store.store_many(traffic[:5])
-    table = store.get_training_data(5).to_arrow()
+    store.store_many(on_route(traffic[:5], route))
+    found = store.get_training_data(5, route=route)
+    table = found.to_arrow()
     changed = table.drop_columns(["score"]).rename_columns({"retrieved_ids": "documents"})
 
     class Other(ClickHouseFeatureStore):
@@ -146,7 +159,7 @@ def test_a_table_with_other_columns(
             pass
 
         def get_training_data(self, *_: Any, **__: Any) -> Any:
-            return type(store.get_training_data(5))(changed)
+            return type(found)(changed)
 
     stopped = steps.extract(
         new_plan(), Partition(tmp_path, "p"), store=Other(), documents=documents
@@ -236,13 +249,18 @@ def test_steps_out_of_order_are_a_mistake(tmp_path: Path) -> None:
 
 
 def test_a_partition_keeps_its_plan(
-    tmp_path: Path, store: ClickHouseFeatureStore, documents: Documents, traffic: list[Row]
+    tmp_path: Path,
+    store: ClickHouseFeatureStore,
+    documents: Documents,
+    traffic: list[Row],
+    route: str,
 ) -> None:
-    store.store_many(traffic[:5])
-    plan, partition = new_plan(), Partition(tmp_path, "p")
+    store.store_many(on_route(traffic[:5], route))
+    plan, partition = new_plan(route=route), Partition(tmp_path, "p")
     first = steps.extract(plan, partition, store=store, documents=documents)
     assert isinstance(first, Extracted)
-    store.store_many(traffic[5:9])  # rows that come late are of another partition
+    # Rows that come late are of another partition.
+    store.store_many(on_route(traffic[5:9], route))
     assert steps.extract(plan, partition, store=store, documents=documents) == first
     with pytest.raises(PartitionConflict):
         steps.extract(replace(plan, seed=8), partition, store=store, documents=documents)
