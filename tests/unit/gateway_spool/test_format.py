@@ -15,6 +15,8 @@ from gateway.spool.encoding import encode_exchange
 from gateway.spool.format import (
     FRAME,
     HEADER_BYTES,
+    MAX_SEGMENT_BYTES,
+    MIN_SEGMENT_BYTES,
     SEAL,
     BadRecord,
     BadSegment,
@@ -228,3 +230,36 @@ def test_heads_that_lead_nowhere_tell_nothing() -> None:
     for wrong in (2, 60, 2**31):
         frames[4:8] = wrong.to_bytes(4, "little")
         assert heads_in(bytes(frames) + bytes(64)) == 0
+
+
+def test_what_lies_on_disk_outlives_the_program_so_it_is_the_same_to_the_byte() -> None:
+    assert encode_header("0-feedbeef", 7)[:24] == bytes.fromhex(
+        "475753504f4f4c0a" "0300" "4000" "07000000" "302d666565646265"
+    )
+    assert frame_at(bytes.fromhex("00000000ffffffff"), 0, HEADER_BYTES) is Stop.SEALED
+    body = bytearray()
+    encode_tally(b"{}", 1, body)
+    assert bytes(body) == bytes.fromhex("930102c4027b7d")
+
+
+@pytest.mark.parametrize("byte", [0, 0xFF])
+@pytest.mark.parametrize("at", [8 + 8, HEADER_BYTES - 1])
+def test_a_header_that_differs_in_any_way_is_refused(at: int, byte: int) -> None:
+    header = bytearray(encode_header("0-feedbeef", 7))
+    header[at] = byte
+    with pytest.raises(BadSegment, match="not its own or is damaged"):
+        check_header(bytes(header), "0-feedbeef", 7)
+
+
+def test_a_tally_with_more_than_its_fields_is_refused() -> None:
+    with pytest.raises(BadRecord, match="tally of"):
+        tally_of(msgspec.msgpack.encode([1, int(RecordType.TALLY), b"{}", 3]))
+
+
+def test_the_smallest_segment_takes_a_record_with_two_whole_bodies(
+    exchange: Callable[..., ExchangeRecord],
+) -> None:
+    body = bytes(64 * 1024)
+    frame = framed(body_of(exchange(request_body=body, response_body=body), 1))
+    assert HEADER_BYTES + len(frame) + FRAME.size < MIN_SEGMENT_BYTES < MAX_SEGMENT_BYTES
+    assert MAX_SEGMENT_BYTES % 4096 == 0
