@@ -16,9 +16,11 @@ from math import inf
 from statistics import median
 
 from agent.policy import Policy, SetMirror
+from agent.policy_file import read_policy
 from agent.release import Phase
 from agent.shipped_policies import shipped
 from bench.report import Measured, write
+from cli.init import Answers, policy_file
 from mlops.contracts.evidence import Evidence
 from mlops.deployment.strategies import strategies
 from tests.unit.agent.simulation import START, Behaviour, Simulation
@@ -107,11 +109,18 @@ def row(name: str, version: str, ends: Sequence[Ended]) -> Measured:
     )
 
 
+def policies() -> dict[str, Policy]:
+    """One for each strategy, and the one that `rag-mlops init` writes."""
+    found = {name: shipped(name) for name in strategies()}
+    written = policy_file(Answers(stable="http://127.0.0.1:8011", version="1", sticky_header=""))
+    return found | {"init": read_policy(written.encode(), source="init")}
+
+
 def main() -> int:
     rows = []
     with ProcessPoolExecutor() as pool:
-        for name in strategies():
-            policy = without_copies(shipped(name))
+        for name, shipped_policy in policies().items():
+            policy = without_copies(shipped_policy)
             for version in VERSIONS:
                 seeds = range(1, RUNS + 1)
                 ends = list(pool.map(played, [policy] * RUNS, [version] * RUNS, seeds))
