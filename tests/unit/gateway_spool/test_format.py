@@ -234,7 +234,7 @@ def test_heads_that_lead_nowhere_tell_nothing() -> None:
 
 def test_what_lies_on_disk_outlives_the_program_so_it_is_the_same_to_the_byte() -> None:
     assert encode_header("0-feedbeef", 7)[:24] == bytes.fromhex(
-        "475753504f4f4c0a" "0300" "4000" "07000000" "302d666565646265"
+        "475753504f4f4c0a0300400007000000302d666565646265"
     )
     assert frame_at(bytes.fromhex("00000000ffffffff"), 0, HEADER_BYTES) is Stop.SEALED
     body = bytearray()
