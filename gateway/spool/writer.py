@@ -12,6 +12,7 @@ from mmap import mmap
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
+from time import sleep
 from zlib import crc32
 
 import msgspec
@@ -36,7 +37,10 @@ from mlops.contracts.tally import Tally
 log = logging.getLogger(__name__)
 
 READY_AHEAD = 2
-"""Segments waiting, touched: at 20 MB/s 200 ms to make the next one, which takes about 5."""
+"""Segments waiting, touched: at 20 MB/s 200 ms to make the next one."""
+REST_S = 0.000_2
+"""After each step and piece of making a segment. A busy event loop gives the interpreter's lock
+back only after 5 ms, so that one takes about 50; at 20 MB/s one lasts 100."""
 SHORTAGE_RETRY_S = 0.25
 """How long after the spool or the disk was full it is looked at again."""
 SEGMENTS_PER_LIMIT = 16
@@ -297,6 +301,12 @@ class _Preparer:
             if self.syncer is not None:
                 self.syncer.sync_if_due()
 
+    def _rest(self) -> None:
+        """Let an event loop on our core get on: without a sleep the scheduler would leave us there
+        until all is done. Not where it has no segment ahead: then this one is waited for."""
+        if self._ready:
+            sleep(REST_S)
+
     def _unmap_used(self) -> None:
         with contextlib.suppress(Empty):
             while True:
@@ -308,6 +318,7 @@ class _Preparer:
         if self.syncer is not None:
             self.syncer.finish_segment(used)
         segments.unmap(used)
+        self._rest()
 
     def _prepare(self) -> None:
         """Make segments until enough are ready, or say in `shortage` why not."""
@@ -337,8 +348,9 @@ class _Preparer:
                 return SPOOL_FULL
             segments.make_segment(self._directory, number, self._segment_bytes)
             usage.add(self._segment_bytes)
+        self._rest()
         try:
-            memory = segments.map_segment(self._directory, number)
+            memory = segments.map_segment(self._directory, number, self._rest)
             if self.syncer is not None:
                 segments.sync_directory(self._directory)
             self._ready.append(memory)
