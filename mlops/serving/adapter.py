@@ -56,6 +56,11 @@ class Adapter:
             return cls(queries=file["queries"], documents=file["documents"])
 
 
+def adapted_each(vectors: Vectors, weights: Vectors) -> Vectors:
+    """Every row as it would be alone, to the last bit: one product of all rounds otherwise."""
+    return normalised(np.stack([vector @ weights for vector in vectors]))
+
+
 def adapted_queries(vectors: Vectors, adapter: Adapter | None) -> Vectors:
     """Unit vectors of queries in the version's space; the same ones where nothing was trained."""
     return vectors if adapter is None else normalised(vectors @ adapter.queries)

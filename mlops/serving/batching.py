@@ -80,15 +80,12 @@ class Batcher:
         self._settings = settings or BatchSettings()
         self._observe = observe
         self._waiting: deque[_Waiting] = deque()
-        self._more = asyncio.Event()
+        self._enough = asyncio.Event()
+        self.waiting_texts = 0
+        """Texts that are in no batch yet."""
         self._running = False
         self._company = 1
         """Requests in the batch before; as many are expected again."""
-
-    @property
-    def waiting_texts(self) -> int:
-        """Texts that are in no batch yet."""
-        return sum(len(one.texts) for one in self._waiting)
 
     async def embed(
         self, model: Embeds, texts: Sequence[str], side: Side = "document"
@@ -111,10 +108,14 @@ class Batcher:
             for start in range(0, len(texts), size)
         ]
         self._waiting.extend(parts)
-        self._more.set()
+        self.waiting_texts += len(texts)
+        if self._has_company():
+            self._enough.set()
         if not self._running:
             self._running = True
             spawn(self._run(), name="embed batches")
+        if len(parts) == 1:
+            return await parts[0].result
         results = await asyncio.gather(*(part.result for part in parts))
         return [one for result in results for one in result]
 
@@ -131,15 +132,16 @@ class Batcher:
 
     async def _gather(self) -> None:
         """Wait for the company that is expected, up to the bound."""
+        if self._has_company():
+            return
+        self._enough.clear()
         deadline_s = self._waiting[0].since_s + self._settings.max_delay_s
         with suppress(TimeoutError):
             async with asyncio.timeout_at(deadline_s):
-                while (
-                    len(self._waiting) < self._company
-                    and self.waiting_texts < self._settings.max_texts
-                ):
-                    self._more.clear()
-                    await self._more.wait()
+                await self._enough.wait()
+
+    def _has_company(self) -> bool:
+        return len(self._waiting) >= self._company or self.waiting_texts >= self._settings.max_texts
 
     def _take(self) -> list[_Waiting]:
         """The next batch, in order of arrival; requests whose client went away are left out."""
@@ -147,13 +149,14 @@ class Batcher:
         texts = 0
         while self._waiting:
             one = self._waiting[0]
-            if one.result.done():
-                self._waiting.popleft()
-                continue
-            texts += len(one.texts)
-            if batch and (texts > self._settings.max_texts or not _go_together(one, batch[0])):
-                break
-            batch.append(self._waiting.popleft())
+            is_wanted = not one.result.done()
+            if is_wanted:
+                texts += len(one.texts)
+                if batch and (texts > self._settings.max_texts or not _go_together(one, batch[0])):
+                    break
+                batch.append(one)
+            self._waiting.popleft()
+            self.waiting_texts -= len(one.texts)
         return batch
 
 

@@ -44,10 +44,17 @@ class Embedder:
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, one row for each text."""
+        return self.embed_counted(texts)[0]
+
+    def embed_counted(self, texts: Sequence[str]) -> tuple[Vectors, list[int]]:
+        """The same, and how many tokens each text has."""
         rows = np.empty((len(texts), DIMENSION), dtype=np.float32)
+        counts = []
         for row, text in zip(rows, texts, strict=True):
-            row[:] = self._mean(self.token_ids(text))
-        return normalised(rows)
+            ids = self.token_ids(text)
+            row[:] = self._mean(ids)
+            counts.append(len(ids))
+        return normalised(rows), counts
 
     def _mean(self, ids: list[int]) -> Vectors:
         if not ids:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from mlops.serving.adapter import Adapter, adapted_documents, adapted_queries
+from mlops.serving.adapter import Adapter, adapted_documents, adapted_each, adapted_queries
 from mlops.serving.bodies import Side
 from mlops.serving.corpus import Corpus, Document, load_corpus
 from mlops.serving.embedder import DIMENSION, EMBEDDING_MODEL, Embedder, Vectors
@@ -96,8 +96,13 @@ class Model:
         self, texts: Sequence[str], side: Side = "document"
     ) -> list[tuple[Vectors, int]]:
         """Each as alone, to the last bit: a text's vector depends on no other's."""
-        embed = self.embed if side == "query" else self.embed_document
-        return [embed(text) for text in texts]
+        units, counts = self._embedder.embed_counted(texts)
+        if self._adapter is not None:
+            is_query = side == "query"
+            units = adapted_each(
+                units, self._adapter.queries if is_query else self._adapter.documents
+            )
+        return list(zip(units, counts, strict=True))
 
     def warm_up(self) -> None:
         """Answer some questions: caches fill, and a broken version shows."""

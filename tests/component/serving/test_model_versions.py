@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import wordllama
 
+from mlops.serving.bodies import Side
 from mlops.serving.embedder import DIMENSION, MAX_TOKENS, Embedder
 from mlops.serving.model import BadModel, load_model, read_manifest
 from mlops.training.linear_adapter import (
@@ -127,3 +128,19 @@ def test_a_torn_adapter_is_refused(broken: Path, versions: dict[str, Path], cont
 def test_a_directory_without_a_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match="not a model version"):
         load_model(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("version", [BASE_VERSION, BETTER_VERSION])
+@pytest.mark.parametrize("side", ["query", "document"])
+def test_a_text_in_a_batch_gets_the_bytes_that_it_gets_alone(
+    versions: dict[str, Path], version: str, side: Side
+) -> None:
+    model = load_model(versions[version], versions[version].parent)
+    texts = ["a", "join two paths " * 40, "the mean of an array", "join two paths", " "] * 7
+
+    together = model.embed_many(texts, side)
+
+    alone = [(model.embed if side == "query" else model.embed_document)(text) for text in texts]
+    assert [count for _, count in together] == [count for _, count in alone]
+    for (vector, _), (other, _) in zip(together, alone, strict=True):
+        assert vector.tobytes() == other.tobytes()
