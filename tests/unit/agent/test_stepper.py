@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.judge import Verdict
+from agent.policy import Pause, Policy, SetMirror, SetWeight
 from agent.release import (
     Asked,
     Paused,
@@ -330,3 +331,25 @@ def test_no_command_outlives_the_release(world):
     remember, _ = reconcile(asked, world.POLICY, seen)
     assert remember.release.phase is Phase.ROLLED_BACK
     assert remember.release.asked is None
+
+
+def test_a_step_of_copies_says_its_share_and_keeps_it_through_a_hand_s_pause(world):
+    policy = Policy(steps=(SetMirror(2000), Pause(600.0), SetWeight(500)))
+    remember, publish = reconcile(world.started(policy), policy, world.picture(world.seeded()))
+    assert remember.change.reason == "20 % copied to b"
+    assert (publish.plan.mirror_share_bp, publish.plan.canary_share_bp) == (2000, 0)
+    hand = replace(publish.plan, generation=9, hold=True, mirror_share_bp=None)
+    (noted,) = reconcile(remember.release, policy, world.picture(hand))
+    asked = replace(noted.release, asked=Asked(verb=Verb.RESUME, by="bob", reason=""))
+    _, again = reconcile(asked, policy, world.picture(hand))
+    assert (again.plan.mirror_share_bp, again.plan.canary_share_bp) == (2000, 0)
+
+
+def test_resume_after_a_person_s_pause_changes_no_plan(world):
+    release, plan = world.begun()
+    paused = ask(release, Verb.PAUSE, "ann", "lunch", 1010.0).release
+    resumed = ask(paused, Verb.RESUME, "ann", "", 1020.0).release
+    writes = reconcile(resumed, world.POLICY, world.picture(plan, now_s=1021.0))
+    assert [type(write) for write in writes] == [Remember]
+    assert writes[0].release.paused is None
+    assert writes[0].change.kind == "release.resumed"

@@ -52,7 +52,7 @@ BETTER = [
 
 
 @pytest.mark.parametrize("shape", [BULK, TAIL])
-@pytest.mark.parametrize("sizes", [(1, 3), (2, 2), (3, 1)])
+@pytest.mark.parametrize("sizes", [(1, 3), (2, 2), (3, 1), (2, 3)])
 @pytest.mark.parametrize("law", range(3))
 def test_for_equal_and_for_better_candidates_the_mean_is_at_most_one(
     shape: Shape, sizes: tuple[int, int], law: int
@@ -77,3 +77,8 @@ def test_without_a_past_or_without_an_arm_it_says_nothing() -> None:
     tilt.absorb(past(), np.zeros((1, BINS), np.int64), some)
     tilt.absorb(past(), some, np.zeros((1, BINS), np.int64))
     assert tilt.log_value[0] == pytest.approx(0.0)
+
+
+def test_what_lies_within_the_margin_counts_as_the_lowest() -> None:
+    assert value(BULK, (0, 1, 5), (3, 4), 2) == pytest.approx(value(BULK, (0, 0, 3), (3, 4), 0))
+    assert value(BULK, (1, 1, 3), (3, 4), 0) != pytest.approx(value(BULK, (0, 0, 3), (3, 4), 0))
