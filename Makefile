@@ -65,6 +65,10 @@ test-system: .venv/dev.stamp   ## tests that need Debian packages (installs them
 test-releases: .venv/dev.stamp ## whole releases with real processes, good ones and bad ones
 	$(RUN) -m pytest -m scenario
 
+.PHONY: test-restarts
+test-restarts: .venv/dev.stamp accelerate ## each service killed and started again, under load: no failed request, no lost row
+	$(RUN) -m scripts.restart_each
+
 .PHONY: test-console console-pictures
 test-console: .venv/console.stamp  ## the console in Chromium during a real release (installs it)
 	scripts/install_debian chromium
