@@ -65,6 +65,14 @@ test-system: .venv/dev.stamp   ## tests that need Debian packages (installs them
 test-releases: .venv/dev.stamp ## whole releases with real processes, good ones and bad ones
 	$(RUN) -m pytest -m scenario
 
+.PHONY: test-api
+test-api: .venv/api.stamp      ## both APIs against their OpenAPI documents, by schemathesis; SECONDS_EACH=60
+	$(RUN) -m scripts.try_api
+
+.venv/api.stamp: .venv/dev.stamp requirements/api.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/api.lock
+	touch $@
+
 .PHONY: test-restarts
 test-restarts: .venv/dev.stamp accelerate ## each service killed and started again, under load: no failed request, no lost row
 	$(RUN) -m scripts.restart_each
@@ -141,6 +149,7 @@ lock:                          ## make the locks again (needs uv)
 	uv pip compile pyproject.toml --extra console -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/console.lock
 	uv pip compile pyproject.toml --extra mutants -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/mutants.lock
 	uv pip compile pyproject.toml --extra audit -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/audit.lock
+	uv pip compile pyproject.toml --extra api -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/api.lock
 	uv pip compile pyproject.toml --extra docs -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/docs.lock
 	uv pip compile pyproject.toml --extra kubernetes -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/kubernetes.lock
 

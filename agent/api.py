@@ -60,8 +60,6 @@ MAX_ID_DIGITS = 18
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json"})
 
 
-_VERBS = {verb.value: verb for verb in Verb}
-
 _PROBLEM_OF: dict[type[Exception], tuple[int, str]] = {
     Conflict: (409, "conflict"),
     NotFound: (404, "not_found"),
@@ -124,7 +122,7 @@ class Api:
                 web.post("/v1/releases", self._post_release),
                 web.get("/v1/releases/{id}", self._get_release),
                 web.get("/v1/releases/{id}/events", self._get_history),
-                web.post("/v1/releases/{id}/{verb}", self._post_verb),
+                web.post(f"/v1/releases/{{id}}/{{verb:{'|'.join(Verb)}}}", self._post_verb),
                 web.post("/v1/evaluations", self._post_evaluations),
                 web.get("/v1/events", self._get_events),
                 *more,
@@ -178,10 +176,7 @@ class Api:
         return json_answer(await self._releases.history(request.match_info["id"]))
 
     async def _post_verb(self, request: web.Request) -> web.Response:
-        name = request.match_info["verb"]
-        verb = _VERBS.get(name)
-        if verb is None:
-            raise NotFound(f"no command {name!r}; expected one of {', '.join(_VERBS)}")
+        verb = Verb(request.match_info["verb"])
         await self._shown(request)
         body = await read_body(request)
         wanted = decode(body, VerbRequest) if body else VerbRequest()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from agent.discovery import Discovery
 from agent.release import Publish, Renew, Sight
 from mlops.contracts.api import RouteStatus
-from mlops.deployment.errors import GatewayError, StaleGeneration
+from mlops.deployment.errors import GatewayError, GatewayUnavailable, StaleGeneration
 from mlops.deployment.gateway_client import GatewayClient
 
 
@@ -86,25 +86,25 @@ class Gateways:
         urls: Sequence[str],
         actor: str,
         call: Callable[[GatewayClient], Awaitable[RouteStatus]],
-    ) -> dict[str, str]:
+    ) -> dict[str, GatewayError]:
         """What a person does from here, in the person's name, on these gateways at once.
 
         Returns why, of those that did not confirm.
         """
 
-        async def one(url: str) -> str:
+        async def one(url: str) -> GatewayError | None:
             client = self._discovery.clients.get(url)
             if client is None:
-                return "it has left"
+                return GatewayUnavailable("it has left")
             async with client.on_behalf_of(actor) as ours:
                 try:
                     await call(ours)
                 except GatewayError as error:
-                    return str(error)
-            return ""
+                    return error
+            return None
 
         answers = await asyncio.gather(*map(one, urls))
-        return {url: why for url, why in zip(urls, answers, strict=True) if why}
+        return {url: why for url, why in zip(urls, answers, strict=True) if why is not None}
 
     async def _everywhere(
         self, urls: Sequence[str], call: Callable[[GatewayClient], Awaitable[None]]

@@ -27,8 +27,8 @@ _ACTOR = {
     "name": "x-actor",
     "in": "header",
     "required": False,
-    "schema": {"type": "string", "maxLength": 128},
-    "description": "Who does it; kept as the plan's `set_by` together with the token's role. "
+    "schema": {"type": "string"},
+    "description": "Who does it; the first 128 characters are kept as the plan's `set_by` together with the token's role. "
     f"Only `{AGENT_ACTOR}` publishes plans as they are; a plan from anybody else is held.",
 }
 _ROUTES = "RouteStatusList"

@@ -1,8 +1,8 @@
 """`make test-restarts`: end each service of the embedded stack and start it again, under load.
 
 Real processes all: ClickHouse's engine, S3, MLflow, two model servers of one version, a gateway
-with two workers, recorder and agent. 16 clients ask without a pause on kept connections, and try nothing
-again. Each service is killed (SIGKILL), away for a while, and started again; the gateway is
+with two workers, recorder and agent. 16 clients ask without a pause on kept connections, and try
+nothing again. Each service is killed (SIGKILL), away for a while, and started again; the gateway is
 restarted as it is meant to be, by an upgrade in place. A killed worker comes last: it takes with it
 what it had under way, at most one request of each client. At the end every answer is looked for in
 the log. Ends with 1 if another request failed, or an answer has no row, or two.

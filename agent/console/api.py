@@ -6,7 +6,7 @@ Reads, and two things that a person may do to the gateways from here: weights an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -27,6 +27,7 @@ from agent.shipped_policies import shipped
 from agent.watch import part_of_alpha
 from mlops.contracts.api import RollbackRequest, RouteStatus, Weights
 from mlops.contracts.evidence import Evidence, Pair
+from mlops.deployment.errors import GatewayError, GatewayRefused
 from mlops.deployment.gateway_client import GatewayClient
 from mlops.deployment.strategies import strategies
 from mlops.feature_store.errors import Refused, Unavailable
@@ -313,8 +314,17 @@ class Console:
         urls = [sight.gateway for sight in view.of(route)]
         problems = await self._gateways.by_hand(urls, actor_of(request), call)
         confirmed = tuple(url for url in urls if url not in problems)
-        answer = ByHand(confirmed=confirmed, not_confirmed=problems)
-        return json_answer(answer, status=200 if not problems else 502)
+        said = {url: str(problem) for url, problem in problems.items()}
+        answer = ByHand(confirmed=confirmed, not_confirmed=said)
+        return json_answer(answer, status=_status_of(confirmed, problems.values()))
+
+
+def _status_of(confirmed: Sequence[str], problems: Collection[GatewayError]) -> int:
+    """200: all did; 409: all refused, and will again; else 502, and trying again may help."""
+    if not problems:
+        return 200
+    is_refused = not confirmed and all(isinstance(one, GatewayRefused) for one in problems)
+    return 409 if is_refused else 502
 
 
 def live_route(route: str, sights: Sequence[Sight]) -> LiveRoute:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from agent.console.api import ByHand, EffectivePolicy, LiveRoutes, ShownPair
+from agent.console.api import (
+    MAX_PAIR_MINUTES,
+    MAX_TRAFFIC_MINUTES,
+    ByHand,
+    EffectivePolicy,
+    LiveRoutes,
+    ShownPair,
+)
 from agent.console.history import EvidencePoint
 from agent.console.series import Traffic
 from mlops.contracts.api import RollbackRequest, Weights
@@ -16,23 +23,26 @@ KINDS: Final = (
 )  # fmt: skip
 
 _JSON = "application/json"
+_UNCONFIRMED: Final = {
+    "409": "Every gateway refused.",
+    "502": "Not every gateway confirmed.",
+}
 _ROUTE = {"name": "route", "in": "path", "required": True, "schema": {"type": "string"}}
 _ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def paths() -> dict[str, Any]:
     """By path, as the document has them."""
-    minutes = _query("minutes", {"type": "integer", "minimum": 1, "maximum": MAX_MINUTES})
     order = _query("order", {"type": "string", "enum": list(ORDERS)})
     arm = _query("arm", {"type": "string", "enum": ["", *ARMS]})
     return {
         "/v1/routes": {"get": _operation("What every gateway has of every route.", "LiveRoutes")},
         "/v1/routes/{route}/traffic": {
-            "parameters": [_ROUTE, minutes],
+            "parameters": [_ROUTE, _minutes(MAX_TRAFFIC_MINUTES)],
             "get": _operation("Requests, errors and latencies of the last minutes.", "Traffic"),
         },
         "/v1/routes/{route}/queries": {
-            "parameters": [_ROUTE, minutes, order, arm],
+            "parameters": [_ROUTE, _minutes(MAX_MINUTES), order, arm],
             "get": _operation("Single queries: newest, slowest, worst, failed.", "LoggedQuery[]"),
         },
         "/v1/routes/{route}/weights": {
@@ -42,7 +52,10 @@ def paths() -> dict[str, Any]:
         "/v1/routes/{route}/rollback": {
             "parameters": [_ROUTE],
             "post": _operation(
-                "Send everything to stable, on every gateway.", "ByHand", body="RollbackRequest"
+                "Send everything to stable, on every gateway.",
+                "ByHand",
+                body="RollbackRequest",
+                needs_body=False,
             ),
         },
         "/v1/releases/{id}/evidence": {
@@ -56,19 +69,25 @@ def paths() -> dict[str, Any]:
                               "EffectivePolicy"),
         },
         "/v1/routes/{route}/pairs": {
-            "parameters": [_ROUTE, minutes],
+            "parameters": [_ROUTE, _minutes(MAX_PAIR_MINUTES)],
             "get": _operation("Mirrored queries with both answers.", "ShownPair[]"),
         },
         "/v1/settings": {"get": _operation("Policies and rules in force.", "")},
     }  # fmt: skip
 
 
+def _minutes(most: int) -> dict[str, Any]:
+    return _query("minutes", {"type": "integer", "minimum": 1, "maximum": most})
+
+
 def _query(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "schema": schema}
 
 
-def _operation(summary: str, kind: str, *, body: str = "") -> dict[str, Any]:
-    answers = {"200": summary, "502": "Not every gateway confirmed."} if body else {"200": summary}
+def _operation(
+    summary: str, kind: str, *, body: str = "", needs_body: bool = True
+) -> dict[str, Any]:
+    answers = {"200": summary, **_UNCONFIRMED} if body else {"200": summary}
     refused = {"description": "Refused.", "content": {_JSON: {"schema": _schema("Problem")}}}
     found: dict[str, Any] = {
         "summary": summary,
@@ -79,7 +98,8 @@ def _operation(summary: str, kind: str, *, body: str = "") -> dict[str, Any]:
         | {"default": refused},
     }
     if body:
-        found["requestBody"] = {"required": True, "content": {_JSON: {"schema": _schema(body)}}}
+        content = {_JSON: {"schema": _schema(body)}}
+        found["requestBody"] = {"required": needs_body, "content": content}
     return found
 
 

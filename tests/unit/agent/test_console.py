@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.console.api import live_route
+from agent.console.api import _status_of, live_route
 from agent.console.history import MAX_POINTS as MAX_KEPT
 from agent.console.history import EvidenceHistory, EvidencePoint
 from agent.console.series import MAX_POINTS, edge_ms, quantile_ms, traffic
@@ -17,6 +17,7 @@ from agent.judge import CheckResult, Judgement, Verdict
 from agent.release import Sight
 from mlops.contracts.evidence import AnsweredCounts, Evidence, SecondCounts, latency_bin
 from mlops.contracts.plan import RoutePlan, Slot
+from mlops.deployment.errors import GatewayError, GatewayRefused, GatewayUnavailable
 
 
 @given(values=st.lists(st.integers(100, 10**8), min_size=1, max_size=200), q=st.floats(0.01, 1))
@@ -118,3 +119,18 @@ def test_an_open_interval_survives_json(
         msgspec.json.encode(history.of("rel-1")), type=list[EvidencePoint]
     )
     assert point.checks["x"].interval == shown
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "problems", "status"),
+    [
+        (["a"], [], 200),
+        ([], [GatewayRefused("no", status=409)], 409),
+        (["a"], [GatewayRefused("no", status=409)], 502),
+        ([], [GatewayRefused("no", status=409), GatewayUnavailable("away")], 502),
+    ],
+)
+def test_what_every_gateway_refused_is_refused(
+    confirmed: list[str], problems: list[GatewayError], status: int
+) -> None:
+    assert _status_of(confirmed, problems) == status
