@@ -28,7 +28,8 @@ _ACTOR = {
     "in": "header",
     "required": False,
     "schema": {"type": "string"},
-    "description": "Who does it; the first 128 characters are kept as the plan's `set_by` together with the token's role. "
+    "description": "Who does it; the first 128 characters are kept as the plan's `set_by`, "
+    "together with the token's role. "
     f"Only `{AGENT_ACTOR}` publishes plans as they are; a plan from anybody else is held.",
 }
 _ROUTES = "RouteStatusList"
