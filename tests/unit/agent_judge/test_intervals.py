@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
+from scipy.optimize import brentq
+from scipy.stats import beta
 
 from agent.judge.eprocess import Table
 from agent.judge.history import History
@@ -87,3 +90,52 @@ def test_the_difference_of_means_is_covered(fall: float) -> None:
         assert bounds is None or bounds[0] <= -fall <= bounds[1]
     assert bounds is not None
     assert bounds[1] - bounds[0] < 0.06
+
+
+def test_rates_of_one_half_differ_by_about_nothing() -> None:
+    interval = RateInterval(0.05)
+    interval.absorb(Table(2000, 1000, 2000, 1000))
+    bounds = interval.bounds()
+    assert bounds is not None
+    assert -0.12 < bounds[0] < 0 < bounds[1] < 0.12
+
+
+def test_with_next_to_no_evidence_the_candidate_may_be_as_good_as_it_gets() -> None:
+    interval = RateInterval(0.05)
+    interval.absorb(Table(2, 0, 10, 0))
+    bounds = interval.bounds()
+    assert bounds is not None
+    assert bounds[0] == pytest.approx(-0.5 / 11)
+
+
+def test_the_candidate_s_own_rate_is_bounded_where_jeffreys_mixture_refutes_it() -> None:
+    count, bad = 100, 10
+    interval = RateInterval(0.05)
+    interval.absorb(Table(count, bad, 1, 0))  # next to nothing to compare with
+
+    def evidence(rate: float) -> float:
+        def relative(other: float) -> float:
+            odds = bad * np.log(other / rate) + (count - bad) * np.log((1 - other) / (1 - rate))
+            return float(np.exp(odds) * beta.pdf(other, 0.5, 0.5))
+
+        return quad(relative, 1e-9, 1 - 1e-9, points=[0.1], limit=200)[0]
+
+    exact = brentq(lambda rate: evidence(rate) - 1 / 0.05, 0.1, 0.9)
+    bounds = interval.bounds()
+    assert bounds is not None
+    assert exact <= bounds[1] <= 1.08 * exact  # outwards, by a step of the grid or two
+
+
+@pytest.mark.parametrize(("shift", "low", "high"), [(-36, -1.0, 0.0), (60, 0.0, np.inf)])
+def test_beyond_its_grid_a_quantile_is_bounded_by_nothing(
+    shift: int, low: float, high: float
+) -> None:
+    rng = np.random.default_rng(3)
+    interval = QuantileInterval((0.5,), 0.05)
+    for _ in range(60):
+        arms = durations(rng, 50, shift), durations(rng, 200, 0)
+        interval.absorb(np.array([[200]]), np.ones((1, 1), int), *arms)
+    bounds = interval.bounds(0.5)
+    assert bounds is not None
+    assert low <= bounds[0] < bounds[1] <= high
+    assert bounds[0] == -1.0 or bounds[1] == np.inf
