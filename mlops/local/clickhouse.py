@@ -72,10 +72,12 @@ def main() -> int:
     parser.add_argument("--path", type=Path, required=True, help="directory of the database")
     parser.add_argument("--port", type=int, required=True, help="0 takes a free one")
     parser.add_argument("--host", type=loopback, default="127.0.0.1", help="loopback only")
+    parser.add_argument("--config", type=Path, help="ClickHouse's own file, such as of its users")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     try:
-        engine = Engine(arguments.path.resolve())
+        config = arguments.config.resolve(strict=True) if arguments.config else None
+        engine = Engine(arguments.path.resolve(), config)
         idle = asyncio.run(serve(engine, arguments.host, arguments.port))
     except (CannotOpen, OSError) as error:
         log.error("cannot serve: %s", error)  # noqa: TRY400 - the sentence says it all

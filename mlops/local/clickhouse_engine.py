@@ -35,7 +35,7 @@ from mlops.local.clickhouse_statement import output_format, returns_rows
 MAX_SESSIONS = 64
 """Named sessions kept at once; each holds a connection and its temporary tables."""
 
-_SERVER_SETTINGS = {
+_SERVER_SETTINGS: dict[str, object] = {
     "max_server_memory_usage": 2_000_000_000,
     "mark_cache_size": 100_000_000,
     "background_pool_size": 2,
@@ -72,17 +72,19 @@ class _Named:
 class Engine:
     """Thread-safe: every call has a connection of its own, except calls of one named session."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or create the database directory `path`.
+    def __init__(self, path: Path, config: Path | None = None) -> None:
+        """Open or create the database directory `path`; `config` is ClickHouse's own file.
 
         Raises:
             CannotOpen: another process has it open, or the engine cannot start there.
         """
-        if "?" in str(path):
-            raise CannotOpen(f"{path}: a database directory may not have a question mark")
+        for name in (path, config):
+            if name is not None and set("?&") & set(str(name)):
+                raise CannotOpen(f"{name}: a path may have neither a question mark nor an &")
         path.mkdir(parents=True, exist_ok=True)
         self._owner = _own(path)
-        options = "&".join(f"{name}={value}" for name, value in _SERVER_SETTINGS.items())
+        given = _SERVER_SETTINGS | ({} if config is None else {"config-file": config})
+        options = "&".join(f"{name}={value}" for name, value in given.items())
         self._address = f"{path}?{options}"
         try:
             self._root = Session(self._address)

@@ -123,7 +123,7 @@ async def test_completeness_of_the_last_closed_seconds(feature_log: FeatureLog) 
 async def test_the_engine_can_read_statements_it_cannot_run(
     settings: ClickHouseSettings, name: str
 ) -> None:
-    """The embedded engine has neither Keeper nor users; its parser is the real one."""
+    """The embedded engine has no Keeper and makes no roles; its parser is the real one."""
     ours = [CREATE_MIGRATIONS, *(each for step in MIGRATION_STEPS for each in step.statements)]
     statements = (
         [placed for each in ours for placed in on_cluster(each, "main")]
