@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from math import inf
 from typing import Protocol
 
 import msgspec
@@ -23,7 +24,9 @@ FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
 """An engine that is back is found within so long; until then one attempt costs it nothing."""
 SLOW_S = 0.75
-"""An insert that takes longer is told, once until one is quicker: evidence will be late."""
+"""An insert that takes longer is told: evidence will be late."""
+SLOW_AGAIN_S = 60.0
+"""And no sooner again, however many take that long."""
 
 
 class Sink(Protocol):
@@ -44,6 +47,19 @@ class Stopped(Exception):
     """The recorder is ending while the feature store is away. Nothing is lost: it is in a range."""
 
 
+class Slowness:
+    """Which inserts are worth a line in the log."""
+
+    def __init__(self) -> None:
+        self._not_before_s = -inf
+
+    def is_news(self, took_s: float, now_s: float) -> bool:
+        if took_s <= SLOW_S or now_s < self._not_before_s:
+            return False
+        self._not_before_s = now_s + SLOW_AGAIN_S
+        return True
+
+
 class Delivery:
     """Inserts with patience. `jitter` gives numbers in 0..1; `stopping` ends the patience."""
 
@@ -58,7 +74,7 @@ class Delivery:
         self._metrics = metrics
         self._stopping = stopping
         self._jitter = jitter
-        self._is_slow = False
+        self._slowness = Slowness()
         self.on_stored: Callable[[Sequence[Entry]], None] | None = None
         """Told of entries whose rows the feature store has just taken; must not wait or raise."""
 
@@ -146,18 +162,16 @@ class Delivery:
             else:
                 if attempts > 1:
                     log.info("the feature store takes records again, after %d attempts", attempts)
-                self._tell_slow(clock_s() - began_s)
+                now_s = clock_s()
+                if self._slowness.is_news(now_s - began_s, now_s):
+                    took_s = now_s - began_s
+                    log.warning("the feature store is slow: an insert took %.1f s", took_s)
                 return
             attempts += 1
             self._metrics.retries.inc()
             if await stops_within(self._stopping, backoff_s * (0.5 + self._jitter() / 2)):
                 raise Stopped
             backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
-
-    def _tell_slow(self, took_s: float) -> None:
-        was_slow, self._is_slow = self._is_slow, took_s > SLOW_S
-        if self._is_slow and not was_slow:
-            log.warning("the feature store is slow: an insert took %.1f s", took_s)
 
 
 async def stops_within(stopping: asyncio.Event, timeout_s: float) -> bool:

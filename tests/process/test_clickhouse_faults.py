@@ -60,8 +60,14 @@ class Pipeline:
         stored = await asyncio.to_thread(self.stored)
         assert len(self.traffic.answered) - stored > MEANWHILE / 2
 
+    def log_of(self, part: str) -> str:
+        return (self.directory / "logs" / f"{part}.log").read_text()
+
+    def has_said(self, part: str, line: str) -> bool:
+        return re.search(line, self.log_of(part)) is not None
+
     def check_said(self, part: str, line: str) -> None:
-        log = (self.directory / "logs" / f"{part}.log").read_text()
+        log = self.log_of(part)
         assert re.search(line, log), f"nothing like {line!r} in the log of the {part}:\n{log}"
 
     async def check_every_row_once(self) -> None:
@@ -147,14 +153,15 @@ async def test_clickhouse_that_stalls(stack: Stack, upstreams: tuple[Any, Any], 
 
 
 async def test_clickhouse_that_is_slow(stack: Stack, upstreams: tuple[Any, Any], load: Any) -> None:
-    """It runs a tenth of the time."""
+    """It runs a fiftieth of the time, so that an insert takes one or two seconds."""
     async with running(stack, upstreams[0].url, load) as pipeline:
         answering = asyncio.create_task(pipeline.go_on_answering(), name="go on answering")
-        while not answering.done():
-            pipeline.signal("clickhouse", signal.SIGSTOP)
-            await asyncio.sleep(0.18)
-            pipeline.signal("clickhouse", signal.SIGCONT)
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(60 + 3 * AWAY_S):
+            while not (answering.done() and pipeline.has_said("recorder", SLOW)):
+                pipeline.signal("clickhouse", signal.SIGSTOP)
+                await asyncio.sleep(0.98)
+                pipeline.signal("clickhouse", signal.SIGCONT)
+                await asyncio.sleep(0.02)
         await answering
     await pipeline.check_every_row_once()
 
