@@ -1,44 +1,58 @@
-"""One release played through the real judge and stepper, on evidence from anywhere. Pure.
+"""One release played through the agent's own judge and stepper, on evidence from anywhere. Pure.
 
-Gateways are simulated: what the stepper publishes is live at once. Where the evidence comes from a
-log, its weights are taken as given, so the stepper's wish and the weight in the log may differ: the
-verdicts are about what was logged.
+Gateways are simulated: what the stepper publishes is live at once. Weights are those that were in
+force, for a log cannot say how users would have fared at others: so the stepper walks its own
+ladder on the evidence there was, and its steps begin when it would have made them.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import inf
 
-from agent.judge import Judge, Judgement, Verdict
+from msgspec.structs import replace as amended
+
+from agent.freeze import frozen
+from agent.judge import Judgement, Verdict
 from agent.policy import Pause, Policy, SetWeight
 from agent.policy_file import to_document
-from agent.release import Phase, Picture, Publish, Release, Remember, Sight, stages
-from agent.replay import without_people
+from agent.release import (
+    Change,
+    Phase,
+    Picture,
+    Publish,
+    Release,
+    Remember,
+    Sight,
+    candidate_share_bp,
+    mirrors,
+    stage_of,
+)
 from agent.stepper import reconcile
-from agent.watch import PARTS_OF_ALPHA
-from agent.windows import Block
-from mlops.contracts.plan import RoutePlan, Slot
+from agent.watch import PairsWatch, Watch
+from agent.windows import MAX_BLOCK_S, Roles
+from mlops.contracts.evidence import AnsweredCounts, Evidence, Pair, ScoreCounts, SecondCounts
+from mlops.contracts.plan import Arm, RoutePlan, Slot
 
-_STABLE = Slot(version="stable", endpoints=("http://127.0.0.1:1",))
-_CANDIDATE = Slot(version="candidate", endpoints=("http://127.0.0.1:2",))
-SHORT_SILENCE_S = 15.0
-"""Longer without a row of either arm is told as a gap."""
+_NOWHERE = ("http://127.0.0.1:9",)
 
-_ACTIONS = {
-    "release.step": "step",
-    "release.promoted": "promote",
-    "release.settled": "settle",
-    "release.rolled_back": "rollback",
-    "release.aborted": "abort",
-}
+
+def without_people(policy: Policy) -> Policy:
+    """Nobody is there to say `promote`: it is taken to come as soon as the step has proved itself.
+
+    A step at 0 % proves nothing, so there it comes at once.
+    """
+    steps = tuple(
+        Pause(0.0) if isinstance(step, Pause) and step.duration_s == inf else step
+        for step in policy.steps
+    )
+    return replace(policy, steps=steps)
 
 
 def alone(policy: Policy) -> Policy:
-    """The policy without what a log cannot answer: people, gates, freeze windows, mirrored pairs.
-
-    A pause for a person is taken as approved once the verdict is HEALTHY.
-    """
+    """The policy without what rows cannot answer: people, gates, freeze windows, mirrored pairs."""
     approved = without_people(policy).steps
     steps = tuple(step for step in approved if isinstance(step, SetWeight | Pause))
     while steps and isinstance(steps[0], Pause):
@@ -46,42 +60,122 @@ def alone(policy: Policy) -> Policy:
     return replace(policy, steps=steps or (SetWeight(5000),), gates=(), freeze=())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What is judged: by generation, what the log says was asked for the arm beside stable."""
+
+    since_s: int
+    shares: Mapping[int, int]
+    """Generations with a canary."""
+    holdback_shares: Mapping[int, int]
+    """Generations with a holdback: a promotion has been. Without any, the canary is read on."""
+    route: str = "rehearsal"
+    stable: str = "stable"
+    candidate: str = "candidate"
+
+
+_NO_PAST = Past(since_s=0, shares={}, holdback_shares={})
+
+
+def past_of(evidence: Evidence, shares: Mapping[int, int]) -> Past:
+    """Of a log that names arms and weights: which generations had the holdback."""
+    more: Counter[int] = Counter()
+    for one in evidence.seconds:
+        more[one.generation] += one.rows * ((one.arm == Arm.HOLDBACK) - (one.arm == Arm.CANARY))
+    return Past(
+        since_s=evidence.since,
+        shares={key: share for key, share in shares.items() if more[key] <= 0},
+        holdback_shares={key: share for key, share in shares.items() if more[key] > 0},
+    )
+
+
+def ticks(evidence: Evidence) -> Iterator[Evidence]:
+    """A second at a time, as the agent would have seen it; of a long silence the rest at once."""
+    by_second: dict[int, _Counts] = {}
+    for one in evidence.seconds:
+        by_second.setdefault(one.second, _Counts()).seconds.append(one)
+    for answered in evidence.answered:
+        by_second.setdefault(answered.second, _Counts()).answered.append(answered)
+    for score in evidence.scores:
+        by_second.setdefault(score.second, _Counts()).scores.append(score)
+    since = evidence.since
+    for second in sorted(by_second):
+        yield from _silence(evidence.route, since, second)
+        found = by_second[second]
+        yield Evidence(
+            route=evidence.route,
+            since=second,
+            closed_through=second,
+            seconds=tuple(found.seconds),
+            answered=tuple(found.answered),
+            scores=tuple(found.scores),
+        )
+        since = second + 1
+    yield from _silence(evidence.route, since, evidence.closed_through + 1)
+
+
+@dataclass(slots=True)
+class _Counts:
+    """Of one second."""
+
+    seconds: list[SecondCounts] = field(default_factory=list)
+    answered: list[AnsweredCounts] = field(default_factory=list)
+    scores: list[ScoreCounts] = field(default_factory=list)
+
+
+def _silence(route: str, since: int, until: int) -> Iterator[Evidence]:
+    """Second by second while a block can still be open."""
+    for second in range(since, min(until, since + MAX_BLOCK_S)):
+        yield Evidence(route=route, since=second, closed_through=second)
+    if since + MAX_BLOCK_S < until:
+        yield Evidence(route=route, since=since + MAX_BLOCK_S, closed_through=until - 1)
+
+
 class Rehearsed:
     """A release as the agent keeps it, and the plan that is live."""
 
-    def __init__(self, policy: Policy, *, started_at_s: float = 0.0) -> None:
+    def __init__(self, policy: Policy, past: Past = _NO_PAST) -> None:
         self._policy = policy
-        self.live = RoutePlan(route="rehearsal", generation=1, salt="rehearsal", stable=_STABLE)
+        self.live = RoutePlan(
+            route=past.route,
+            generation=1,
+            salt=past.route,
+            stable=Slot(version=past.stable, endpoints=_NOWHERE),
+        )
         self.release = Release(
             id="rehearsal",
-            route="rehearsal",
-            candidate=_CANDIDATE,
+            route=past.route,
+            candidate=Slot(version=past.candidate, endpoints=_NOWHERE),
             policy=to_document(policy),
             reason="rehearsed",
             started_by="rehearsal",
-            started_at_s=started_at_s,
+            started_at_s=float(past.since_s),
         )
 
-    @property
-    def stage_share_bp(self) -> int:
-        """What the current step asks for."""
-        return stages(self._policy)[self.release.stage].share_bp
+    def step(self, judgement: Judgement | None, now_s: float) -> Change | None:
+        """One cycle of the agent, and what it changed; a new plan is seen in force at once."""
+        before = self.live
+        change = self._cycle(judgement, now_s)
+        if self.live is not before:
+            self._cycle(None, now_s)
+        return change
 
-    def step(self, judgement: Judgement | None, now_s: float) -> str:
-        """One cycle of the agent; the kind of change it made, or nothing."""
+    def _cycle(self, judgement: Judgement | None, now_s: float) -> Change | None:
         sight = Sight(gateway="one", plan=self.live, lease_remaining_s=self.live.lease_s)
-        picture = Picture(now_s=now_s, sights=(sight,), judgement=judgement, closed_through_s=now_s)
-        kind = ""
+        picture = Picture(
+            now_s=now_s,
+            sights=(sight,),
+            judgement=judgement,
+            closed_through_s=now_s,
+            frozen=frozen(self._policy.freeze, now_s),
+        )
+        noted = None
         for write in reconcile(self.release, self._policy, picture):
-            match write:
-                case Remember(after, change):
-                    self.release = after
-                    kind = change.kind if change is not None else kind
-                case Publish(plan, _):
-                    self.live = plan
-                case _:  # a renewed lease changes nothing here
-                    pass
-        return kind
+            if isinstance(write, Remember):
+                self.release, noted = write.release, write.change
+            elif isinstance(write, Publish):
+                self.live = write.plan
+        return noted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +185,12 @@ class Moment:
     at_s: float
     judgement: Judgement
     action: str
-    """hold, step, promote, settle, rollback, abort."""
+    """As the agent's events without `release.`: step, promoted, settled, rolled_back; or none."""
+    reasons: tuple[str, ...]
     to_share_bp: int
-    """What the stepper would ask for now."""
+    """What the stepper would ask for the new version now."""
     share_bp: int
-    """What the log says was asked for."""
+    """What the log says was asked for the arm beside stable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,89 +200,124 @@ class Ending:
     result: str
     """promoted, rolled_back, undecided, invalid."""
     at_s: float
+    """A promotion's where it stayed promoted."""
     canary_requests: int
+    """Ended in the canary, up to where reading ended."""
     reason: str
 
 
 class Rehearsal:
-    """Feed blocks in the order of the log; take what changed, then how it ended."""
+    """Feed evidence in the order of time; take what changed, then how it ended."""
 
-    def __init__(self, policy: Policy, started_at_s: float) -> None:
-        self._policy = alone(policy)
-        self._rehearsed = Rehearsed(self._policy, started_at_s=started_at_s)
-        self._rehearsed.step(None, started_at_s)
-        self._rehearsed.step(None, started_at_s)
-        self._judge = Judge(self._policy, alpha=self._policy.alpha * PARTS_OF_ALPHA["steps"])
-        self._canary_requests = 0
-        self._last: tuple[Verdict, int] | None = None
+    def __init__(self, policy: Policy, past: Past) -> None:
+        self._policy, self._past = policy, past
+        self._rehearsed = Rehearsed(policy, past)
+        self._now_s = float(past.since_s)
+        self._rehearsed.step(None, self._now_s)  # the first weight is given before anything is seen
+        self._watch = Watch(self.release, policy)
+        self._pairs: PairsWatch | None = None
+        self._shares = past.shares
+        """Of the generations that are judged."""
+        self._asked = {**past.shares, **past.holdback_shares}
+        self._share_bp = 0
+        self._judgement: Judgement | None = None
+        self._said: tuple[Verdict, int] | None = None
         self._promoted: Ending | None = None
-        self._judgement = self._judge.judgement(self._rehearsed.stage_share_bp)
-        self._now_s = started_at_s
-        self.is_over = False
+        self._is_withdrawn = False
+        self._canary_requests = 0
 
-    def feed(self, blocks: Iterable[Block], shares: Mapping[int, int]) -> Iterator[Moment]:
-        """`shares` names, by generation, the weight in the log."""
-        for block in blocks:
-            if self.is_over:
-                return
-            self._judge.absorb(block)
-            if not block.guard_only:
-                self._canary_requests += block.candidate.ended
-            elif not block.candidate.errors:
-                continue  # the guard learned nothing that could end the release
-            self._now_s = float(block.start_second + block.seconds)
-            yield from self._cycle(shares[block.generation])
+    @property
+    def release(self) -> Release:
+        """As the agent would remember it now."""
+        return self._rehearsed.release
 
-    def _cycle(self, share_bp: int) -> Iterator[Moment]:
-        judgement = self._judge.judgement(self._rehearsed.stage_share_bp)
-        self._judgement = judgement
-        kind = self._rehearsed.step(judgement, self._now_s)
-        action = _ACTIONS.get(kind, "hold")
-        if action in {"step", "promote"}:
-            self._rehearsed.step(None, self._now_s)  # sees what it published in force
-        if self._promoted is not None and judgement.verdict is Verdict.REGRESSED:
-            action = "rollback"  # also where the bake of the policy is over by now
-        now = (judgement.verdict, share_bp)
-        if now != self._last or action != "hold":
-            self._last = now
+    @property
+    def is_over(self) -> bool:
+        """Nothing that follows could change the result; where it is promoted, reading can go on."""
+        return self._is_withdrawn
+
+    def feed(self, evidence: Evidence, pairs: Iterable[Pair] = ()) -> Iterator[Moment]:
+        """One tick: a second, or silence."""
+        self._now_s = float(evidence.closed_through + 1)
+        self._note(evidence)
+        self._watch.take(evidence, frozenset())
+        self._watch.absorb(self._shares, lambda: True)
+        judgement = self._judged(tuple(pairs), evidence.closed_through)
+        if judgement is not self._judgement or self._may_act(judgement):
+            self._judgement = judgement
+            yield from self._cycle(judgement)
+
+    def _note(self, evidence: Evidence) -> None:
+        for counts in evidence.seconds:
+            self._share_bp = self._asked.get(counts.generation, self._share_bp)
+            if counts.arm == Arm.CANARY and counts.generation in self._past.shares:
+                self._canary_requests += counts.requests + counts.cancelled
+
+    def _judged(self, pairs: tuple[Pair, ...], through: int) -> Judgement:
+        release, policy = self.release, self._policy
+        if mirrors(release, policy):
+            self._pairs = self._pairs or PairsWatch(release, policy)
+            self._pairs.take(pairs, through, len(pairs) + 1)
+            return self._pairs.judge.judgement()
+        is_baking = self._watch.roles is Roles.BAKE
+        share_bp = policy.holdback_share_bp if is_baking else stage_of(release, policy).share_bp
+        return self._watch.judgement(share_bp)
+
+    def _may_act(self, judgement: Judgement) -> bool:
+        """While a step is UNDECIDED, only the judge can end it; else time can, too."""
+        phase = self.release.phase
+        is_waiting = phase is Phase.PROGRESSING and judgement.verdict is Verdict.UNDECIDED
+        return not (phase.is_ended or is_waiting)
+
+    def _cycle(self, judgement: Judgement) -> Iterator[Moment]:
+        change = self._rehearsed.step(judgement, self._now_s)
+        action, reasons = "", judgement.reasons
+        if change is not None and change.kind != "release.held":
+            action, reasons = change.kind.removeprefix("release."), (change.reason,)
+        elif self._promoted is not None and judgement.verdict is Verdict.REGRESSED:
+            action = Phase.ROLLED_BACK.value  # also where the bake of the policy is over by now
+        is_back = action in {Phase.ROLLED_BACK, Phase.ABORTED}
+        said = (judgement.verdict, self._share_bp)
+        if action or said != self._said:
+            self._said = said
             yield Moment(
                 at_s=self._now_s,
                 judgement=judgement,
                 action=action,
-                to_share_bp=0 if action == "rollback" else self._rehearsed.live.canary_share_bp,
-                share_bp=share_bp,
+                reasons=reasons,
+                to_share_bp=0 if is_back else candidate_share_bp(self.release, self.release.plan),
+                share_bp=self._share_bp,
             )
-        self._conclude(action, judgement)
+        self._is_withdrawn = is_back
+        if action == "promoted":
+            self._promoted = self._ending("promoted", reasons)
+            self._begin_bake()
 
-    def _conclude(self, action: str, judgement: Judgement) -> None:
-        if action == "promote":
-            self._promoted = self._ending("promoted", judgement)
-            part = PARTS_OF_ALPHA["bake"]
-            self._judge = Judge(replace(self._policy, grace_s=0.0), alpha=self._policy.alpha * part)
-        self.is_over = action in {"rollback", "abort"}
-
-    @property
-    def is_baking(self) -> bool:
-        """Promoted: from here on a fresh judge speaks."""
-        return self._promoted is not None
+    def _begin_bake(self) -> None:
+        """A fresh judge: of the new stable against the holdback, or else of the canary on."""
+        baking = amended(self.release, phase=Phase.BAKING)
+        if self._past.holdback_shares:
+            self._shares = self._past.holdback_shares
+            self._watch = Watch(baking, self._policy)
+        else:
+            self._watch = Watch(baking, replace(self._policy, grace_s=0.0), roles=Roles.STEPS)
 
     def ending(self) -> Ending:
-        """After the last block."""
-        phase = self._rehearsed.release.phase
-        verdict = self._judgement.verdict
-        if verdict is Verdict.REGRESSED and self.is_over:
-            return self._ending("rolled_back", self._judgement)
-        if phase is Phase.ABORTED:
-            return self._ending("invalid", self._judgement)
+        """After the last tick."""
+        judgement = self._judgement
+        reasons = judgement.reasons if judgement else ("no evidence",)
+        if self._is_withdrawn:
+            is_aborted = self.release.phase is Phase.ABORTED
+            return self._ending("invalid" if is_aborted else "rolled_back", reasons)
         if self._promoted is not None:
             return replace(self._promoted, canary_requests=self._canary_requests)
-        result = "invalid" if verdict is Verdict.INVALID else "undecided"
-        return self._ending(result, self._judgement)
+        is_invalid = judgement is not None and judgement.verdict is Verdict.INVALID
+        return self._ending("invalid" if is_invalid else "undecided", reasons)
 
-    def _ending(self, result: str, judgement: Judgement) -> Ending:
+    def _ending(self, result: str, reasons: tuple[str, ...]) -> Ending:
         return Ending(
             result=result,
             at_s=self._now_s,
             canary_requests=self._canary_requests,
-            reason="; ".join(judgement.reasons),
+            reason="; ".join(reasons),
         )

@@ -37,7 +37,8 @@ def part_of_alpha(policy: Policy, what: str) -> float:
 class Watch:
     """Evidence is taken as it was read, and judged a slice at a time."""
 
-    def __init__(self, release: Release, policy: Policy) -> None:
+    def __init__(self, release: Release, policy: Policy, roles: Roles | None = None) -> None:
+        """`roles` are those of the phase, unless the log has other arms than the agent's own."""
         is_baking = release.phase is Phase.BAKING
         self.phase = release.phase
         self.since = int((release.promoted_at_s if is_baking else None) or release.started_at_s)
@@ -48,8 +49,8 @@ class Watch:
         self.candidate_requests = 0
         self._waiting: deque[Evidence] = deque()
         """Read and not judged yet; bounded by the length of the release."""
-        self._roles = Roles.BAKE if is_baking else Roles.STEPS
-        self._cutter = Cutter(policy, self._roles)
+        self.roles = roles or (Roles.BAKE if is_baking else Roles.STEPS)
+        self._cutter = Cutter(policy, self.roles)
         self._judge = Judge(policy, alpha=part_of_alpha(policy, "bake" if is_baking else "steps"))
         self._last_split_second: dict[int, int] = {}
         """By generation, the last second in which the arm that is not stable answered."""
@@ -73,7 +74,7 @@ class Watch:
                 return
 
     def judgement(self, share_bp: int) -> Judgement:
-        return self._judge.judgement(self._roles.candidate_share_bp(share_bp))
+        return self._judge.judgement(self.roles.candidate_share_bp(share_bp))
 
     def _without_lapses(self, evidence: Evidence, lapsed: frozenset[int]) -> Evidence:
         """Drop what a generation did after its lease had ended: it was not split then.

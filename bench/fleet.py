@@ -118,7 +118,6 @@ class Fleet:
             if one.live is not before:
                 self._share[run] = one.live.canary_share_bp
                 self._changed[run] = index
-                one.step(None, now_s)  # sees what it published in force
             self._note(run, one, stage, now_s)
 
     def _note(self, run: int, one: Rehearsed, stage: int, now_s: float) -> None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import click
 
-from agent.judge import CheckResult
 from agent.policy import Policy
 from agent.policy_file import PolicyError, load_policy
-from agent.rehearsal import Ending, Moment, Rehearsal, alone
+from agent.rehearsal import Ending, Moment, Rehearsal, alone, past_of, ticks
 from agent.row_counts import RowColumns, evidence_of
-from agent.windows import Block, Cutter, Roles
+from cli.metrics import metrics_of
 from cli.rows import read_table, row_columns
-from mlops.contracts.plan import Arm
+
+_ACTIONS = {
+    "step": "step",
+    "promoted": "promote",
+    "settled": "settle",
+    "rolled_back": "rollback",
+    "aborted": "abort",
+}
 
 
 @click.command()
@@ -56,30 +60,13 @@ def judge(rows: Path, policy_path: Path | None, output: str) -> None:
 
 def _play(policy: Policy, columns: RowColumns) -> Ending:
     evidence, shares = evidence_of(columns)
-    rehearsal = Rehearsal(policy, float(evidence.since))
-    has_holdback = any(one.arm == Arm.HOLDBACK for one in evidence.seconds)
-    blocks = Cutter(policy, Roles.STEPS).feed(evidence, shares)
-    for at, block in enumerate(blocks):
-        for moment in rehearsal.feed((block,), shares):
+    rehearsal = Rehearsal(alone(policy), past_of(evidence, shares))
+    for tick in ticks(evidence):
+        for moment in rehearsal.feed(tick):
             click.echo(json.dumps(_line(moment)))
-        if rehearsal.is_baking and has_holdback:
-            done = block.start_second + block.seconds
-            blocks = _bake_blocks(policy, evidence, shares, done)
+        if rehearsal.is_over:
             break
-        if rehearsal.is_over or at == len(blocks) - 1:
-            return rehearsal.ending()
-    for block in blocks:
-        for moment in rehearsal.feed((block,), shares):
-            click.echo(json.dumps(_line(moment)))
     return rehearsal.ending()
-
-
-def _bake_blocks(
-    policy: Policy, evidence: Any, shares: Mapping[int, int], since: int
-) -> list[Block]:
-    """The new stable against what is held back."""
-    every = Cutter(policy, Roles.BAKE).feed(evidence, shares)
-    return [block for block in every if block.start_second >= since]
 
 
 def _check_columns(policy: Policy, columns: RowColumns) -> None:
@@ -102,33 +89,12 @@ def _line(moment: Moment) -> dict[str, Any]:
     return {
         "t": moment.at_s,
         "verdict": moment.judgement.verdict.value,
-        "action": moment.action,
+        "action": _ACTIONS.get(moment.action, "hold"),
         "to": moment.to_share_bp / 100,
         "weight": moment.share_bp / 100,
         "reasons": list(moment.judgement.reasons),
-        "metrics": {name: _metric(one) for name, one in moment.judgement.checks.items()},
+        "metrics": metrics_of(moment.judgement),
     }
-
-
-def _metric(one: CheckResult) -> dict[str, Any]:
-    counts: dict[str, Any] = {"candidate": one.candidate_count, "control": one.control_count}
-    if one.candidate_bad is not None:
-        counts |= {"candidate_bad": one.candidate_bad, "control_bad": one.control_bad}
-    return {
-        "e_value": _rounded(one.e_value),
-        "effect": _rounded(one.effect),
-        "interval": None if one.interval is None else [_rounded(bound) for bound in one.interval],
-        "counts": counts,
-        "candidate": _rounded(one.candidate_value),
-        "control": _rounded(one.control_value),
-        "noninferiority_e_value": _rounded(one.noninferiority_e_value),
-        "still_needed": one.still_needed,
-    }
-
-
-def _rounded(value: float | None) -> float | None:
-    """Six digits; what is not known, or has no bound, is null."""
-    return None if value is None or not isfinite(value) else float(f"{value:.6g}")
 
 
 def _result(ending: Ending) -> dict[str, Any]:

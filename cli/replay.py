@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any
 
 import click
 
+from agent.moments import iso
 from agent.policy import Policy, SetMirror
 from agent.policy_file import PolicyError, load_policy, parse_policy
-from agent.replay import Past, Replay
-from agent.watch import sliced
+from agent.rehearsal import Ending, Moment, Past, Rehearsal, ticks, without_people
 from cli.agent import call
 from cli.connect import connection, run
 from cli.exits import EXIT_FAILED, EXIT_NO_ANSWER, EXIT_NOT_OVER
+from cli.metrics import metrics_of
 from cli.output import is_data, output_option, print_entry
 from cli.store import clickhouse_settings
 from mlops.contracts.evidence import Evidence, Pair
@@ -108,15 +110,15 @@ async def _replay(span: Span, policy: Policy, output: str) -> str:
         if past is None:
             click.echo(f"Error: route {span.route!r} had no canary and no holdback then", err=True)
             return "undecided"
-        again = Replay(past, policy)
-        async for evidence, pairs in _ticks(log, span, policy):
-            for line in again.feed(evidence, pairs):
-                _show(line, output)
-            if again.is_over:
+        rehearsal = Rehearsal(without_people(policy), past)
+        async for tick, pairs in _ticks(log, span, policy):
+            for moment in rehearsal.feed(tick, pairs):
+                _show(_line(moment), output)
+            if rehearsal.release.phase.is_ended or rehearsal.is_over:
                 break
-        result = again.result()
-        _show(result, output)
-        return str(result["result"])
+        ending = rehearsal.ending()
+        _show(_last(ending), output)
+        return ending.result
     finally:
         await log.close()
 
@@ -155,13 +157,37 @@ async def _ticks(
             pairs = await log.read_pairs(
                 span.route, since=since, until=evidence.closed_through, limit=1_000_000
             )
-        for tick in sliced(evidence, 1):
-            yield tick, tuple(one for one in pairs if _second(one) == tick.closed_through)
+        waiting = deque(pairs)
+        for tick in ticks(evidence):
+            yield tick, tuple(_through(waiting, tick.closed_through))
         since = evidence.closed_through + 1
 
 
-def _second(pair: Pair) -> int:
-    return pair.ended_at_us // 1_000_000
+def _through(pairs: deque[Pair], last: int) -> Iterator[Pair]:
+    """Take from the left what ended in second `last` or before; the log answers in order."""
+    while pairs and pairs[0].ended_at_us // 1_000_000 <= last:
+        yield pairs.popleft()
+
+
+def _line(moment: Moment) -> dict[str, Any]:
+    return {
+        "t": iso(moment.at_s),
+        "verdict": moment.judgement.verdict.value,
+        "action": moment.action,
+        "weight": moment.to_share_bp / 100,
+        "logged": moment.share_bp / 100,
+        "reasons": list(moment.reasons),
+        "metrics": metrics_of(moment.judgement),
+    }
+
+
+def _last(ending: Ending) -> dict[str, Any]:
+    return {
+        "result": ending.result,
+        "t": iso(ending.at_s),
+        "canary_requests": ending.canary_requests,
+        "reason": ending.reason,
+    }
 
 
 def _show(line: dict[str, Any], output: str) -> None:
@@ -174,7 +200,8 @@ def _show(line: dict[str, Any], output: str) -> None:
     else:
         what = line["action"] or "looks"
         click.echo(
-            f"{line['t']}  {what:<12} {line['weight']:g} %  {line['verdict']:<10} "
+            f"{line['t']}  {what:<12} {line['weight']:g} % (was {line['logged']:g} %)  "
+            f"{line['verdict']:<10} "
             f"{'; '.join(line['reasons'])}"
         )
 

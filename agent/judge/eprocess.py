@@ -22,6 +22,7 @@ Ints = NDArray[np.int64]
 
 PLANNED_BLOCKS = 720
 """An hour of 5 s blocks; one expected change of bet in that time."""
+_SWITCH = 1 / PLANNED_BLOCKS
 CASH = 0.05
 """Of the wealth at first, and of what is switched."""
 LOG_CEILING = 50.0
@@ -191,17 +192,26 @@ class FixedShare:
         self._parts: Floats = np.broadcast_to(self._prior, (*shape, bets + 1))
         """Of the wealth, by bet, cash last."""
         self._cash: Floats = np.zeros((*shape, 1))
+        self._rests = 0
+        """Blocks since the last one in which anything could be won."""
         self.log_value: Floats = np.zeros(shape)
+
+    def rest(self) -> None:
+        """One more block in which every ratio is 1: bets are only mixed again, when next needed."""
+        self._rests += 1
 
     def absorb(self, log_ratios: Floats, ceiling: float | Floats = LOG_CEILING) -> None:
         """One more block; bets are the last axis."""
+        if self._rests:
+            kept = (1 - _SWITCH) ** self._rests
+            self._parts = kept * self._parts + (1 - kept) * self._prior
+            self._rests = 0
         every = np.concatenate([log_ratios, self._cash], axis=-1)
         highest = every.max(axis=-1, keepdims=True)
         wealth = self._parts * np.exp(every - highest)
         total = wealth.sum(axis=-1, keepdims=True)
         self.log_value = np.minimum(ceiling, self.log_value + (highest + np.log(total))[..., 0])
-        switch = 1 / PLANNED_BLOCKS
-        self._parts = (1 - switch) / total * wealth + switch * self._prior
+        self._parts = (1 - _SWITCH) / total * wealth + _SWITCH * self._prior
 
 
 def log_mean(log_values: Floats, weights: Floats | None = None, axis: int = -1) -> Floats:

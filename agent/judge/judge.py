@@ -41,19 +41,21 @@ class Judge:
         self._shown: dict[int, dict[str, CheckResult]] = {}
         """Results by level, until the next block: the guard's seconds do not change them."""
         self._judged: dict[int, Judgement] = {}
-        """The same of judgements, until anything is absorbed."""
+        """The same of judgements, until the next block or error of the candidate."""
 
     def absorb(self, block: Block) -> None:
         """One more block, in the order of the log."""
         candidate, control = block.candidate, block.control
-        self._judged.clear()
         if block.guard_only:
+            if candidate.errors:  # without, the guard learns nothing that could turn the verdict
+                self._judged.clear()
             for index, count in enumerate(
                 (candidate.requests, candidate.errors, control.requests, control.errors)
             ):
                 self._seen[index] += count
             self._panel.look(error_counts(candidate), error_counts(control), block.start_second)
             return
+        self._judged.clear()
         self._shown.clear()
         self._newest = max(self._newest, (block.generation, block.share_bp))
         self._candidate_requests += candidate.ended

@@ -49,7 +49,10 @@ class OneSided:
         self._process = FixedShare((runs,), len(bets))
 
     def absorb(self, table: Table) -> None:
-        """One second or block."""
+        """One second or block. Without a bad one of either arm there is nothing to bet on."""
+        if not (np.any(table.candidate_bad) or np.any(table.control_bad)):
+            self._process.rest()
+            return
         self._process.absorb(log_odds_ratios(table, self._bets, self._null))
 
     @property

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from agent.judge import Judgement, Verdict
 from agent.policy import Checks, Pause, Policy, SetWeight
 from agent.policy_file import to_document
+from agent.rehearsal import Past, Rehearsal
 from agent.release import Picture, Release, Sight
-from agent.replay import Past, Replay
 from agent.stepper import reconcile
 from mlops.contracts.plan import RoutePlan, Slot
 from tests.unit.agent.simulation import START, Behaviour, Simulation
@@ -120,7 +120,7 @@ def world() -> SimpleNamespace:
     )
 
 
-def replay_of(simulation: Simulation, policy: Policy, shares: dict[int, int]) -> Replay:
+def replay_of(simulation: Simulation, policy: Policy, shares: dict[int, int]) -> Rehearsal:
     """What was seen of a simulated release, to be judged again."""
     steps, bake = dict(shares), {}
     for evidence in simulation.seen:
@@ -136,7 +136,7 @@ def replay_of(simulation: Simulation, policy: Policy, shares: dict[int, int]) ->
         shares={generation: share for generation, share in steps.items() if share},
         holdback_shares={generation: share for generation, share in bake.items() if share},
     )
-    return Replay(past, policy)
+    return Rehearsal(policy, past)
 
 
 def latency(margin: float) -> object:

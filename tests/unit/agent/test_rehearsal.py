@@ -10,9 +10,8 @@ import pytest
 
 from agent.judge import Verdict
 from agent.policy import Checks, Pause, Policy, RateCheck, SetMirror, SetWeight
-from agent.rehearsal import Ending, Moment, Rehearsal, alone
+from agent.rehearsal import Ending, Moment, Rehearsal, alone, past_of, ticks
 from agent.row_counts import RowColumns, evidence_of
-from agent.windows import Cutter, Roles
 from mlops.contracts.evidence import latency_bin
 
 POLICY = Policy(
@@ -45,15 +44,19 @@ def log(seconds: int, canary: Any, stable: Any = 0.01, **changes: Any) -> RowCol
 
 def played(rows: RowColumns, policy: Policy = POLICY) -> tuple[list[Moment], Ending]:
     evidence, shares = evidence_of(rows)
-    rehearsal = Rehearsal(policy, float(evidence.since))
-    blocks = Cutter(policy, Roles.STEPS).feed(evidence, shares)
-    return list(rehearsal.feed(blocks, shares)), rehearsal.ending()
+    rehearsal = Rehearsal(alone(policy), past_of(evidence, shares))
+    moments = []
+    for tick in ticks(evidence):
+        moments += rehearsal.feed(tick)
+        if rehearsal.is_over:
+            break
+    return moments, rehearsal.ending()
 
 
 def test_a_good_release_is_promoted_step_by_step() -> None:
     moments, ending = played(log(400, 0.01))
-    actions = [one.action for one in moments if one.action != "hold"]
-    assert actions[:2] == ["step", "promote"]
+    actions = [one.action for one in moments if one.action]
+    assert actions[:2] == ["step", "promoted"]
     assert ending.result == "promoted"
     assert moments[0].at_s < ending.at_s < 1_700_000_400
 
@@ -61,7 +64,7 @@ def test_a_good_release_is_promoted_step_by_step() -> None:
 def test_a_bad_one_is_rolled_back_and_reading_ends() -> None:
     moments, ending = played(log(400, 0.2))
     assert ending.result == "rolled_back"
-    assert moments[-1].action == "rollback"
+    assert moments[-1].action == "rolled_back"
     assert moments[-1].judgement.verdict is Verdict.REGRESSED
     assert ending.canary_requests < 2000
     assert "errors" in ending.reason
@@ -70,7 +73,7 @@ def test_a_bad_one_is_rolled_back_and_reading_ends() -> None:
 def test_a_regression_after_the_promotion_ends_rolled_back() -> None:
     rows = log(900, lambda at: np.where(at > 600, 0.15, 0.01))
     moments, ending = played(rows)
-    assert "promote" in [one.action for one in moments]
+    assert "promoted" in [one.action for one in moments]
     assert ending.result == "rolled_back"
     assert 1_700_000_600 < ending.at_s < 1_700_000_660
 
@@ -78,6 +81,39 @@ def test_a_regression_after_the_promotion_ends_rolled_back() -> None:
 def test_also_where_the_policys_bake_is_over_by_then() -> None:
     rows = log(900, lambda at: np.where(at > 600, 0.15, 0.01))
     assert played(rows, replace(POLICY, bake_s=0))[1].result == "rolled_back"
+
+
+def test_a_holdback_is_judged_from_where_the_log_has_it() -> None:
+    """The stepper promotes sooner than the log did: what still was a canary is no bake."""
+    seconds, held_from = 900, 600
+    second = np.repeat(np.arange(seconds), 50)
+    drawn = np.random.default_rng(2).random(len(second))
+    arm = np.where(second < held_from, drawn < 0.5, 2 * (drawn < 0.05)).astype(np.int64)
+    is_bad = np.random.default_rng(3).random(len(second)) < np.where(
+        (second >= held_from + 120) & (arm == 0), 0.15, 0.01
+    )
+    rows = log(
+        seconds,
+        0.0,
+        arm=arm,
+        status=np.where(is_bad, 503, 200),
+        weight=np.where(second < held_from, 50.0, 5.0),
+    )
+    moments, ending = played(rows)
+    promoted = next(one for one in moments if one.action == "promoted")
+    assert promoted.at_s < 1_700_000_000 + held_from
+    assert Verdict.INVALID not in {one.judgement.verdict for one in moments}
+    assert ending.result == "rolled_back"
+    assert 1_700_000_720 < ending.at_s < 1_700_000_800
+    assert ending.canary_requests == int((arm == 1).sum())
+
+
+def test_silence_is_passed_over_but_ends_blocks_in_time() -> None:
+    evidence, _ = evidence_of(log(2, 0.01, ts=np.repeat([10.0, 5_000.0], 50)))
+    spans = [(one.since, one.closed_through, len(one.seconds)) for one in ticks(evidence)]
+    assert spans[0] == (10, 10, 2)
+    assert spans[1:61] == [(second, second, 0) for second in range(11, 71)]
+    assert spans[61:] == [(71, 4_999, 0), (5_000, 5_000, 2)]
 
 
 def test_too_little_is_undecided_and_a_wrong_split_invalid() -> None:

@@ -119,25 +119,25 @@ def test_a_step_for_a_person_waits_for_one(simulated: SimpleNamespace) -> None:
 def again(simulated: SimpleNamespace, simulation: Any, policy: Policy) -> tuple[list[Any], Any]:
     shares = {e.generation: 0 for one in simulation.seen for e in one.seconds}
     replay = simulated.replay_of(simulation, policy, shares)
-    lines = []
+    moments = []
     for evidence in simulation.seen:
-        lines += replay.feed(evidence)
-        if replay.is_over:
+        moments += replay.feed(evidence)
+        if replay.release.phase.is_ended:
             break
-    return lines, replay.result()
+    return moments, replay.ending()
 
 
 def test_a_replay_by_the_same_policy_ends_as_the_release_did(simulated: SimpleNamespace) -> None:
     for canary in (simulated.Behaviour(), simulated.Behaviour(errors=0.06)):
         simulation = simulated.Simulation(POLICY, canary=canary)
         simulation.run(LIMIT_S)
-        lines, result = again(simulated, simulation, POLICY)
-        actions = [line["action"] for line in lines if line["action"]]
+        moments, result = again(simulated, simulation, POLICY)
+        actions = [moment.action for moment in moments if moment.action]
         kinds = [kind for _, kind, _ in simulation.history if kind != "held"]
         assert actions == kinds[1:], (actions, kinds)
         ended = "promoted" if simulation.release.phase is Phase.SETTLED else "rolled_back"
-        assert result["result"] == ended
-        assert result["canary_requests"] > 0
+        assert result.result == ended
+        assert result.canary_requests > 0
 
 
 def test_a_replay_by_another_policy_says_what_would_have_been(simulated: SimpleNamespace) -> None:
@@ -148,7 +148,7 @@ def test_a_replay_by_another_policy_says_what_would_have_been(simulated: SimpleN
     strict = amended(POLICY, checks=Checks(errors=None))
     strict = amended(strict, checks=amended(strict.checks, latency=simulated.latency(0.01)))
     _, result = again(simulated, simulation, strict)
-    assert result["result"] in {"rolled_back", "undecided"}
+    assert result.result in {"rolled_back", "undecided"}
     long_ago = amended(POLICY, dwell_s=5_000.0)
     _, result = again(simulated, simulation, long_ago)
-    assert result["result"] == "undecided"
+    assert result.result == "undecided"

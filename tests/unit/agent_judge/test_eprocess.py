@@ -230,3 +230,16 @@ def test_the_mean_of_logs() -> None:
     assert mean(-inf, log(4)) == pytest.approx(2.0)
     weighted = log_mean(np.log(np.array([8.0, 1.0])), np.array([0.25, 0.75]))
     assert float(np.exp(weighted)) == pytest.approx(2.75)
+
+
+def test_resting_is_absorbing_ratios_of_one() -> None:
+    """A second without any error costs nothing; the bets are mixed as often all the same."""
+    gains = np.log(np.array([[2.0, 0.5], [1.5, 3.0], [0.2, 0.9]]))
+    whole, resting = FixedShare((1,), 2), FixedShare((1,), 2)
+    for gain in gains:
+        for process in (whole, resting):
+            process.absorb(gain[None])
+        for _ in range(100):
+            whole.absorb(np.zeros((1, 2)))
+            resting.rest()
+        np.testing.assert_allclose(resting.log_value, whole.log_value, rtol=1e-12, atol=1e-12)
