@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -55,9 +55,9 @@ def by_content(texts: list[str]) -> dict[str, str]:
     return {blake2b(text.encode(), digest_size=16).hexdigest(): text for text in texts}
 
 
-def docstrings() -> Material:
+def docstrings(corpus: Corpus) -> Material:
     """Passages are bodies alone, without the name."""
-    documents = _corpus().documents
+    documents = corpus.documents
     splits = [split_of(query_key(one.summary)) for one in documents]
     is_new = np.array([one.domain == NEW_DOMAIN for one in documents])
     is_held_out = np.array([split is Split.HELD_OUT for split in splits]) & ~is_new
@@ -91,8 +91,10 @@ def news() -> Material:
     )
 
 
-def _corpus() -> Corpus:
-    def sources() -> Iterator[tuple[str, Iterator[Docstring]]]:
+def all_docstrings() -> Corpus:
+    """Also those of methods and of private modules."""
+
+    def sources() -> Iterator[tuple[str, Iterable[Docstring]]]:
         yield from installed_docstrings()
         yield NEW_DOMAIN, docstrings_under(folder_of(NEW_DOMAIN), NEW_DOMAIN)
 

@@ -1,5 +1,5 @@
 """The adapter that one writes in an afternoon, to be beaten: two maps from the identity, in-batch
-softmax both ways, Adam, early stopping. No hard negatives, no decay, batches of 128."""
+softmax both ways, Adam, early stopping. No hard negatives, decay or whitening; batches of 128."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ SETTINGS = FitSettings(
     batch_pairs=128,
     temperature=0.05,
     decay=0.0,
+    whitening=0.0,
     hard_negatives=0,
     max_epochs=60,
     max_steps=10_000,

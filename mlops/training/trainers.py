@@ -106,6 +106,7 @@ class LinearAdapterTrainer:
                 "learning_rate": self._settings.learning_rate,
                 "temperature": self._settings.temperature,
                 "decay": self._settings.decay,
+                "whitening": self._settings.whitening,
                 "hard_negatives": self._settings.hard_negatives,
             },
         )

@@ -14,6 +14,7 @@ from mlops.training.fitting import (
     loss_and_gradients,
     quality,
     ranks_of,
+    whitened,
     worse_adapter,
 )
 
@@ -109,6 +110,19 @@ def test_fitting_that_never_helps_keeps_the_base() -> None:
     assert (fitted.epoch, fitted.epochs, fitted.validation_mrr) == (0, 2, 1.0)
     for side in (fitted.adapter.queries, fitted.adapter.documents):
         assert (side == np.eye(DIMENSION, dtype=np.float32)).all()
+
+
+def test_whitening_holds_back_what_all_documents_have_in_common() -> None:
+    data = material(400)
+    common = np.zeros(DIMENSION, dtype=np.float32)
+    common[DIMENSION - 1] = 3
+    start = whitened(replace(data, documents=normalised(data.documents + common)), 0.5)
+    assert start.queries is start.documents
+    assert np.allclose(start.queries, start.queries.T, atol=1e-5)
+    strengths = np.linalg.norm(start.documents, axis=1)
+    assert strengths[DIMENSION - 1] < 0.5 * np.median(strengths)
+    assert np.median(strengths) == pytest.approx(1, abs=0.2)
+    assert (whitened(data, 0.0).queries == np.eye(DIMENSION, dtype=np.float32)).all()
 
 
 def test_hard_negatives_are_near_wrong_and_pulled_by_some_query() -> None:
