@@ -18,6 +18,7 @@ from aiohttp import web
 from mlops.serving.app import ModelServer
 from mlops.serving.batching import BatchSettings
 from mlops.serving.fetching import fetching, load_version
+from mlops.serving.memory import Memory
 from mlops.serving.model import BadModel
 from mlops.serving.versions import Versions
 
@@ -122,11 +123,37 @@ async def _serve(settings: ServerSettings, wrap: Wrap) -> None:
     await runner.setup()
     try:
         await web.TCPSite(runner, settings.host, settings.port).start()
-        await versions.serve_directory(settings.model)
         port = runner.addresses[0][1]
+        await _serve_first(versions, settings, Memory(settings.registered, port, settings.model))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         sys.stdout.write(f"ready http://{host}:{port}\n")
         sys.stdout.flush()
         await stop.wait()
     finally:
         await runner.cleanup()
+
+
+async def _serve_first(versions: Versions, settings: ServerSettings, memory: Memory) -> None:
+    """What was served last at this port, else what the command line says; from then on every
+    version that is loaded is remembered."""
+    last = memory.recall() if settings.port else None  # any free port is nobody's address
+    if last is None:
+        first = await versions.serve_directory(settings.model)
+        own = (first.name, first.version)
+    else:
+        log.info("goes on with %s %s (%s)", last.model, last.version, memory.path)
+        try:
+            await versions.serve_version(last.model, last.version)
+        except BadModel as error:
+            raise BadModel(
+                f"{error}; it was served last: remove {memory.path} to serve --model"
+            ) from error
+        own = None
+
+    def served(model: str, version: str) -> None:
+        if (model, version) == own:
+            memory.forget()
+        else:
+            memory.note(model, version)
+
+    versions.served = served

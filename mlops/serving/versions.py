@@ -49,6 +49,8 @@ Fetch = Callable[[str, str], Path]
 """Brings a registered version (model, version) to this machine; where it lies."""
 Observe = Callable[[str, float], None]
 """Told of every load: `ok` or `failed`, and the seconds it took."""
+Served = Callable[[str, str], None]
+"""Told of every registered version (model, version) that serves from now on."""
 
 
 class Versions:
@@ -63,6 +65,7 @@ class Versions:
         self._changing = asyncio.Lock()
         self.serving: Servable | None = None
         self.observe: Observe = lambda _result, _duration_s: None
+        self.served: Served = lambda _model, _version: None
 
     async def serve_directory(self, directory: Path) -> Servable:
         """Load the version in a directory, and serve it.
@@ -90,6 +93,7 @@ class Versions:
                     self._timed, lambda: self._fetched_and_loaded(name, version)
                 )
             self._put(key, model)
+            self.served(name, version)
             return model
 
     @property

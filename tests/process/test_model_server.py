@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 
+from mlops.local.child import free_ports
+from mlops.serving.model import read_manifest, write_model
 from mlops.training.linear_adapter import Material, base_model
 
 pytestmark = pytest.mark.process
@@ -121,3 +124,33 @@ def test_impossible_faults_end_the_server_with_the_reason(start: Start, tmp_path
     _, log = process.communicate(timeout=20)
     assert process.returncode == 2
     assert "120" in log
+
+
+async def test_a_server_that_comes_back_goes_on_with_the_version_it_served(
+    start: Start, version: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLOPS_MINIO_ENDPOINT", "127.0.0.1:9")
+    other = tmp_path / "team" / "2.0.0"
+    write_model(other, msgspec.structs.replace(read_manifest(version), version="2.0.0"), None)
+    (port,) = free_ports(1)
+    arguments = ["--model", str(version), "--port", str(port)]
+    arguments += ["--corpus-cache", str(version.parent), "--registered", str(tmp_path)]
+    timeout = aiohttp.ClientTimeout(total=60)
+
+    for served in ("1.0.0", "2.0.0"):
+        process, line = start("mlops.serving", *arguments)
+        url = line.split()[1]
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            async with session.get(f"{url}/healthz") as response:
+                assert (await response.json())["version"] == served
+            body = {"model": "team", "version": "2.0.0"}
+            async with session.post(f"{url}/admin/models", json=body) as response:
+                assert response.status == 200, await response.text()
+        process.kill()
+        process.wait()
+
+    (other / "manifest.json").unlink()
+    process, line = start("mlops.serving", *arguments)
+    assert line == "", "it does not serve another version in its place"
+    assert f"remove {tmp_path}/served-{port}.json to serve --model" in process.communicate()[1]
+    assert process.returncode == 1
