@@ -54,7 +54,7 @@ dashboards: .venv/dev.stamp    ## write Grafana's dashboards again, from grafana
 # ---- checking ---------------------------------------------------------------------------------
 
 test: .venv/dev.stamp          ## every test that needs only Python and make
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 	$(RUN) scripts/accelerate.py
 	$(RUN) -m pytest --compiled tests/component/gateway tests/component/gateway_*
 
