@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import struct
 from pathlib import Path
@@ -340,10 +339,8 @@ async def test_as_many_connections_wait_to_be_accepted_as_the_socket_was_opened_
     """The loop's servers call `listen` again, with a queue of 100 unless told otherwise."""
     await world.gateway("http://127.0.0.1:9")
     most = int(Path("/proc/sys/net/core/somaxconn").read_text())
-    (server,) = world.proxy._servers.values()
-    for each in server.sockets:
-        with socket.socket(fileno=os.dup(each.fileno())) as listening:
-            info = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    for acceptor in world.proxy._acceptors.values():
+        info = acceptor._listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
         assert struct.unpack_from("I", info, 28) == (min(BACKLOG, most),)
 
 
