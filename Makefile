@@ -77,6 +77,13 @@ test-api: .venv/api.stamp      ## both APIs against their OpenAPI documents, by 
 test-restarts: .venv/dev.stamp accelerate ## each service killed and started again, under load: no failed request, no lost row
 	$(RUN) -m scripts.restart_each
 
+.PHONY: test-docs stranger-path
+test-docs: .venv/dev.stamp     ## run the commands that README and docs show, page by page (usual ports)
+	$(RUN) -m pytest -m documents tests/documents
+
+stranger-path:                 ## from a clone to a first canary, by docs/quickstart.md alone, timed (usual ports)
+	$(PYTHON) -m scripts.stranger_path
+
 .PHONY: test-console console-pictures
 test-console: .venv/console.stamp  ## the console in Chromium during a real release (installs it)
 	scripts/install_debian chromium

@@ -20,6 +20,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "spool": "cli.spool:spool",
     "agent": "cli.servers:agent",
     "model-server": "cli.servers:model_server",
+    "clickhouse": "cli.servers:clickhouse",
     "artifacts": "cli.artifacts:artifacts",
     "config": "cli.config:config",
     "doctor": "cli.doctor:doctor",

@@ -1,4 +1,4 @@
-"""`gateway`, `recorder`, `agent`, `model-server`: the processes, as `python -m` starts them."""
+"""`gateway`, `recorder`, `agent`, `model-server`, `clickhouse`: the processes, as `python -m` starts them."""
 
 from __future__ import annotations
 
@@ -113,3 +113,20 @@ def agent(config: Path) -> None:
 def model_server(model: Path, port: int) -> None:
     """Serve one version of the retrieval model."""
     _become("mlops.serving", ["--model", str(model), "--port", str(port)])
+
+
+@click.command()
+@click.option(
+    "--path",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("var/clickhouse"),
+    show_default=True,
+    help="Where the tables lie.",
+)
+@click.option("--port", type=int, default=8123, show_default=True, help="Where it listens.")
+def clickhouse(path: Path, port: int) -> None:
+    """Run ClickHouse's engine on this machine, where there is no server yet; for this machine only.
+
+    It keeps tables and speaks ClickHouse's HTTP. Then `migrate` makes the tables.
+    """
+    _become("mlops.local.clickhouse", ["--path", str(path), "--port", str(port)])

@@ -21,7 +21,7 @@ READS = {
     "judge", "release history", "release list", "release replay", "release status", "spool cat",
     "spool ls", "spool verify", "validate", "weights get",
 }  # fmt: skip
-SERVES = {"gateway", "recorder", "agent", "model-server", "demo"}
+SERVES = {"gateway", "recorder", "agent", "model-server", "clickhouse", "demo"}
 """They run until they are ended; `validate` tries their files. `demo` ends what it started."""
 
 
