@@ -81,6 +81,10 @@ class PatientLog:
         connected = await self._log()
         return await connected.read_evidence(route, since=since, until=until, release_id=release_id)
 
+    async def read_traffic(self, route: str, *, since: int, until: int, every_s: int) -> Evidence:
+        connected = await self._log()
+        return await connected.read_traffic(route, since=since, until=until, every_s=every_s)
+
     async def read_pairs(self, route: str, *, since: int, until: int, limit: int) -> Sequence[Pair]:
         connected = await self._log()
         return await connected.read_pairs(route, since=since, until=until, limit=limit)

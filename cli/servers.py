@@ -1,4 +1,4 @@
-"""`gateway`, `recorder`, `agent`, `model-server`, `clickhouse`: the processes, as `python -m` starts them."""
+"""The processes, as `python -m` starts them: `gateway`, `recorder`, `agent` and others."""
 
 from __future__ import annotations
 

@@ -63,6 +63,10 @@ def paths() -> dict[str, Any]:
             "get": _operation("How its evidence came to be, since this agent looks.",
                               "EvidencePoint[]"),
         },
+        "/v1/releases/{id}/traffic": {
+            "parameters": [_ID],
+            "get": _operation("Traffic of its route, from its beginning to its end.", "Traffic"),
+        },
         "/v1/releases/{id}/policy": {
             "parameters": [_ID],
             "get": _operation("Its policy in words, and the e-values that decide.",

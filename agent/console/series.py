@@ -45,7 +45,7 @@ class ArmTraffic(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
-    """`GET /v1/routes/{route}/traffic`."""
+    """`GET /v1/routes/{route}/traffic` and `/v1/releases/{id}/traffic`."""
 
     since: int
     closed_through: int
@@ -54,10 +54,14 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     arms: dict[str, ArmTraffic]
 
 
-def traffic(evidence: Evidence) -> Traffic:
-    """Cut into at most `MAX_POINTS` stretches of equal length."""
-    length_s = max(1, evidence.closed_through - evidence.since + 1)
-    every_s = -(-length_s // MAX_POINTS)
+def stretch_s(since: int, until: int) -> int:
+    """How long each of at most `MAX_POINTS` equal parts of these seconds is."""
+    return -(-max(1, until - since + 1) // MAX_POINTS)
+
+
+def traffic(evidence: Evidence, every_s: int | None = None) -> Traffic:
+    """Cut into stretches of `every_s` seconds; by default at most `MAX_POINTS` of them."""
+    every_s = every_s or stretch_s(evidence.since, evidence.closed_through)
     arms = sorted({one.arm for one in evidence.seconds})
     answered: Counter[str] = Counter()
     for one in evidence.answered:

@@ -6,6 +6,8 @@ from datetime import datetime
 
 import msgspec
 
+from mlops.contracts.tally import Tally
+
 MAX_EXCERPT_CHARS = 4_096
 """Of a dead letter's payload: enough to see what was wrong with it."""
 
@@ -55,3 +57,19 @@ class ReleaseEvent(msgspec.Struct, frozen=True, kw_only=True):
     to_share_bp: int
     reason: str = ""
     detail_json: str = "{}"
+
+
+def tally_row(tally: Tally) -> tuple[object, ...]:
+    """A worker's second as its table has it."""
+    entries = tally.entries
+    return (
+        tally.worker,
+        tally.second,
+        int(tally.final),
+        [entry.route for entry in entries],
+        [entry.arm for entry in entries],
+        [entry.generation for entry in entries],
+        [entry.answered for entry in entries],
+        [entry.dropped for entry in entries],
+        [entry.in_flight for entry in entries],
+    )

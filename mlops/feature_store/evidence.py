@@ -68,6 +68,26 @@ WHERE second {_BETWEEN} AND route = {{route:String}}
 GROUP BY second, generation, arm
 ORDER BY second, generation, arm"""
 
+_STRETCH = (
+    "{since:Int64} + intDiv(toUnixTimestamp(second) - {since:Int64}, {every:Int64}) * {every:Int64}"
+)
+
+TRAFFIC_COUNTS = f"""SELECT {_STRETCH} AS at, arm,
+  sum(b.rows), sum(b.requests), sum(b.errors), sumMap(b.latency_bins)
+FROM {SECOND_BATCHES} AS b FINAL
+PREWHERE route = {{route:String}} AND second {_BETWEEN}
+GROUP BY at, arm
+ORDER BY at, arm"""
+"""For a picture of hours or days: longer stretches, and only what is drawn."""
+
+TRAFFIC_ANSWERED = f"""SELECT {_STRETCH} AS at, 0 AS generation, arm,
+  sum(count), sum(arraySum(mapValues(lost))), sum(open['older'])
+FROM {TALLIES} FINAL
+ARRAY JOIN routes AS route, arms AS arm, answered AS count, dropped AS lost, in_flight AS open
+WHERE second {_BETWEEN} AND route = {{route:String}}
+GROUP BY at, arm
+ORDER BY at, arm"""
+
 _CLOSED = "toDateTime64({closed:Int64} + 1, 6, 'UTC')"
 _SINCE = "toDateTime64({since:Int64}, 6, 'UTC')"
 _FIRST_SCORE = f"toDateTime64({{since:Int64}} - {SCORE_AHEAD_S}, 6, 'UTC')"
@@ -140,6 +160,22 @@ def second_counts(rows: Iterable[Sequence[Any]]) -> tuple[SecondCounts, ...]:
             **dict(zip((*COUNTS, *BINS), row[3:], strict=True)),
         )
         for row in rows
+    )
+
+
+def traffic_counts(rows: Iterable[Sequence[Any]]) -> tuple[SecondCounts, ...]:
+    """From the answer to `TRAFFIC_COUNTS`; generation 0 stands for all of them."""
+    return tuple(
+        SecondCounts(
+            second=at,
+            generation=0,
+            arm=arm,
+            rows=count,
+            requests=requests,
+            errors=errors,
+            latency_bins=bins,
+        )
+        for at, arm, count, requests, errors, bins in rows
     )
 
 

@@ -21,11 +21,7 @@ from mlops.feature_store.batch import (
     check_token,
     microseconds,
 )
-from mlops.feature_store.completeness import (
-    COMPLETENESS_OF_SPAN,
-    Completeness,
-    completeness_of,
-)
+from mlops.feature_store.completeness import COMPLETENESS_OF_SPAN, Completeness, completeness_of
 from mlops.feature_store.connection import never_dropped, open_client, translated
 from mlops.feature_store.embedding_sums import (
     HOURS,
@@ -35,12 +31,14 @@ from mlops.feature_store.embedding_sums import (
     check_span,
     embedding_sums,
 )
-from mlops.feature_store.entries import DeadLetter, Evaluation, ReleaseEvent
+from mlops.feature_store.entries import DeadLetter, Evaluation, ReleaseEvent, tally_row
 from mlops.feature_store.errors import Refused, Unavailable
 from mlops.feature_store.evidence import (
     ANSWERED_COUNTS,
     SCORE_COUNTS,
     SECOND_COUNTS,
+    TRAFFIC_ANSWERED,
+    TRAFFIC_COUNTS,
     WATERMARK,
     WATERMARK_AND_SCORES,
     WorkerTally,
@@ -48,6 +46,7 @@ from mlops.feature_store.evidence import (
     closed_through,
     score_counts,
     second_counts,
+    traffic_counts,
 )
 from mlops.feature_store.noise import NOISE, STABLE_REQUESTS, GroupCounts, group_counts
 from mlops.feature_store.pairs import PAIRS, pairs
@@ -171,7 +170,7 @@ class FeatureLog:
     async def insert_tallies(self, tallies: Sequence[Tally], *, token: str) -> None:
         """Store tallies; one of a worker and second that is stored again replaces itself."""
         check_token(token)
-        await self._insert(TALLIES, TALLY_TYPES, [_tally(tally) for tally in tallies])
+        await self._insert(TALLIES, TALLY_TYPES, [tally_row(tally) for tally in tallies])
 
     async def insert_dead_letters(self, letters: Sequence[DeadLetter], *, token: str) -> None:
         """Store dead letters; one per record."""
@@ -227,6 +226,26 @@ class FeatureLog:
             closed_through=closed,
             seconds=second_counts(seconds),
             scores=score_counts(scores),
+            answered=answered_counts(answered),
+        )
+
+    async def read_traffic(self, route: str, *, since: int, until: int, every_s: int) -> Evidence:
+        """Counts of seconds `since` to `until`, or the watermark if sooner: summed over `every_s`
+        seconds each, of which `second` is the first, and over generations. No scores.
+        """
+        what = f"read traffic of {route}"
+        heard = await self._rows(WATERMARK, {}, what)
+        closed = closed_through(WorkerTally(*row) for row in heard)
+        last = until if closed is None else min(until, closed)
+        span: dict[str, object] = {"route": route, "since": since, "closed": last, "every": every_s}
+        seconds, answered = await asyncio.gather(
+            self._rows(TRAFFIC_COUNTS, span, what), self._rows(TRAFFIC_ANSWERED, span, what)
+        )
+        return Evidence(
+            route=route,
+            since=since,
+            closed_through=last,
+            seconds=traffic_counts(seconds),
             answered=answered_counts(answered),
         )
 
@@ -377,18 +396,3 @@ class FeatureLog:
 
 async def _nothing() -> Iterable[tuple[Any, ...]]:
     return ()
-
-
-def _tally(tally: Tally) -> tuple[object, ...]:
-    entries = tally.entries
-    return (
-        tally.worker,
-        tally.second,
-        int(tally.final),
-        [entry.route for entry in entries],
-        [entry.arm for entry in entries],
-        [entry.generation for entry in entries],
-        [entry.answered for entry in entries],
-        [entry.dropped for entry in entries],
-        [entry.in_flight for entry in entries],
-    )

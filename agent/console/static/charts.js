@@ -25,7 +25,8 @@ export function lines(title, series, options = {}) {
   const x = (v) => LEFT + (W - LEFT - RIGHT) * (last > first ? (v - first) / (last - first) : 0.5);
   const y = (v) => TOP + (H - TOP - BOTTOM) * (1 - (scale(v) - low) / (high - low));
   const path = (points) => points.filter((p) => Number.isFinite(p[1])).map((p, i) => `${i ? "L" : "M"}${x(p[0]).toFixed(1)} ${y(p[1]).toFixed(1)}`).join("");
-  const clock = (v) => new Date(v * 1000).toISOString().slice(11, 19);
+  const [from, to] = last - first < 86400 ? [11, 19] : [5, 16]; // the time of day, or the day too
+  const clock = (v) => new Date(v * 1000).toISOString().slice(from, to).replace("T", " ");
   const unscale = options.log ? (v) => 10 ** v : (v) => v;
   const band = options.band && options.band.length > 1
     ? s("path", { class: `area ${options.bandClass || "canary"}`, d: options.band.map((p, i) => `${i ? "L" : "M"}${x(p[0]).toFixed(1)} ${y(p[2]).toFixed(1)}`).join("")

@@ -45,10 +45,10 @@ function gateways(route) {
   ]);
 }
 
-function counts(traffic) {
+function counts(traffic, title = "Last 15 minutes") {
   const arms = Object.entries(traffic.arms);
-  if (!arms.length) return h("p", { class: "soft" }, "No requests in the last minutes.");
-  return table("Last 15 minutes", [["Arm"], ["Requests", "number"], ["Errors", "number"], ["Log complete", "number"]],
+  if (!arms.length) return h("p", { class: "soft" }, "No requests in this time.");
+  return table(title, [["Arm"], ["Requests", "number"], ["Errors", "number"], ["Log complete", "number"]],
     arms.map(([arm, one]) => [h("span", { class: arm }, arm), number(one.requests), `${number(one.errors)} (${percent(one.requests ? one.errors / one.requests : 0, 2)})`,
       one.answered ? h("span", { class: one.rows < 0.999 * one.answered ? "bad" : null }, percent(Math.min(1, one.rows / one.answered), 2)) : "–"]));
 }
@@ -99,7 +99,7 @@ function evidenceBar(release) {
 
 export async function releasePage(me, [id], refresh) {
   const [release, events, evidence, drift, policy] = await Promise.all([get(`/v1/releases/${id}`), get(`/v1/releases/${id}/events`), get(`/v1/releases/${id}/evidence`), get("/v1/drift"), get(`/v1/releases/${id}/policy`)]);
-  const traffic = await get(`/v1/routes/${encodeURIComponent(release.route)}/traffic`).catch((error) => error);
+  const traffic = await get(`/v1/releases/${id}/traffic`).catch((error) => error);
   return [
     h("h1", {}, `${release.version} on ${release.route} `, phaseTag(release), " ", ENDED.includes(release.phase) ? null : tag(release.verdict, VERDICTS[release.verdict])),
     h("p", { class: "lead" }, inWords(release)),
@@ -113,7 +113,7 @@ export async function releasePage(me, [id], refresh) {
     checks(release),
     h("h2", {}, "Evidence over time"),
     evidence.length > 1 ? h("div", { class: "panels" }, evidenceCharts(release, evidence, policy)) : h("p", { class: "soft" }, "This agent has not looked after this release since it started; the numbers above are the latest, and `rag-mlops release replay` draws the rest again from the log."),
-    h("h2", {}, "Traffic of the route, last 15 minutes"),
+    h("h2", {}, `Traffic of the route, ${release.ended_at ? "while it was released" : "since the release began"}`),
     traffic instanceof Error ? h("p", { class: "bad" }, traffic.message) : trafficCharts(traffic),
     h("h2", {}, "Drift"),
     driftDetails(drift.find((one) => one.route === release.route), me, refresh),
@@ -172,7 +172,7 @@ function trafficCharts(traffic) {
     lines("Latency, p50", of((p) => (p.latency_ms ? p.latency_ms[0] : null)), { zero: true, format: ms }),
     lines("Latency, p99", of((p) => (p.latency_ms ? p.latency_ms[2] : null)), { zero: true, format: ms }),
     distributions("Latency, share of requests that are as fast", Object.fromEntries(arms.map(([arm, one]) => [arm, one.latency])), ms),
-    h("div", { class: "panel" }, h("h3", {}, "Completeness of the log"), counts(traffic)));
+    h("div", { class: "panel" }, h("h3", {}, "Completeness of the log"), counts(traffic, "All of this time")));
 }
 
 function driftDetails(drift, me, refresh) {

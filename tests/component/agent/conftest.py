@@ -133,6 +133,7 @@ class FakeLog:
         self.pairs: list[Pair] = []
         self.evaluations: list[Evaluation] = []
         self.queries: list[LoggedQuery] = []
+        self.traffic_reads: list[tuple[int, int, int]] = []
         self._history: dict[int, tuple[int, int, Arm]] = {}
 
     def note(self) -> None:
@@ -180,6 +181,10 @@ class FakeLog:
             seconds=tuple(seconds),
             answered=tuple(answered),
         )
+
+    async def read_traffic(self, route: str, *, since: int, until: int, every_s: int) -> Evidence:
+        self.traffic_reads.append((since, until, every_s))
+        return await self.read_evidence(route, since=since, until=until)
 
     async def read_queries(
         self, route: str, *, order: str, arm: str, minutes: int, limit: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,10 @@ async def test_evidence_traffic_queries_and_settings_are_read(
     status, traffic = await agent.call("GET", "/v1/routes/rag/traffic?minutes=1")
     assert status == 200
     assert traffic["arms"]["stable"]["requests"] > 0
+    status, whole = await agent.call("GET", f"/v1/releases/{release_id}/traffic")
+    assert (status, set(whole["arms"])) == (200, set(traffic["arms"]))
+    release = (await agent.call("GET", f"/v1/releases/{release_id}"))[1]
+    assert whole["since"] == int(datetime.fromisoformat(release["started_at"]).timestamp())
     log.queries = [LoggedQuery(**dict.fromkeys(LoggedQuery.__struct_fields__))]  # type: ignore[arg-type]
     status, found = await agent.call("GET", "/v1/routes/rag/queries?order=slowest&arm=canary")
     assert (status, len(found)) == (200, 1)

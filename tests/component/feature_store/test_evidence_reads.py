@@ -297,3 +297,21 @@ async def test_reading_in_pieces_gives_what_one_read_gives(feature_log: FeatureL
     assert whole.scores == tuple(s for piece in pieces for s in piece.scores)
     assert whole.answered == tuple(s for piece in pieces for s in piece.answered)
     assert sum(s.count for s in whole.scores) == 60
+
+
+async def test_traffic_of_long_stretches_sums_what_the_seconds_say(
+    feature_log: FeatureLog,
+) -> None:
+    rows = [row(number, at_s=number * 0.5) for number in range(20)]
+    rows[3] = row(3, at_s=1.5, status=500, outcome="upstream_error",
+                  first_attempt_outcome="upstream_error")  # fmt: skip
+    await feature_log.insert_rows(rows, token="w:1:0-20")
+    await feature_log.insert_tallies([tally("w", n, answered=2) for n in range(10)], token="t:1")
+    found = await feature_log.read_traffic("rag", since=SECOND, until=SECOND + 3600, every_s=4)
+    assert found.closed_through == SECOND + 9
+    counted = [(one.second - SECOND, one.arm, one.requests, one.errors) for one in found.seconds]
+    assert counted == [(0, "canary", 8, 1), (4, "canary", 8, 0), (8, "canary", 4, 0)]
+    assert [dict(one.latency_bins) for one in found.seconds][2] == {latency_bin(3_000): 4}
+    assert [one.answered for one in found.answered] == [8, 8, 4]
+    until = await feature_log.read_traffic("rag", since=SECOND, until=SECOND + 5, every_s=4)
+    assert [one.requests for one in until.seconds] == [8, 4]
