@@ -12,7 +12,7 @@ import click
 from msgspec.structs import asdict
 
 from cli.connect import run
-from cli.output import dry_run_option, is_data, output_option, print_data
+from cli.output import dry_run_option, is_data, output_option, print_data, print_entry
 from cli.store import clickhouse_settings
 from mlops.artifact_store.bucket import Bucket
 from mlops.config import ConfigError, read_config
@@ -101,8 +101,15 @@ def archive_ls(tables: tuple[str, ...], output: str) -> None:
 @click.option("--until", "last", type=DAY, help="Last day, if there are several.")
 @click.option("--into", help="Table to fill.  [default: TABLE_restored]")
 @dry_run_option
+@output_option
 def archive_restore(
-    table: str, first: datetime, last: datetime | None, into: str | None, *, dry_run: bool
+    table: str,
+    first: datetime,
+    last: datetime | None,
+    into: str | None,
+    output: str,
+    *,
+    dry_run: bool,
 ) -> None:
     """Bring archived days back, into a table that retention leaves alone. Safe to repeat."""
     target = into or table + RESTORED
@@ -114,7 +121,10 @@ def archive_restore(
     while day <= end:
         rows = run(_archived_rows(table, day) if dry_run else _restore(table, day, target))
         said = "dry run: would restore" if dry_run else "restored"
-        click.echo(f"{said} {table} {day} into {target}: {rows:,} rows")
+        if is_data(output):
+            print_entry(output, {"table": table, "day": day, "into": target, "rows": rows})
+        else:
+            click.echo(f"{said} {table} {day} into {target}: {rows:,} rows")
         day += timedelta(days=1)
 
 

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from cli.output import dry_run_option, is_data, output_option, print_data
+from cli.output import dry_run_option, is_data, output_option, print_answer, print_data
 from mlops.artifact_store import ArtifactError, MinIOArtifactStore
 from mlops.artifact_store.bucket import lifecycle_rules
 from mlops.config import ConfigError
@@ -46,15 +45,20 @@ def artifacts() -> None:
 @artifacts.command()
 @click.option("--object-lock", is_flag=True, help="Make the bucket so that versions can be locked.")
 @dry_run_option
-def init(object_lock: bool, *, dry_run: bool) -> None:
+@output_option
+def init(object_lock: bool, output: str, *, dry_run: bool) -> None:
     """Make the bucket, if it is missing."""
     with _told() as store:
         if dry_run:
-            what = "is there" if store.bucket.exists() else "would be made"
-            click.echo(f"dry run: bucket {store.bucket.name} {what}")
-            return
-        made = store.bucket.prepare(object_lock=object_lock)
-    click.echo(f"bucket {store.bucket.name} {'made' if made else 'was there'}")
+            made = not store.bucket.exists()
+        else:
+            made = store.bucket.prepare(object_lock=object_lock)
+    name = store.bucket.name
+    if dry_run:
+        sentence = f"dry run: bucket {name} {'would be made' if made else 'is there'}"
+    else:
+        sentence = f"bucket {name} {'made' if made else 'was there'}"
+    print_answer(output, {"bucket": name, "made": made, "dry_run": dry_run}, sentence)
 
 
 @artifacts.command()
@@ -82,7 +86,11 @@ def upload(
             planned = store.check_upload(path, model, version)
         what = "is stored" if planned.is_stored else "would be stored"
         sentence = f"{planned.files} files, {planned.size_bytes:,} bytes"
-        _show(msgspec.to_builtins(planned), f"dry run: {planned.uri} {what}: {sentence}", output)
+        print_answer(
+            output,
+            msgspec.to_builtins(planned),
+            f"dry run: {planned.uri} {what}: {sentence}",
+        )
         return
     with _told() as store, _bar(f"{model} {version}") as progress:
         uri = store.upload_model(
@@ -93,7 +101,7 @@ def upload(
             lock_for=None if lock_days is None else timedelta(days=lock_days),
             progress=progress,
         )
-    _show({"uri": uri}, uri, output)
+    print_answer(output, {"uri": uri}, uri)
 
 
 @artifacts.command()
@@ -101,16 +109,19 @@ def upload(
 @click.argument("version")
 @click.argument("path", type=click.Path(path_type=Path))
 @dry_run_option
-def download(model: str, version: str, path: Path, *, dry_run: bool) -> None:
+@output_option
+def download(model: str, version: str, path: Path, output: str, *, dry_run: bool) -> None:
     """Bring VERSION of MODEL to PATH; every byte is checked."""
     if dry_run:
         with _told() as store:
             found = store.manifest(model, version)
-        click.echo(f"dry run: {path} would get {len(found.files)} files, {found.size:,} bytes")
+        sentence = f"dry run: {path} would get {len(found.files)} files, {found.size:,} bytes"
+        sizes = {"files": len(found.files), "size_bytes": found.size, "dry_run": True}
+        print_answer(output, {"path": str(path), **sizes}, sentence)
         return
     with _told() as store, _bar(f"{model} {version}") as progress:
         store.download_model(model, version, path, progress=progress)
-    click.echo(str(path))
+    print_answer(output, {"path": str(path)}, str(path))
 
 
 @artifacts.command("list")
@@ -140,36 +151,42 @@ def list_models(model: str | None, output: str) -> None:
     show_default=True,
     help="How long the address works.",
 )
-def presign(model: str, version: str, file: str, hours: float) -> None:
+@output_option
+def presign(model: str, version: str, file: str, hours: float, output: str) -> None:
     """Addresses from which anybody can read FILE for so long; joined in order they are the file."""
     with _told() as store:
-        for url in store.presigned_urls(model, version, file, timedelta(hours=hours)):
-            click.echo(url)
+        urls = store.presigned_urls(model, version, file, timedelta(hours=hours))
+    print_answer(output, urls, "\n".join(urls))
 
 
 @artifacts.command()
 @click.argument("model")
 @click.argument("version")
 @dry_run_option
-def delete(model: str, version: str, *, dry_run: bool) -> None:
+@output_option
+def delete(model: str, version: str, output: str, *, dry_run: bool) -> None:
     """Forget VERSION of MODEL; `gc` frees what no other version shares with it."""
     with _told() as store:
         found = store.manifest(model, version)
         if not dry_run:
             store.delete_version(model, version)
     said = "dry run: would delete" if dry_run else "deleted"
-    click.echo(f"{said} {model} {version}: {len(found.files)} files, {found.size:,} bytes")
+    print_answer(
+        output,
+        {"model": model, "version": version, "size_bytes": found.size, "dry_run": dry_run},
+        f"{said} {model} {version}: {len(found.files)} files, {found.size:,} bytes",
+    )
 
 
 @artifacts.command()
 @dry_run_option
-def gc(*, dry_run: bool) -> None:
+@output_option
+def gc(output: str, *, dry_run: bool) -> None:
     """Delete what no version refers to and is a day old."""
     with _told() as store:
-        if dry_run:
-            click.echo(f"dry run: {len(store.garbage())} chunks would be deleted")
-            return
-        click.echo(f"{store.collect_garbage()} chunks deleted")
+        chunks = len(store.garbage()) if dry_run else store.collect_garbage()
+    said = f"dry run: {chunks} chunks would be deleted" if dry_run else f"{chunks} chunks deleted"
+    print_answer(output, {"chunks": chunks, "dry_run": dry_run}, said)
 
 
 @artifacts.group()
@@ -186,29 +203,32 @@ def lifecycle() -> None:
     help="Days that an overwritten object is kept.",
 )
 @dry_run_option
-def apply(noncurrent_days: int, *, dry_run: bool) -> None:
+@output_option
+def apply(noncurrent_days: int, output: str, *, dry_run: bool) -> None:
     """Set the rules: replaced versions of objects, unfinished uploads, temporary files."""
     with _told() as store:
-        if dry_run:
-            for sentence in store.bucket.lifecycle() or ["no rules"]:
-                click.echo(f"now: {sentence}")
-            for sentence in lifecycle_rules(noncurrent_days):
-                click.echo(f"dry run: {sentence}")
+        before = store.bucket.lifecycle()
+        if not dry_run:
+            store.bucket.set_lifecycle(noncurrent_days)
+            _print_rules(store.bucket.lifecycle(), output)
             return
-        store.bucket.set_lifecycle(noncurrent_days)
-        _print_rules(store)
+    wanted = lifecycle_rules(noncurrent_days)
+    sentences = [f"now: {one}" for one in before or ["no rules"]]
+    sentences += [f"dry run: {one}" for one in wanted]
+    value = {"rules": before, "would_be": wanted, "dry_run": True}
+    print_answer(output, value, "\n".join(sentences))
 
 
 @lifecycle.command()
-def show() -> None:
+@output_option
+def show(output: str) -> None:
     """Print the rules in force."""
     with _told() as store:
-        _print_rules(store)
+        _print_rules(store.bucket.lifecycle(), output)
 
 
-def _print_rules(store: MinIOArtifactStore) -> None:
-    for sentence in store.bucket.lifecycle() or ["no rules"]:
-        click.echo(sentence)
+def _print_rules(rules: list[str], output: str) -> None:
+    print_answer(output, {"rules": rules}, "\n".join(rules or ["no rules"]))
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
@@ -219,10 +239,3 @@ def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
             raise ValueError(f"--metadata {text!r}: expected NAME=VALUE")
         pairs[name] = value
     return pairs
-
-
-def _show(value: dict[str, Any], sentence: str, output: str) -> None:
-    if is_data(output):
-        print_data(output, value)
-    else:
-        click.echo(sentence)

@@ -23,7 +23,7 @@ import click
 import msgspec
 import yaml
 
-from cli.output import dry_run_option, is_data, output_option, print_data, print_table
+from cli.output import dry_run_option, is_data, output_option, print_answer, print_data, print_table
 from mlops.service.tls_settings import ClientTls
 
 MAX_FILE_BYTES = 1024 * 1024
@@ -108,16 +108,18 @@ def list_contexts(output: str) -> None:
 @context.command()
 @click.argument("name")
 @dry_run_option
-def use(name: str, *, dry_run: bool) -> None:
+@output_option
+def use(name: str, output: str, *, dry_run: bool) -> None:
     """Make NAME the current context, for every later command."""
     path = contexts_file(os.environ)  # noqa: TID251  names the file
     found = read_contexts(path)
     found.named(name)
     if dry_run:
-        click.echo(f"dry run: {path} would name {name} as current")
+        sentence = f"dry run: {path} would name {name} as current"
+        print_answer(output, {"current": name, "dry_run": True}, sentence)
         return
     content = msgspec.to_builtins(msgspec.structs.replace(found, current=name))
     written = path.with_name(f"{path.name}.{os.getpid()}")
     written.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     written.replace(path)
-    click.echo(f"current context: {name}")
+    print_answer(output, {"current": name}, f"current context: {name}")

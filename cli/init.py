@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from cli.output import dry_run_option
+from cli.output import dry_run_option, output_option, print_answer
 from gateway.config import parse
 
 DEFAULT_CANARY_PERCENT = 10.0
@@ -188,8 +188,16 @@ def _text(value: str) -> str:
 )
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @dry_run_option
+@output_option
 def init(
-    stable: str, version: str, sticky_header: str, directory: Path, *, force: bool, dry_run: bool
+    stable: str,
+    version: str,
+    sticky_header: str,
+    directory: Path,
+    output: str,
+    *,
+    force: bool,
+    dry_run: bool,
 ) -> None:
     """Write gateway.yaml, agent.yaml and policy.yaml to start from, after three questions."""
     header = "" if sticky_header == "-" else sticky_header
@@ -203,13 +211,16 @@ def init(
     there = [str(path) for path in files if path.exists()]
     if there and not force:
         raise click.ClickException(f"already there: {', '.join(there)}; --force replaces them")
-    for path, text in files.items():
-        if dry_run:
-            click.echo(f"# dry run: {path} would hold\n{text}")
-        else:
+    if not dry_run:
+        for path, text in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-            click.echo(f"wrote {path}")
+    sentences = [
+        f"# dry run: {path} would hold\n{text}" if dry_run else f"wrote {path}"
+        for path, text in files.items()
+    ]
+    value = {"files": {str(path): text for path, text in files.items()}, "dry_run": dry_run}
+    print_answer(output, value, "\n".join(sentences))
 
 
 def _check(files: dict[Path, str]) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from cli.connect import UP_DIRECTORY, running_stack
 from cli.demo.story import ROUTE, Story
 from cli.demo.view import View, print_report
-from cli.output import dry_run_option, is_data, output_option, print_data
+from cli.output import dry_run_option, is_data, output_option, print_answer, print_data
 from mlops.config import ConfigError, read_config
 from mlops.local.processes import is_running, stop
 from mlops.local.stack import Ports, Stack, read_stack, remove_files
@@ -94,23 +94,26 @@ def _start_all(stack: Stack) -> None:
 
 @click.command()
 @dry_run_option
-def down(*, dry_run: bool) -> None:
+@output_option
+def down(output: str, *, dry_run: bool) -> None:
     """End the stack that `up` (or `demo --keep`) started; its data stays."""
-    ended = False
+    ended: list[str] = []
+    sentences: list[str] = []
     for directory in (UP_DIRECTORY, DEMO_DIRECTORY):
         stack = read_stack(directory)
         if stack is None:
             continue
-        ended = True
-        names = ", ".join(process.name for process in stack.processes)
+        names = [process.name for process in stack.processes]
+        ended += names
         if dry_run:
-            click.echo(f"dry run: would end {names}")
+            sentences.append(f"dry run: would end {', '.join(names)}")
             continue
         killed = stop(stack.processes)
         remove_files(directory)
-        click.echo(f"ended {names}" + (f"; had to kill {', '.join(killed)}" if killed else ""))
-    if not ended:
-        click.echo("nothing was running")
+        had_to = f"; had to kill {', '.join(killed)}" if killed else ""
+        sentences.append(f"ended {', '.join(names)}{had_to}")
+    said = "\n".join(sentences) or "nothing was running"
+    print_answer(output, {"ended": ended, "dry_run": dry_run}, said)
 
 
 @click.command()

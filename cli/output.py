@@ -43,6 +43,14 @@ def print_data(output: str, value: object) -> None:
         click.echo(json.dumps(value, indent=2, default=str))
 
 
+def print_answer(output: str, value: object, sentence: str) -> None:
+    """The value for a program, or the same as a sentence."""
+    if is_data(output):
+        print_data(output, value)
+    else:
+        click.echo(sentence)
+
+
 def print_entry(output: str, value: object) -> None:
     """Print one of many values that come one after another: a JSON line, or a YAML document."""
     if output == "yaml":

@@ -10,7 +10,7 @@ import click
 import msgspec
 import yaml
 
-from cli.output import dry_run_option
+from cli.output import dry_run_option, output_option, print_answer
 from mlops.service.tokens import TokenEntry, TokenFile, new_token
 
 
@@ -43,12 +43,14 @@ def token() -> None:
     help="Token file, as `tokens: {file: ...}` names it; made if it is missing.",
 )
 @dry_run_option
+@output_option
 def new(
     name: str,
     role: Literal["viewer", "operator", "admin"],
     routes: tuple[str, ...],
     last_day: datetime | None,
     path: Path,
+    output: str,
     *,
     dry_run: bool,
 ) -> None:
@@ -64,10 +66,11 @@ def new(
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     if dry_run:
-        click.echo(f"dry run: {path} would get the token {name}, {role}")
+        sentence = f"dry run: {path} would get the token {name}, {role}"
+        print_answer(output, {"name": name, "role": role, "dry_run": True}, sentence)
         return
     _write(path, (*before, entry))
-    click.echo(made)
+    print_answer(output, {"name": name, "role": role, "token": made}, made)
 
 
 def _entries(path: Path) -> tuple[TokenEntry, ...]:

@@ -133,7 +133,6 @@ class FakeLog:
         self.pairs: list[Pair] = []
         self.evaluations: list[Evaluation] = []
         self.queries: list[LoggedQuery] = []
-        self.traffic_reads: list[tuple[int, int, int]] = []
         self._history: dict[int, tuple[int, int, Arm]] = {}
 
     def note(self) -> None:
@@ -149,8 +148,7 @@ class FakeLog:
             raise Unavailable("away")
         self.note()
         closed = int(time.time()) - 1
-        if until is not None:
-            closed = min(closed, until)
+        closed = closed if until is None else min(closed, until)
         seconds: list[SecondCounts] = []
         answered: list[AnsweredCounts] = []
         for second in range(since, closed + 1):
@@ -169,11 +167,8 @@ class FakeLog:
                         latency_bins={100: count},
                     )
                 )
-                answered.append(
-                    AnsweredCounts(
-                        second=second, generation=generation, arm=arm, answered=count, dropped=0
-                    )
-                )
+                counted = {"second": second, "generation": generation, "answered": count}
+                answered.append(AnsweredCounts(**counted, arm=arm, dropped=0))
         return Evidence(
             route=route,
             since=since,
@@ -183,7 +178,6 @@ class FakeLog:
         )
 
     async def read_traffic(self, route: str, *, since: int, until: int, every_s: int) -> Evidence:
-        self.traffic_reads.append((since, until, every_s))
         return await self.read_evidence(route, since=since, until=until)
 
     async def read_queries(

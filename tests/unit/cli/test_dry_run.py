@@ -50,6 +50,16 @@ def test_every_command_that_writes_can_be_tried_first() -> None:
     assert not tried & (READS | SERVES)
 
 
+def test_every_command_answers_programs_too() -> None:
+    """But those that serve; `completion` prints a script for a shell."""
+    silent = {
+        name
+        for name, command in EVERY.items()
+        if not any("--output" in parameter.opts for parameter in command.params)
+    }
+    assert silent == SERVES | {"completion"}
+
+
 def test_up_says_where_it_would_listen_and_starts_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
