@@ -14,6 +14,8 @@ pytestmark = [pytest.mark.console, pytest.mark.timeout(240)]
 PAGES = ("history", "queries", "settings", "")
 AXE = Path("var/axe/axe.min.js")
 MAX_LOAD_MS = 300
+LOADS = 5
+"""The best of them counts: how fast it is, not how busy the machine."""
 MAX_BYTES = 150_000
 
 
@@ -32,18 +34,25 @@ def test_a_wrong_token_is_refused_and_a_right_one_opens(console: Any, live: Any)
 
 
 def test_it_loads_fast_and_small_from_no_other_host(console: Any, live: Any) -> None:
-    one = console()
     asked: list[str] = []
+    loads = [load(console(), live.url, asked) for _ in range(LOADS)]
+    took_ms, total = min(loads)
+    print(f"loaded in {took_ms:.0f} ms, {total} bytes")  # noqa: T201
+    assert took_ms <= MAX_LOAD_MS
+    assert 20_000 < total < MAX_BYTES
+    assert all(url.startswith((live.url, "data:")) for url in asked)
+
+
+def load(one: Any, url: str, asked: list[str]) -> tuple[float, int]:
+    """Milliseconds and bytes of a first visit, with nothing in the browser's cache."""
     one.page.on("request", lambda request: asked.append(request.url))
-    one.page.goto(live.url)
+    one.page.goto(url)
     one.page.get_by_role("heading", name="Log in").wait_for()
     took_ms, total = one.page.evaluate(
         "[performance.getEntriesByType('navigation')[0].loadEventEnd,"
         " performance.getEntriesByType('resource').reduce((sum, x) => sum + x.decodedBodySize, 0)]"
     )
-    print(f"loaded in {took_ms:.0f} ms (goal {MAX_LOAD_MS}), {total} bytes")  # noqa: T201
-    assert 20_000 < total < MAX_BYTES
-    assert all(url.startswith((live.url, "data:")) for url in asked)
+    return took_ms, total
 
 
 def test_mirrored_answers_stand_side_by_side(console: Any, live: Any, release: Any) -> None:
