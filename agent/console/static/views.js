@@ -72,7 +72,7 @@ export async function overview(me, _, refresh) {
   if (!live.leads) page.push(h("p", { class: "warn" }, "This agent stands by: another one leads. What is live is only known there."));
   if (live.silent.length) page.push(h("p", { class: "bad" }, `Gateways that do not answer: ${live.silent.join(", ")}`));
   if (!live.routes.length) page.push(h("p", {}, live.leads ? "No gateway has a route yet." : ""));
-  page.push(h("div", { class: "panels" }, live.routes.map((route) => {
+  page.push(h("div", { class: "panels routes" }, live.routes.map((route) => {
     const release = releases.find((one) => one.route === route.route);
     const running = release && !ENDED.includes(release.phase);
     const seen = traffic[route.route];
