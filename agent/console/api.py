@@ -14,9 +14,10 @@ from aiohttp import web
 
 from agent.console.explained import Line, explained
 from agent.console.history import EvidenceHistory
-from agent.console.series import Traffic, stretch_s, traffic
+from agent.console.series import traffic
+from agent.console.whole import WholeTraffic
 from agent.loop import Cycle
-from agent.moments import iso, unix_s
+from agent.moments import iso
 from agent.policy import Policy
 from agent.policy_file import parse_policy, to_document
 from agent.publisher import Gateways, View
@@ -41,10 +42,6 @@ SAMPLE_EVERY_S: Final = 1.0
 READ_TIMEOUT_S: Final = 8.0
 DEFAULT_MINUTES: Final = 15
 MAX_TRAFFIC_MINUTES: Final = 6 * 60
-MAX_RELEASE_S: Final = 30 * 24 * 3600
-"""Of a longer release, the last of it: what is older is often archived."""
-MAX_TRAFFIC_KEPT: Final = 32
-"""Releases whose traffic is not read again before another point could be drawn."""
 DEFAULT_PAIR_MINUTES: Final = 2
 MAX_PAIR_MINUTES: Final = 60
 MAX_PAIRS: Final = 5_000
@@ -171,7 +168,7 @@ class Console:
         self._rules = rules
         self._unix_s = unix_s
         self._history = EvidenceHistory()
-        self._traffic: dict[str, tuple[int, Traffic]] = {}
+        self._whole = WholeTraffic(log)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -241,20 +238,9 @@ class Console:
         return json_answer(self._history.of(release.id))
 
     async def _get_release_traffic(self, request: web.Request) -> web.Response:
-        """From the release's beginning to its end; read again once it has a point more."""
         release = await self._releases.show(request.match_info["id"])
         check_route(request[GRANT], release.route)
-        until = int(unix_s(release.ended_at) if release.ended_at else self._unix_s())
-        since = max(int(unix_s(release.started_at)), until - MAX_RELEASE_S)
-        every_s = stretch_s(since, until)
-        read_until, found = self._traffic.pop(release.id, (None, None))
-        if found is None or read_until is None or until - read_until >= every_s:
-            read = self._log.read_traffic(release.route, since=since, until=until, every_s=every_s)
-            read_until, found = until, traffic(await _in_time(read), every_s)
-        self._traffic[release.id] = (read_until, found)
-        if len(self._traffic) > MAX_TRAFFIC_KEPT:
-            self._traffic.pop(next(iter(self._traffic)))
-        return json_answer(found)
+        return json_answer(await _in_time(self._whole.of(release, self._unix_s())))
 
     async def _get_policy(self, request: web.Request) -> web.Response:
         release = await self._releases.show(request.match_info["id"])

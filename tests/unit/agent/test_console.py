@@ -13,10 +13,13 @@ from agent.console.api import _status_of, live_route
 from agent.console.history import MAX_POINTS as MAX_KEPT
 from agent.console.history import EvidenceHistory, EvidencePoint
 from agent.console.series import MAX_POINTS, edge_ms, quantile_ms, traffic
+from agent.console.whole import WholeTraffic
 from agent.judge import CheckResult, Judgement, Verdict
+from agent.moments import iso
 from agent.release import Sight
 from mlops.contracts.evidence import AnsweredCounts, Evidence, SecondCounts, latency_bin
 from mlops.contracts.plan import RoutePlan, Slot
+from mlops.contracts.release import ReleaseStatus
 from mlops.deployment.errors import GatewayError, GatewayRefused, GatewayUnavailable
 
 
@@ -134,3 +137,38 @@ def test_what_every_gateway_refused_is_refused(
     confirmed: list[str], problems: list[GatewayError], status: int
 ) -> None:
     assert _status_of(confirmed, problems) == status
+
+
+class CountingLog:
+    def __init__(self) -> None:
+        self.read: list[tuple[int, int, int]] = []
+
+    async def read_traffic(self, route: str, *, since: int, until: int, every_s: int) -> Evidence:
+        self.read.append((since, until, every_s))
+        return Evidence(route=route, since=since, closed_through=until)
+
+
+def release_of(started_s: float, ended_s: float | None) -> ReleaseStatus:
+    return ReleaseStatus(
+        id="r", route="rag", version="2", stable="1", phase="", step=1, steps=1, weight=5.0,
+        generation=1, reason="", verdict="", reasons=(), started_at=iso(started_s),
+        ended_at=None if ended_s is None else iso(ended_s),
+    )  # fmt: skip
+
+
+async def test_a_long_release_is_read_again_once_it_has_a_point_more() -> None:
+    log = CountingLog()
+    whole = WholeTraffic(log)
+    day_s = 24 * 3600
+    for now_s in (day_s, day_s + 5, day_s + 959, day_s + 980):
+        await whole.of(release_of(0, None), now_s)
+    assert log.read == [(0, day_s, 961), (0, day_s + 980, 971)]
+
+
+async def test_a_release_that_ended_is_read_once_more_and_never_again() -> None:
+    log = CountingLog()
+    whole = WholeTraffic(log)
+    await whole.of(release_of(0, None), 9_000)
+    for now_s in (9_002, 90_000, 900_000):
+        await whole.of(release_of(0, 9_001), now_s)
+    assert [until for _, until, _ in log.read] == [9_000, 9_001]
