@@ -40,7 +40,7 @@ READY_AHEAD = 2
 """Segments waiting, touched: at 20 MB/s 200 ms to make the next one."""
 REST_S = 0.000_2
 """After each step and piece of making a segment. A busy event loop gives the interpreter's lock
-back only after 5 ms, so that one takes about 50; at 20 MB/s one lasts 100."""
+back only after 5 ms, so that one takes about 30; at 20 MB/s one lasts 100."""
 SHORTAGE_RETRY_S = 0.25
 """How long after the spool or the disk was full it is looked at again."""
 SEGMENTS_PER_LIMIT = 16
