@@ -3,7 +3,8 @@
 User, root file system, capabilities, limits, volumes, command and health check of each come from
 docker-compose.mlops.yml, started by podman. What has no image here is replaced: ClickHouse by the
 embedded engine, PostgreSQL by SQLite. Everything is in a network namespace of its own, so that the
-usual ports are free; `make try-images` makes it. Needs root and `make images`.
+usual ports are free; `make try-images` makes it. Airflow's image makes its tables in SQLite and
+reads the DAGs. Needs root and `make images`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,15 @@ ORDER = ("models", "model-a", "model-b", "clickhouse", "migrate", "gateway", "re
 ENGINE = ["python", "-m", "mlops.local.clickhouse", "--path", "/tmp/engine", "--port", "8123"]
 WAIT_S = 120
 QUERIES = 200
+DAGS = ["model_monitoring_pipeline", "rag_retraining_pipeline"]
+AIRFLOW_FOLDERS = ("/opt/airflow/logs", "/data/retraining", "/run/airflow")
+AIRFLOW = """
+airflow db migrate >/tmp/migrate.log 2>&1 || { tail -20 /tmp/migrate.log; exit 1; }
+"$RAG_MLOPS_PYTHON" -c 'import dags.retraining_steps, dags.monitoring_steps'
+python -c 'from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(dag_folder=None)
+print(bag.import_errors, sorted(bag.dags))'
+"""
 ENVIRONMENT = {**os.environ, "CONTAINERS_CONF": str(IMAGES / "containers.conf")}
 
 
@@ -110,6 +120,20 @@ def wait(name: str, service: dict[str, Any]) -> float:
     sys.exit(f"{name} is not healthy after {WAIT_S} s:\n{podman('logs', name, check=False)}")
 
 
+def try_airflow(service: dict[str, Any], directory: Path) -> None:
+    """Airflow's image: makes its tables, reads both DAGs, and has the Python of their steps."""
+    memory = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite:////tmp/airflow.db"}
+    tried = service | {
+        "command": ["sh", "-ec", AIRFLOW],
+        "environment": service["environment"] | memory,
+        "volumes": [],
+        "tmpfs": ["/tmp:size=512m,mode=1777", *(f"{one}:mode=1777" for one in AIRFLOW_FOLDERS)],
+    }
+    said = podman("run", "--rm", *arguments("airflow", tried, directory, []))
+    assert f"{{}} {DAGS}" in said, said
+    print(f"airflow      reads {', '.join(DAGS)}", flush=True)
+
+
 def ask(url: str, body: bytes | None = None, **headers: str) -> bytes:
     request = urllib.request.Request(url, body, headers)
     with urllib.request.urlopen(request, timeout=10) as answer:
@@ -139,6 +163,7 @@ def main() -> int:
     started = []
     try:
         found = services(directory)
+        try_airflow(found["airflow-scheduler"], directory)
         for name in ORDER:
             once = ["--rm"] if name in ONCE else ["--detach"]
             if name not in ONCE:

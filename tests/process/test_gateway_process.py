@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -235,13 +236,31 @@ async def test_what_cannot_start_says_why_and_ends_with_2(
     assert "Traceback" not in said
 
 
-async def test_no_secret_reaches_the_log(gateway: Gateway, servers: Servers) -> None:
+async def test_no_secret_reaches_log_metrics_errors_spool_or_process_list(
+    gateway: Gateway, servers: Servers
+) -> None:
     slot = msgspec.structs.replace(servers.slots["A"], headers={"authorization": "s3cret"})
     gateway.write_file(route(servers, stable=msgspec.to_builtins(slot)))
     await gateway.start()
+    asked = {"authorization": "Bearer cl1ent", "cookie": "session=b1scuit", "x-api-key": "ap1-k3y"}
+    async with gateway.session.get(f"{gateway.url}/query", headers=asked) as answer:
+        assert answer.status == 200
+    said = []
+    for token in ("wr0ng", OPERATOR):
+        headers = {"Authorization": f"Bearer {token}"}
+        for method, path in (("PUT", "weights"), ("GET", "none"), ("POST", "rollback?x")):
+            url = f"{gateway.admin}/v1/routes/rag/{path}"
+            async with gateway.session.request(method, url, data=b"{", headers=headers) as answer:
+                assert answer.status >= 400
+                said.append(await answer.read())
+    said.append((await gateway.ask("GET", "/metrics"))[1])
+    spool = b"".join(one.read_bytes() for one in gateway.spool.rglob("*") if one.is_file())
+    assert b"/query" in spool
+    processes = [gateway.pid, *gateway.workers()]
+    said += [spool, *(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes)]
     await gateway.done("PUT", "/v1/routes/rag/plan", plan(servers, 7))
     await gateway.end()
-    said = gateway.log.read_text()
-    assert "generation 7" in said
-    assert "s3cret" not in said
-    assert OPERATOR not in said
+    said.append(gateway.log.read_bytes())
+    assert b"generation 7" in said[-1]
+    for secret in (b"s3cret", b"cl1ent", b"b1scuit", b"ap1-k3y", b"wr0ng", OPERATOR.encode()):
+        assert not any(secret in text for text in said), secret
