@@ -69,9 +69,8 @@ def main() -> int:
             print(f"{module}: no time left", file=sys.stderr)
             continue
         scores[module] = _score(module, most, seed, explained.get(module, {}))
-    print(f"survivors: {SURVIVORS}", file=sys.stderr)
-    rows = [_row(module, score) for module, score in scores.items()]
-    write("mutants", rows, {"cosmic-ray": version("cosmic-ray"), "seed": str(seed)})
+        rows = [_row(module, score) for module, score in scores.items()]  # so far, for the patient
+        write("mutants", rows, {"cosmic-ray": version("cosmic-ray"), "seed": str(seed)})
     return 0
 
 
