@@ -219,7 +219,6 @@ soak: .venv/dev.stamp accelerate ## steady load, and what grows; MINUTES=60
 	$(RUN) -m bench.endurance.soak
 
 chaos: .venv/dev.stamp accelerate ## faults one after another under mixed traffic; MINUTES=20 RATE=500 SEED=1 ONLY=
-	-scripts/install_debian libfaketime
 	$(RUN) -m bench.endurance.chaos
 
 clean-room:                     ## the two README commands on a fresh Debian; TARGETS="demo test" (root)

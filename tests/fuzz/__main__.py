@@ -40,7 +40,7 @@ def fuzz(target: str, seconds: int) -> None:
         check = getattr(import_module(module), function)
     found = FOUND / target
     found.mkdir(parents=True, exist_ok=True)
-    options = [f"-max_total_time={seconds}", f"-max_len={MAX_INPUT_BYTES}", "-timeout=10"]
+    options = [f"-max_total_time={seconds}", f"-max_len={MAX_INPUT_BYTES}", "-timeout=60"]
     options += [f"-artifact_prefix={found}-", f"-dict={_words(target)}"]
     atheris.Setup([sys.argv[0], *options, str(found), str(CORPUS / target)], check)
     atheris.Fuzz()
