@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from pathlib import Path
+from textwrap import shorten
 
 import click
 import msgspec
@@ -20,6 +21,8 @@ from mlops.config import ConfigError, MlopsConfig, read_config
 from mlops.doctor.checks import examine
 from mlops.doctor.findings import Finding, State
 
+MAX_CELL_CHARS = 160
+"""Of what was found, in the table: a page of HTML says no more. `-o json` has all of it."""
 _COLOURS = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "red"}
 
 
@@ -60,5 +63,6 @@ async def _examined(config: MlopsConfig, spool: Path) -> list[Finding]:
 def _print(findings: list[Finding]) -> None:
     table = Table("", "part", "what was found", "how to mend it", box=None)
     for one in findings:
-        table.add_row(f"[{_COLOURS[one.state]}]{one.state}[/]", one.part, one.what, one.mend)
+        state = f"[{_COLOURS[one.state]}]{one.state}[/]"
+        table.add_row(state, one.part, shorten(one.what, MAX_CELL_CHARS), one.mend)
     Console().print(table)
