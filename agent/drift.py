@@ -162,6 +162,7 @@ class RouteDrift:
                 self._features[name] = FeatureDrift(reference, run_length)
         self._routing = RoutingMix(self._routing_categories.count)
         self._routed = 0
+        """Newest generation that had queries of a canary."""
         self.hours: HourMix | None = None
         """Of the last whole day; set from outside, once a day."""
         self.queries = 0
@@ -212,18 +213,21 @@ class RouteDrift:
         return self._categories.get(TEXT_LENGTH) or Categories("scripts", ())
 
     def _absorb_routing(self, sums: Sequence[EmbeddingSums]) -> None:
-        """A release's users are drawn anew, so each release is asked anew."""
+        """A release's users are drawn anew, so each release is asked anew; but not each step.
+
+        Every block is a table of its own, so evidence stays valid over any change of weight. A
+        release is over where a newer plan has queries and none of them is a canary's.
+        """
         categories = self._routing_categories
         for generation in sorted({one.generation for one in sums}):
             of_it = [one for one in sums if one.generation == generation]
             canary = categories.counts(one for one in of_it if one.arm == Arm.CANARY)
-            if not canary.any():
-                continue
-            if generation != self._routed:
-                self._routed = generation
-                self._routing = RoutingMix(categories.count)
             stable = categories.counts(one for one in of_it if one.arm == Arm.STABLE)
-            self._routing.absorb(canary, stable)
+            if canary.any():
+                self._routed = max(self._routed, generation)
+                self._routing.absorb(canary, stable)
+            elif stable.any() and generation > self._routed:
+                self._routing = RoutingMix(categories.count)
 
     def features(self) -> dict[str, DriftFeature]:
         """Where each detector stands, for the API and the metrics."""

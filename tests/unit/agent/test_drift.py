@@ -129,6 +129,43 @@ def test_arms_that_get_other_queries_are_a_fault_of_routing(
     assert ROUTING in found
 
 
+def routed(
+    drift: RouteDrift, stable: Queries, canary: Queries, *, generation: int, spans: int
+) -> bool:
+    """Whether a fault of routing is told; `generation` had both arms for so long."""
+    found: set[str] = set()
+    for number in range(spans):
+        second = UNTIL + 1 + (generation * 1000 + number) * SPAN_S
+        ours = stable.sums(second, generation=generation)
+        theirs = canary.sums(second, generation=generation, arm="canary", count=20)
+        found |= {one.feature for one in drift.absorb([ours, theirs])}
+    return ROUTING in found
+
+
+def spans_until_told(drift: RouteDrift, queries: Queries, generations: range) -> int:
+    other = Queries()
+    other.length = 90.0
+    for spans, generation in enumerate(generations, 1):
+        if routed(drift, queries, other, generation=generation, spans=1):
+            return spans
+    raise AssertionError("no fault was told")
+
+
+def test_evidence_of_a_routing_fault_is_carried_over_the_steps(
+    drift: RouteDrift, queries: Queries
+) -> None:
+    """Even where each span is a step of its own."""
+    assert spans_until_told(drift, queries, range(5, 105)) > 1
+
+
+def test_but_not_into_the_next_release(drift: RouteDrift, queries: Queries) -> None:
+    told = spans_until_told(drift, queries, range(5, 105))
+    without_canary = queries.sums(UNTIL + 10_000 * SPAN_S, generation=200)
+    assert ROUTING not in {one.feature for one in drift.absorb([without_canary])}
+    assert not routed(drift, queries, Queries(), generation=201, spans=20)
+    assert told > 1
+
+
 def test_shifted_hours_are_an_alarm(drift: RouteDrift, queries: Queries) -> None:
     drift.hours = HourMix(psi=0.1, limit=0.2)
     assert watch(drift, queries, 1) == set()
