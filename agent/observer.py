@@ -16,6 +16,7 @@ from typing import Protocol
 from agent.judge import Judgement
 from agent.policy import Policy
 from agent.release import Phase, Release, Sight, mirrors
+from agent.standing import AHEAD_S
 from agent.watch import PairsWatch, Watch
 from mlops.contracts.evidence import Evidence, Pair
 from mlops.feature_store.errors import Refused, Unavailable
@@ -82,6 +83,9 @@ class Observer:
         if watch is None or watch.phase is not release.phase:
             watch = self._watches[release.id] = Watch(release, policy)
         behind_s = now_s - watch.next_second
+        ahead_through: int | None = None
+        """How far a log is whose clock is ahead of ours: what we take for new is old there, so it
+        may speak against the candidate, but `standing` lets nothing advance on it."""
         timeout_s = READ_TIMEOUT_S if behind_s < REBUILD_FROM_S else REBUILD_TIMEOUT_S
         try:
             async with asyncio.timeout(timeout_s):
@@ -97,6 +101,8 @@ class Observer:
             log.error("%s: the log refuses to be read: %s", release.id, error)  # noqa: TRY400
         else:
             watch.take(evidence, _lapsed(release, sights))
+            if evidence.log_through > now_s + AHEAD_S:
+                ahead_through = evidence.log_through
         until_s = monotonic() + WORK_S
         watch.absorb(release.shares, lambda: monotonic() < until_s)
         if watch.closed_through < watch.since:
@@ -107,7 +113,7 @@ class Observer:
         share_bp = plan.holdback_share_bp if is_baking else plan.canary_share_bp
         return Seen(
             judgement=watch.judgement(share_bp),
-            closed_through_s=float(watch.closed_through),
+            closed_through_s=float(ahead_through or watch.closed_through),
             canary_requests=(release.canary_requests if is_baking else watch.candidate_requests),
         )
 

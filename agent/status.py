@@ -7,7 +7,7 @@ from agent.loop import Cycle
 from agent.moments import iso
 from agent.policy import Policy
 from agent.release import Paused, Phase, Release, candidate_share_bp, stages
-from agent.standing import is_fresh, missing
+from agent.standing import age, is_fresh, missing
 from mlops.contracts.release import CheckStatus, PauseStatus, ReleaseStatus
 
 PAUSED = "paused"
@@ -99,9 +99,11 @@ def _reasons(
     if release.phase.is_ended:
         return (release.why,)
     judged = judgement.reasons if judgement else ()
+    is_stale = cycle is not None and not is_fresh(cycle.picture)
     if pause is not None:
-        return (f"{PAUSED} by {pause.by}: {pause.why}", *judged)
-    if cycle is not None and (not judged or not is_fresh(cycle.picture)):
+        old = (age(cycle.picture),) if cycle is not None and is_stale else ()
+        return (f"{PAUSED} by {pause.by}: {pause.why}", *old, *judged)
+    if cycle is not None and (not judged or is_stale):
         return (missing(release, policy, cycle.picture), *judged)
     return judged
 

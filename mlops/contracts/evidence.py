@@ -139,6 +139,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """First second read."""
     closed_through: int
     """Every live worker's tally has passed this second; later seconds are not complete yet."""
+    log_through: int = 0
+    """The same where the reader's `until` ended the read sooner: how far the log's clock is."""
     seconds: tuple[SecondCounts, ...] = ()
     scores: tuple[ScoreCounts, ...] = ()
     answered: tuple[AnsweredCounts, ...] = ()

@@ -209,11 +209,11 @@ class FeatureLog:
         """
         what = f"read evidence of {route}" + (f" for {release_id}" if release_id else "")
         heard = list(await self._rows(WATERMARK_AND_SCORES, {"since": since}, what))
-        closed = closed_through(WorkerTally(*row[:3]) for row in heard)
-        if closed is not None and until is not None:
-            closed = min(closed, until)
-        if closed is None or closed < since:
-            return Evidence(route=route, since=since, closed_through=since - 1)
+        through = closed_through(WorkerTally(*row[:3]) for row in heard) or 0
+        closed = through if until is None else min(through, until)
+        if closed < since:
+            last = since - 1
+            return Evidence(route=route, since=since, closed_through=last, log_through=through)
         span: dict[str, object] = {"route": route, "since": since, "closed": closed}
         seconds, answered, scores = await asyncio.gather(
             self._rows(SECOND_COUNTS, span, what),
@@ -224,6 +224,7 @@ class FeatureLog:
             route=route,
             since=since,
             closed_through=closed,
+            log_through=through,
             seconds=second_counts(seconds),
             scores=score_counts(scores),
             answered=answered_counts(answered),
