@@ -7,7 +7,6 @@ thousands through the same code.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import log
 
 import numpy as np
@@ -236,9 +235,3 @@ def _table(name: str, candidate: ArmCounts, control: ArmCounts) -> Table:
     return Table(
         candidate.counts[of], candidate.counts[bad], control.counts[of], control.counts[bad]
     )
-
-
-def one_check(policy: Policy, name: str) -> Policy:
-    """The same policy with one of its checks alone."""
-    others = {other: None for other in (*RATE_COUNTS, *QUANTILE_BINS, "score") if other != name}
-    return replace(policy, checks=replace(policy.checks, **others))

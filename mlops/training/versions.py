@@ -71,10 +71,6 @@ class RetrievalModel:
         """Questions in this version's space."""
         return adapted_queries(self._encoder.embed(texts), self._adapter)
 
-    def adapt(self, vectors: Vectors) -> Vectors:
-        """As `embed`, from the encoder's own vectors."""
-        return adapted_queries(vectors, self._adapter)
-
     def search(self, text: str, count: int = 5) -> list[Found]:
         """The nearest documents, best first."""
         (vector,) = self.embed([text])
