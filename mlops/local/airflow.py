@@ -119,7 +119,7 @@ class Airflow:
         return self._request(method, f"/api/v2/{path}", body)
 
     def stop(self) -> None:
-        """End every process that runs with our folder as its home; safe to repeat."""
+        """End every process that runs with or in our folder; safe to repeat."""
         deadline_s, number = time.monotonic() + STOP_TIMEOUT_S, signal.SIGTERM
         while members := list(_with_home(self.home)):
             for pid in members:
@@ -224,12 +224,21 @@ class Airflow:
 
 
 def _with_home(home: Path) -> Iterable[int]:
-    """Processes of ours that live: their environment names the folder."""
+    """Processes of ours that live: their environment names the folder, or they work in it.
+
+    The API server writes its title over its environment.
+    """
     mark = f"AIRFLOW_HOME={home}".encode()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with suppress(OSError):
             state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-            if state != "Z" and mark in (entry / "environ").read_bytes().split(b"\0"):
+            if state == "Z":
+                continue
+            if (entry / "cwd").readlink() == home or mark in _environment(entry):
                 yield int(entry.name)
+
+
+def _environment(entry: Path) -> list[bytes]:
+    return (entry / "environ").read_bytes().split(b"\0")

@@ -1,0 +1,41 @@
+"""Airflow's parts are found again by their folder, whatever they do to their own memory."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from mlops.local.airflow import Airflow
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "airflow").mkdir()
+    return tmp_path / "airflow"
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(["sleep", "100"], env={}, cwd=tmp_path)
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize(
+    ("named", "works_inside"), [(True, False), (False, True)], ids=["by its name", "by its place"]
+)
+def test_what_belongs_to_the_folder_is_ended_and_nothing_else(
+    home: Path, stranger: subprocess.Popen[bytes], named: bool, works_inside: bool
+) -> None:
+    environment: Mapping[str, str] = {"AIRFLOW_HOME": str(home)} if named else {}
+    place = home if works_inside else home.parent
+    ours = subprocess.Popen(["sleep", "100"], env=environment, cwd=place)
+    airflow = Airflow(home=home, binary=Path("/bin"), project=home, environment={})
+    airflow._processes["part"] = ours
+    airflow.stop()
+    assert ours.poll() is not None
+    assert stranger.poll() is None
