@@ -129,7 +129,8 @@ class Airflow:
                 number = signal.SIGKILL
             time.sleep(0.1)
             self._reap()
-        self._reap()
+        for process in self._processes.values():
+            process.wait(STOP_TIMEOUT_S)  # one that is just ending has no environment any more
         self._processes.clear()
 
     def wait_until(self, holds: Callable[[], bool], timeout_s: float, what: str) -> None:
