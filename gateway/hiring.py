@@ -9,8 +9,17 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from gateway.channel import Channel
+
+KEPT_MEMORY: Final[Mapping[str, str]] = {
+    "MALLOC_MMAP_THRESHOLD_": str(1024 * 1024),
+    "MALLOC_TRIM_THRESHOLD_": str(4 * 1024 * 1024),
+}
+"""For glibc, unless the user says otherwise. A long body is read 256 KiB at a time; by default such
+a piece is given back to the kernel when it was sent, and two thirds of the CPU of a long body are
+faults of the next one's pages. So up to 4 MiB that were used stay with a worker."""
 
 
 class ChildProcess:
@@ -62,6 +71,7 @@ async def hire(sockets: Sequence[socket.socket], environ: Mapping[str, str]) -> 
         first = max(sources) + 1  # none of the numbers over there is one that is still to be copied
         inherited = {source: first + place for place, source in enumerate(sources)}
         words = [str(number) for number in inherited.values()]
+        environ = {**KEPT_MEMORY, **environ}
         process = WorkerProcess(_spawn("gateway.worker", words, environ, inherited))
     ours.settimeout(0)
     process.channel = await Channel.over(ours)

@@ -294,6 +294,13 @@ class Servers:
         await response.write(b"data: last\n\n")
         return response
 
+    async def _take(self, request: web.Request) -> web.Response:
+        """How long the body was."""
+        taken = 0
+        async for piece in request.content.iter_any():
+            taken += len(piece)
+        return web.Response(text=str(taken))
+
     async def serve(self, version: str) -> web.AppRunner:
         async def answer(_: web.Request) -> web.Response:
             self.asked.set()
@@ -304,6 +311,7 @@ class Servers:
 
         app = web.Application()
         app.router.add_get("/query", answer)
+        app.router.add_post("/query", self._take)
         app.router.add_get("/stream", self._stream)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await runner.setup()

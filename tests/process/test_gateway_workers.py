@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +254,25 @@ async def test_a_taken_port_is_refused_and_named(
     assert await other.wait() == 2
     assert f"cannot listen on {gateway.url}" in other.log.read_text()
     assert await gateway.versions() == {"A"}
+
+
+async def test_a_long_body_passes_through_memory_that_a_worker_has(
+    gateway: Gateway, servers: Servers
+) -> None:
+    """Without memory that it keeps, each piece of a body would be new pages: 256 faults a MiB."""
+    gateway.write_file(route(servers))
+    await gateway.start()
+    (worker,) = gateway.workers()
+    mebibytes = 48
+    faults = []
+    for _ in range(3):
+        sent = BytesIO(bytes(mebibytes * 2**20))
+        async with gateway.session.post(f"{gateway.url}/query", data=sent) as answer:
+            assert await answer.text() == str(mebibytes * 2**20)
+        faults.append(page_faults(worker))
+    assert faults[2] - faults[1] < 32 * mebibytes
+
+
+def page_faults(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[7])  # minflt, proc_pid_stat(5)
