@@ -57,13 +57,14 @@ class KeptContext:
         looks = _looks(self.paths)
         if looks == self._seen:
             return
+        # First, for whoever looks meanwhile: bad files are said to be so once, not at every look.
+        self._seen = looks
         try:
             self.context = make(self._name, self._settings)
         except UnusableFiles as error:
             log.warning("%s; the files read before stay in use", error)
         else:
             log.info("%s: read %s again", self._name, ", ".join(self.paths))
-        self._seen = looks  # bad files are said to be so once, not at every look
 
 
 class Trust:
