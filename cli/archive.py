@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -13,6 +13,7 @@ from msgspec.structs import asdict
 
 from cli.connect import run
 from cli.output import dry_run_option, is_data, output_option, print_data, print_entry
+from cli.progress import Tell, shown
 from cli.store import clickhouse_settings
 from mlops.artifact_store.bucket import Bucket
 from mlops.config import ConfigError, read_config
@@ -52,15 +53,12 @@ def archive_run(older_than_days: int | None, output: str, *, dry_run: bool) -> N
     if dry_run:
         _print_due(run(_due(older_than_days)), output)
         return
-    done = run(_archive(older_than_days))
+    done = run(_archive(older_than_days, output))
     if is_data(output):
         print_data(
             output, [{"table": table, "day": day, "rows": rows} for table, day, rows in done]
         )
-        return
-    for table, day, rows in done:
-        click.echo(f"archived {table} {day}: {rows:,} rows")
-    if not done:
+    elif not done:
         click.echo("nothing to do")
 
 
@@ -119,7 +117,7 @@ def archive_restore(
         raise click.BadParameter(f"{target}: its retention would delete the days again")
     day, end = first.date(), (last or first).date()
     while day <= end:
-        rows = run(_archived_rows(table, day) if dry_run else _restore(table, day, target))
+        rows = run(_archived_rows(table, day) if dry_run else _restore(table, day, target, output))
         said = "dry run: would restore" if dry_run else "restored"
         if is_data(output):
             print_entry(output, {"table": table, "day": day, "into": target, "rows": rows})
@@ -145,7 +143,8 @@ def erase(user_id: str, places: tuple[str, ...], output: str, *, dry_run: bool) 
     Returns when nothing is left, on disk either. Repeat it after a minute where requests of the
     person may still have been on their way, and after any failure.
     """
-    erased = run(_erase(user_id, places, dry_run=dry_run))
+    with shown(output) as tell:
+        erased = run(_erase(user_id, places, tell, dry_run=dry_run))
     if is_data(output):
         print_data(output, asdict(erased) | ({"dry_run": True} if dry_run else {}))
         return
@@ -157,13 +156,23 @@ def erase(user_id: str, places: tuple[str, ...], output: str, *, dry_run: bool) 
     )
 
 
-async def _archive(older_than_days: int | None) -> list[tuple[str, date, int]]:
-    done = []
+async def _archive(older_than_days: int | None, output: str) -> list[tuple[str, date, int]]:
+    """Each day is said as soon as it is there: what is archived stays, whatever comes after."""
+    done: list[tuple[str, date, int]] = []
     async with _archive_of_settings() as store:
-        for table, day in await store.missing(older_than_days=older_than_days):
-            manifest = await store.archive_day(table, day)
-            done.append((table, day, manifest.rows))
+        due = await store.missing(older_than_days=older_than_days)
+        with shown(output) as tell:
+            for table, day in due:
+                tell("days archived", len(done), len(due))
+                manifest = await store.archive_day(table, day, told=_rows(tell))
+                done.append((table, day, manifest.rows))
+                if not is_data(output):
+                    click.echo(f"archived {table} {day}: {manifest.rows:,} rows")
     return done
+
+
+def _rows(tell: Tell) -> Callable[[int, int], None]:
+    return lambda done, total: tell("rows of this day", done, total)
 
 
 async def _due(older_than_days: int | None) -> list[tuple[str, date]]:
@@ -192,15 +201,16 @@ async def _archived_rows(table: str, day: date) -> int:
     return manifest.rows
 
 
-async def _restore(table: str, day: date, into: str) -> int:
+async def _restore(table: str, day: date, into: str, output: str) -> int:
     async with _archive_of_settings() as store:
         try:
-            return await store.restore_day(table, day, into=into)
+            with shown(output) as tell:
+                return await store.restore_day(table, day, into=into, told=_rows(tell))
         except ValueError as error:
             raise click.ClickException(str(error)) from error
 
 
-async def _erase(user_id: str, places: tuple[str, ...], *, dry_run: bool) -> Erased:
+async def _erase(user_id: str, places: tuple[str, ...], tell: Tell, *, dry_run: bool) -> Erased:
     settings = clickhouse_settings()
     objects = _objects()
     try:
@@ -211,8 +221,9 @@ async def _erase(user_id: str, places: tuple[str, ...], *, dry_run: bool) -> Era
                 click.echo("no archive is configured (MLOPS_MINIO_ACCESS_KEY is empty)", err=True)
             partitions = _partitions(places)
             if dry_run:
-                return await ErasurePreview(client, settings, store).count(user_id, partitions)
-            return await Eraser(client, settings, store).erase(user_id, partitions)
+                preview = ErasurePreview(client, settings, store, told=tell)
+                return await preview.count(user_id, partitions)
+            return await Eraser(client, settings, store, told=tell).erase(user_id, partitions)
         finally:
             await client.close()
     except Unavailable as error:

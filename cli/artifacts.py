@@ -9,10 +9,9 @@ from pathlib import Path
 
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from cli.output import dry_run_option, is_data, output_option, print_answer, print_data
+from cli.progress import shown
 from mlops.artifact_store import ArtifactError, MinIOArtifactStore
 from mlops.artifact_store.bucket import lifecycle_rules
 from mlops.config import ConfigError
@@ -28,13 +27,9 @@ def _told() -> Iterator[MinIOArtifactStore]:
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr; nothing where that is no terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+def _bytes_shown(what: str, output: str) -> Iterator[Callable[[int, int], None]]:
+    with shown(output, counts_bytes=True) as tell:
+        yield lambda done, total: tell(what, done, total)
 
 
 @click.group()
@@ -92,7 +87,7 @@ def upload(
             f"dry run: {planned.uri} {what}: {sentence}",
         )
         return
-    with _told() as store, _bar(f"{model} {version}") as progress:
+    with _told() as store, _bytes_shown(f"{model} {version}", output) as progress:
         uri = store.upload_model(
             path,
             model,
@@ -119,7 +114,7 @@ def download(model: str, version: str, path: Path, output: str, *, dry_run: bool
         sizes = {"files": len(found.files), "size_bytes": found.size, "dry_run": True}
         print_answer(output, {"path": str(path), **sizes}, sentence)
         return
-    with _told() as store, _bar(f"{model} {version}") as progress:
+    with _told() as store, _bytes_shown(f"{model} {version}", output) as progress:
         store.download_model(model, version, path, progress=progress)
     print_answer(output, {"path": str(path)}, str(path))
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 
 import click
@@ -16,11 +17,14 @@ from cli.connect import UP_DIRECTORY, running_stack
 from cli.demo.story import ROUTE, Story
 from cli.demo.view import View, print_report
 from cli.output import dry_run_option, is_data, output_option, print_answer, print_data
+from cli.progress import shown
 from mlops.config import ConfigError, read_config
 from mlops.local.processes import is_running, stop
 from mlops.local.stack import Ports, Stack, read_stack, remove_files
 from mlops.training.linear_adapter import prepare_demo_models
 
+PARTS = 8
+"""That `up` starts."""
 MODEL = "rag_embedding_model"
 DEMO_DIRECTORY = Path("var/demo")
 
@@ -49,16 +53,20 @@ def up(output: str, *, dry_run: bool) -> None:
         _print_addresses(wanted, output)
         return
     UP_DIRECTORY.mkdir(parents=True, exist_ok=True)
-    stack = Stack(
-        directory=UP_DIRECTORY.resolve(),
-        ports=ports,
-        environ=os.environ,  # noqa: TID251  the composition root of this command
-    )
-    try:
-        _start_all(stack)
-    except BaseException:
-        stack.stop()
-        raise
+    with shown(output) as tell:
+        ready = count(1)
+        stack = Stack(
+            directory=UP_DIRECTORY.resolve(),
+            ports=ports,
+            environ=os.environ,  # noqa: TID251  the composition root of this command
+            on_ready=lambda _: tell("parts that answer", next(ready), PARTS),
+        )
+        tell("parts that answer", 0, PARTS)
+        try:
+            _start_all(stack)
+        except BaseException:
+            stack.stop()
+            raise
     _print_addresses(stack.addresses, output)
 
 

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from cli.output import dry_run_option, is_data, output_option, print_data
+from cli.progress import shown
 from mlops.artifact_store import MinIOArtifactStore
 from mlops.config import ConfigError, MlopsConfig, read_config
 from mlops.feature_store import ClickHouseFeatureStore
@@ -22,7 +23,6 @@ from mlops.training.documents import Documents
 from mlops.training.outcomes import STOPPED_EXIT_CODE, Outcome, Step, Stopped
 from mlops.training.partition import Partition, PartitionConflict, StepMissing
 from mlops.training.plan import Labelling, Plan, TrainerKind, Window
-from mlops.training.progress import bars
 from mlops.training.trainers import MissingExtra
 
 CURRENT = "current"
@@ -140,8 +140,8 @@ def train(name: str, output: str, data_path: Path | None, *, dry_run: bool) -> N
     if dry_run:
         _would_do(output, partition, Step.TRAIN)
         return
-    with bars() as progress:
-        _say(output, lambda: steps.train(partition, progress=progress))
+    with shown(output) as tell:
+        _say(output, lambda: steps.train(partition, progress=tell))
 
 
 @retrain.command()
@@ -157,9 +157,10 @@ def evaluate(name: str, output: str, data_path: Path | None, *, dry_run: bool) -
     def step() -> Outcome:
         artifacts = MinIOArtifactStore(config.minio)
         champion = steps.fetch_champion(partition.plan(), partition, artifacts)
-        return steps.evaluate(partition, champion=champion)
+        return steps.evaluate(partition, champion=champion, progress=tell)
 
-    _say(output, step)
+    with shown(output) as tell:
+        _say(output, step)
 
 
 @retrain.command()

@@ -16,6 +16,7 @@ from bench.training.material import Material, all_docstrings, by_content, docstr
 from bench.training.minilm import MiniLM
 from bench.training.public_docstrings import public_docstrings
 from bench.training.throwaway import throwaway
+from cli.progress import shown
 from mlops.evaluation.comparison import Answer, compare
 from mlops.evaluation.lexical import Lexical, lexical_and_hybrid_ranks
 from mlops.evaluation.metrics import Ranks, gain
@@ -23,7 +24,7 @@ from mlops.serving.adapter import Adapter, adapted_documents, adapted_queries
 from mlops.training.embedding import embedded
 from mlops.training.encoders import Encoder, ServedEncoder
 from mlops.training.fitting import FitSettings, Pairs, Positions, fit, ranks_of
-from mlops.training.progress import Progress, bars
+from mlops.training.progress import Progress
 
 CACHE = Path("var/bench-training")
 SEED = 7
@@ -163,7 +164,7 @@ def cost() -> list[Measured]:
 def main() -> None:
     public, every = docstrings(public_docstrings()), docstrings(all_docstrings())
     served = ServedEncoder()
-    with bars() as progress:
+    with shown("text") as progress:
         rows, _ = measured("wordllama", served, public, progress)
         for name, encoder, material in (
             ("MiniLM", MiniLM(CORPORA), public),

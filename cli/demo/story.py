@@ -85,9 +85,9 @@ class Story:
 
     def start(self) -> None:
         """Train what is not trained yet, then start every process."""
-        self._view.say("preparing three versions of the model")
+        self._view.begin("preparing three versions of the model")
         self._models = prepare_demo_models(self._directory.parent / "models")
-        self._view.say("starting ClickHouse, two model servers, gateway, recorder and agent")
+        self._view.begin("starting ClickHouse, two model servers, gateway, recorder and agent")
         self.stack.start_clickhouse()
         stable = self.stack.start_model("model-a", self._models["1.0.0"], 0)
         self.stack.start_model("model-b", self._models["1.1.0"], 0)
@@ -131,13 +131,13 @@ class Story:
     async def _both_releases(
         self, session: aiohttp.ClientSession, traffic: Traffic
     ) -> tuple[Ended, Ended]:
-        self._view.say("real queries, all to version 1.0.0")
+        self._view.begin("real queries, all to version 1.0.0")
         async with asyncio.timeout(WARM_UP_TIMEOUT_S):
             await traffic.warm.wait()
-        self._view.say("release 1: version 1.1.0 finds the right document more often")
+        self._view.begin("release 1: version 1.1.0 finds the right document more often")
         better = await self._release(session, "1.1.0", self.stack.addresses["model-b"])
         self._view.say(f"release 1 {better.phase}, decided after {better.seconds:.0f} s")
-        self._view.say("release 2: version 1.2.0 is slower, fails at times and searches worse")
+        self._view.begin("release 2: version 1.2.0 is slower, fails at times and searches worse")
         worse_url = await asyncio.to_thread(
             self.stack.start_model, "model-c", self._models["1.2.0"], 0, faults=WORSE_FAULTS
         )
@@ -183,8 +183,9 @@ class Story:
 
     async def _count(self, traffic: Traffic, better: Ended, worse: Ended) -> Report:
         counts = traffic.counts
-        self._view.say("counting rows against answers")
+        self._view.begin("counting rows against answers")
         log = await check_log(self.stack.clickhouse, counts.answered)
+        self._view.end()
         false = []
         if better.phase != "settled":
             false.append(f"release 1 should have been promoted, it is {better.phase}")

@@ -15,6 +15,7 @@ from types import TracebackType
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +24,8 @@ from cli.demo.traffic import TrafficCounts
 from cli.live import ReleaseView
 from mlops.contracts.release import ReleaseStatus
 
+STEPS = 6
+"""Of the story."""
 MAX_LINES = 14
 """Of the story so far; the newest are shown."""
 
@@ -40,6 +43,8 @@ class View:
         self._status: ReleaseStatus | None = None
         self._release = ReleaseView()
         self._started_at_s = time.monotonic()
+        self._step = 0
+        """That is being done, from 1 on."""
         self._rate: deque[tuple[float, int]] = deque(maxlen=20)
         self._live = Live(console=console, auto_refresh=False, get_renderable=self.render)
 
@@ -67,6 +72,16 @@ class View:
 
     def watch(self, counts: TrafficCounts) -> None:
         self._counts = counts
+
+    def begin(self, sentence: str) -> None:
+        """Say what is done next; one more step of the story has begun."""
+        self._step += 1
+        self.say(f"[{self._step}/{STEPS}] {sentence}")
+
+    def end(self) -> None:
+        """The last step is done too."""
+        self._step = STEPS + 1
+        self._refresh(None)
 
     def say(self, sentence: str) -> None:
         """Add a sentence to the story."""
@@ -100,8 +115,10 @@ class View:
         if self._status is not None:
             release = self._release
             parts.append(Panel(release.render(), title=release.title, title_align="left"))
-        story = Text("\n").join(self._lines)
-        parts.append(Panel(story, title="story", title_align="left"))
+        done = max(0, self._step - 1)
+        story = Group(ProgressBar(total=STEPS, completed=done), Text("\n").join(self._lines))
+        title = f"story: {done} of {STEPS} steps done"
+        parts.append(Panel(story, title=title, title_align="left"))
         return Group(*parts)
 
     def _traffic(self) -> Table:

@@ -87,9 +87,11 @@ class Archive:
         return found
 
     async def archive_day(
-        self, table: str, day: date, *, on_part: Callable[[Part], None] = lambda _: None
+        self, table: str, day: date, *, told: Callable[[int, int], None] = lambda _done, _all: None
     ) -> Manifest:
         """Store one day, whole and verified. Files of an earlier, interrupted run are kept.
+
+        `told` gets the rows that are stored and those of the whole day, after every file.
 
         Raises:
             Unavailable: also where the rows of the day do not stop changing.
@@ -98,12 +100,12 @@ class Archive:
         run = 0 if before is None else before.run + 1
         columns = await self._columns(table)
         for _ in range(ATTEMPTS):
-            parts = [
-                await self._archive_slice(table, day, run, piece, columns)
-                for piece in await self._slices(table, day)
-            ]
-            for part in parts:
-                on_part(part)
+            parts: list[Part] = []
+            pieces = await self._slices(table, day)
+            rows = sum(piece.rows for piece in pieces)
+            for piece in pieces:
+                parts.append(await self._archive_slice(table, day, run, piece, columns))
+                told(sum(part.rows for part in parts), rows)
             manifest = Manifest(table=table, day=day, run=run, columns=columns, parts=tuple(parts))
             if manifest.rows == sum(piece.rows for piece in await self._slices(table, day)):
                 await self.write(manifest)
@@ -111,10 +113,18 @@ class Archive:
                 return manifest
         raise Unavailable(f"archive {table} of {day}: rows are still being inserted into that day")
 
-    async def restore_day(self, table: str, day: date, *, into: str) -> int:
+    async def restore_day(
+        self,
+        table: str,
+        day: date,
+        *,
+        into: str,
+        told: Callable[[int, int], None] = lambda _done, _all: None,
+    ) -> int:
         """Bring a day back into the table `into`, made like `table` if it is missing; its rows.
 
-        Whatever `into` has of that day is replaced, so this may be repeated.
+        Whatever `into` has of that day is replaced, so this may be repeated. `told` gets the rows
+        that are back and those of the whole day, after every file.
 
         Raises:
             ValueError: the day is not archived.
@@ -130,6 +140,7 @@ class Archive:
             {"day": day},
             {"mutations_sync": 2},
         )
+        back = 0
         for part in manifest.parts:
             data = await self.read_part(manifest, part)
             async with translated(self._settings, f"restore {table} of {day}"):
@@ -140,6 +151,8 @@ class Archive:
                     fmt="Parquet",
                     settings={**never_dropped(), "input_format_skip_unknown_fields": 1},
                 )
+            back += part.rows
+            told(back, manifest.rows)
         ((count,),) = await self._rows(
             f"SELECT count() FROM {into}{final(table).removeprefix(table)} "
             f"WHERE toDate({by}, 'UTC') = {{day:Date}}",

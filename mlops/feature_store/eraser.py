@@ -19,10 +19,12 @@ from mlops.feature_store.erasure import (
     REQUEST,
     RESTORED,
     Erased,
+    Told,
     count_statement,
     delete_statement,
     find_statements,
     mention_of,
+    nobody,
     placed,
     sums_again,
 )
@@ -51,11 +53,17 @@ class Eraser:
     """Every step may be repeated; what was interrupted is finished by the next erasure."""
 
     def __init__(
-        self, client: Any, settings: ClickHouseSettings, archive: Archive | None = None
+        self,
+        client: Any,
+        settings: ClickHouseSettings,
+        archive: Archive | None = None,
+        *,
+        told: Told = nobody,
     ) -> None:
         self._client = client
         self._settings = settings
         self._archive = archive
+        self._told = told
 
     async def erase(self, user_id: str, partitions: Sequence[Partitions] = ()) -> Erased:
         """Everything of one person. Returns when none of it is left, on disk either.
@@ -80,7 +88,7 @@ class Eraser:
         if self._archive is not None:
             await self._find_archived(self._archive, erasure, user_id)
         unwanted = {"user_id": {user_id}, "request_id": await self._listed(erasure, REQUEST)}
-        taken = sum([await erase_from(each, unwanted) for each in partitions])
+        taken = sum([await erase_from(each, unwanted, self._told) for each in partitions])
         erased = await self._take_out(erasure)
         for (left,) in await self._rows(f"SELECT DISTINCT erasure FROM {ERASURES}"):
             log.warning("an erasure that was interrupted is finished")
@@ -123,9 +131,10 @@ class Eraser:
 
     async def _take_out_live(self, erasure: str, restored: Sequence[str]) -> None:
         tables = (*CHANGED, *restored)
-        for table in tables:
+        for done, table in enumerate(tables, 1):
             statement = delete_statement(table, erasure, self._settings.cluster)
             await self._command(statement, {}, _MUTATION)
+            self._told("tables", done, len(tables))
         await self._command(sums_again(erasure), {}, never_dropped())
         await self._forget_old_parts(tables)
 
@@ -137,7 +146,7 @@ class Eraser:
 
     async def _find_archived(self, archive: Archive, erasure: str, user_id: str) -> None:
         """List ids of rows and letters that only the archive has."""
-        keys = [(erasure, *key) for key in await archived_keys(archive, user_id)]
+        keys = [(erasure, *key) for key in await archived_keys(archive, user_id, self._told)]
         if keys:
             async with translated(self._settings, "list what is archived of a person"):
                 await self._client.insert(ERASURES, keys, column_names=["erasure", "kind", "key"])
@@ -146,12 +155,12 @@ class Eraser:
         taken = 0
         for table, (column, kind) in ERASED_BY.items():
             keys = await self._listed(erasure, kind)
-            if not keys:
-                continue
-            for day in await archive.days(table):
+            days = await archive.days(table) if keys else []
+            for done, day in enumerate(days, 1):
                 manifest = await archive.manifest(table, day)
                 if manifest is not None:
                     taken += await self._rewrite(archive, manifest, erasure, {column: keys})
+                self._told(f"archived days of {table} looked through", done, len(days))
         return taken
 
     async def _rewrite(
@@ -198,7 +207,8 @@ class Eraser:
             )
         try:
             deadline_s = time.monotonic() + OLD_PARTS_TIMEOUT_S
-            while await self._old_parts(tables):
+            first = left = await self._old_parts(tables)
+            while left:
                 if time.monotonic() > deadline_s:
                     raise Unavailable(
                         f"old parts are still on disk after {OLD_PARTS_TIMEOUT_S:g} s; run it again"
@@ -206,6 +216,9 @@ class Eraser:
                 for table in tables:  # which wakes the one who cleans up
                     await self._command(f"SYSTEM START CLEANUP {table}", {}, {})
                 await asyncio.sleep(POLL_S)
+                left = await self._old_parts(tables)
+                first = max(first, left)
+                self._told("old parts off the disk", first - left, first)
         finally:
             for table in tables:
                 await self._command(f"ALTER TABLE {table} RESET SETTING old_parts_lifetime", {}, {})

@@ -7,7 +7,7 @@ is first listed by id in `erasures`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
@@ -37,6 +37,9 @@ ERASED_BY: Final[dict[str, tuple[str, str]]] = {
 RESTORED: Final = "_restored"
 """Ends the name of a table that archived days are brought back into."""
 
+Told = Callable[[str, int, int], None]
+"""What is being read or rewritten, how much of it is done, and how much there is."""
+
 _OF_USER: Final = "user_id = {user:String}"
 _NAMES_USER: Final = "match(payload_excerpt, {pattern:String})"
 
@@ -51,6 +54,11 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
     """Rows in archived days, of all tables."""
     partitions: int = 0
     """Rows in partitions of training data."""
+
+
+def nobody(what: str, done: int, total: int) -> None:
+    """To be told where nobody waits."""
+    del what, done, total
 
 
 def find_statements() -> Iterator[str]:

@@ -15,7 +15,9 @@ from mlops.feature_store.erasure import (
     RECORD,
     REQUEST,
     Erased,
+    Told,
     mention_of,
+    nobody,
 )
 from mlops.feature_store.errors import Unavailable
 from mlops.feature_store.partitions import Partitions, holding
@@ -33,11 +35,17 @@ class ErasurePreview:
     """Reads what `Eraser` would take out, and changes nothing."""
 
     def __init__(
-        self, client: Any, settings: ClickHouseSettings, archive: Archive | None = None
+        self,
+        client: Any,
+        settings: ClickHouseSettings,
+        archive: Archive | None = None,
+        *,
+        told: Told = nobody,
     ) -> None:
         self._client = client
         self._settings = settings
         self._archive = archive
+        self._told = told
 
     async def count(self, user_id: str, partitions: Sequence[Partitions] = ()) -> Erased:
         """How much there is of one person, as `Eraser.erase` would report it.
@@ -55,7 +63,7 @@ class ErasurePreview:
             raise Unavailable(str(error).replace(user_id, "(the person)")) from None
         keys = {kind: set(ids) for kind, ids in live.items()}
         if self._archive is not None:
-            for kind, key in await archived_keys(self._archive, user_id):
+            for kind, key in await archived_keys(self._archive, user_id, self._told):
                 keys[kind].add(key)
         unwanted = {"user_id": {user_id}, "request_id": keys[REQUEST]}
         return Erased(
@@ -63,7 +71,7 @@ class ErasurePreview:
             evaluations=await self._counted(EVALUATIONS, keys),
             dead_letters=await self._counted(DEAD_LETTERS, keys),
             archived=0 if self._archive is None else await _archived(self._archive, keys),
-            partitions=sum([await holding(each, unwanted) for each in partitions]),
+            partitions=sum([await holding(each, unwanted, self._told) for each in partitions]),
         )
 
     async def _live_keys(self, user_id: str) -> dict[str, set[str]]:
@@ -101,15 +109,19 @@ class ErasurePreview:
             return rows
 
 
-async def archived_keys(archive: Archive, user_id: str) -> list[tuple[str, str]]:
+async def archived_keys(
+    archive: Archive, user_id: str, told: Told = nobody
+) -> list[tuple[str, str]]:
     """Kind and id of everything that archived rows and dead letters have of a person."""
     found: list[tuple[str, str]] = []
     for table in (ROWS, DEAD_LETTERS):
-        for day in await archive.days(table):
+        days = await archive.days(table)
+        for done, day in enumerate(days, 1):
             manifest = await archive.manifest(table, day)
             for part in manifest.parts if manifest else ():
                 data = await archive.read_part(manifest, part)
                 found += await asyncio.to_thread(_keys, data, user_id)
+            told(f"archived days of {table} read", done, len(days))
     return found
 
 

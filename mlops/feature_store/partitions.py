@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from mlops.feature_store.erasure import Told, nobody
 from mlops.feature_store.object_store import ObjectStore
 
 log = logging.getLogger(__name__)
@@ -71,31 +72,37 @@ class BucketPartitions:
         await self._objects.forget_old_versions(name)
 
 
-async def erase_from(partitions: Partitions, unwanted: Mapping[str, Collection[str]]) -> int:
+async def erase_from(
+    partitions: Partitions, unwanted: Mapping[str, Collection[str]], told: Told = nobody
+) -> int:
     """Take rows out of every file; how many went. See `parquet_rows.without`.
 
     A file that has none of the columns cannot be told to hold the person or not, and is named in
     the log.
     """
     taken = 0
-    async for name, rest, gone in _changed(partitions, unwanted):
+    async for name, rest, gone in _changed(partitions, unwanted, told):
         await partitions.replace(name, rest)
         taken += gone
     return taken
 
 
-async def holding(partitions: Partitions, unwanted: Mapping[str, Collection[str]]) -> int:
+async def holding(
+    partitions: Partitions, unwanted: Mapping[str, Collection[str]], told: Told = nobody
+) -> int:
     """How many rows `erase_from` would take; nothing is changed."""
-    return sum([gone async for _, _, gone in _changed(partitions, unwanted)])
+    return sum([gone async for _, _, gone in _changed(partitions, unwanted, told)])
 
 
 async def _changed(
-    partitions: Partitions, unwanted: Mapping[str, Collection[str]]
+    partitions: Partitions, unwanted: Mapping[str, Collection[str]], told: Told
 ) -> AsyncIterator[tuple[str, bytes, int]]:
     """Files that have such rows: the name, the file without them, how many they are."""
     from mlops.feature_store import parquet_rows  # noqa: PLC0415  pyarrow is an extra
 
-    for name in await partitions.names():
+    names = await partitions.names()
+    for done, name in enumerate(names):
+        told("files of training data", done, len(names))
         data = await partitions.get(name)
         if data is None:
             continue
@@ -105,3 +112,4 @@ async def _changed(
         changed = await asyncio.to_thread(parquet_rows.without, data, unwanted)
         if changed is not None:
             yield name, *changed
+    told("files of training data", len(names), len(names))

@@ -142,6 +142,8 @@ class Stack:
         default_factory=lambda: {name: secrets.token_urlsafe(24) for name in (*_TOKENS, *_S3_KEYS)},
         repr=False,
     )
+    on_ready: Callable[[str], None] = lambda _: None
+    """Told each part that answers, by its name."""
     processes: list[Started] = field(default_factory=list)
     _taken: dict[str, int] = field(default_factory=dict)
     """Ports of parts that have run: started again, a part comes back where it was."""
@@ -299,6 +301,7 @@ class Stack:
                 if part not in self._taken
             }
             self._save()
+            self.on_ready(name)
             return started.urls[0] if started.urls else ""
 
         return ready

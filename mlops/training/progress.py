@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
-
-class Progress(Protocol):
-    """Told in whole units of one kind of work; `total` may grow."""
-
-    def __call__(self, what: str, done: int, total: int) -> None: ...
+Progress = Callable[[str, int, int], None]
+"""Told in whole units of one kind of work: its name, how many are done, of how many."""
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -18,21 +14,3 @@ def _silent(what: str, done: int, total: int) -> None:
 
 
 SILENT: Final[Progress] = _silent
-
-
-@contextmanager
-def bars() -> Iterator[Progress]:
-    """Progress bars on standard error, one for each kind of work."""
-    from rich.console import Console  # noqa: PLC0415  only where somebody looks
-    from rich.progress import Progress as Bars  # noqa: PLC0415
-    from rich.progress import TaskID  # noqa: PLC0415
-
-    tasks: dict[str, TaskID] = {}
-    with Bars(console=Console(stderr=True)) as shown:
-
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = shown.add_task(what, total=total)
-            shown.update(tasks[what], completed=done, total=total)
-
-        yield tell

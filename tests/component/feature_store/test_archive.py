@@ -80,10 +80,18 @@ async def test_a_day_of_every_table_comes_back_as_it_was(
     due = await archive.missing(older_than_days=30, today=TODAY)
     assert {table for table, _ in due} == set(ARCHIVED) - {"model_performance"}
 
+    told: list[tuple[int, int]] = []
+
+    def tell(done: int, total: int) -> None:
+        told.append((done, total))
+
     for table, day in due:
-        manifest = await archive.archive_day(table, day)
+        manifest = await archive.archive_day(table, day, told=tell)
+        assert told[-1] == (manifest.rows, manifest.rows)
         for _ in range(2):
-            assert await archive.restore_day(table, day, into=f"{table}_back") == manifest.rows
+            rows = await archive.restore_day(table, day, into=f"{table}_back", told=tell)
+            assert rows == manifest.rows
+            assert told[-1] == (manifest.rows, manifest.rows)
         final = "" if table == "query_features" else " FINAL"
         columns = ", ".join(f"toString({name})" for name in manifest.columns)
         live = sorted(await query(settings, f"SELECT {columns} FROM {table}{final}"))

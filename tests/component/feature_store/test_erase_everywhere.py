@@ -163,11 +163,19 @@ async def test_nothing_of_an_erased_person_is_left_anywhere(
     assert {mark for mark, _ in marks_on_disk(engine_directory)} == set(MARKS)
     assert {mark for mark, _ in marks_in_bucket(s3_server)} == set(MARKS)
 
-    would = await ErasurePreview(archive._client, archive._settings, archive).count(
-        PERSON, partitions
-    )
-    erased = await Eraser(archive._client, archive._settings, archive).erase(PERSON, partitions)
+    store = (archive._client, archive._settings, archive)
+    told: dict[str, tuple[int, int]] = {}
 
+    def tell(what: str, done: int, total: int) -> None:
+        told[what] = (done, total)
+
+    would = await ErasurePreview(*store, told=tell).count(PERSON, partitions)
+    assert told.pop("files of training data") == (1, 1)
+    erased = await Eraser(*store, told=tell).erase(PERSON, partitions)
+
+    assert {"tables", "files of training data"} < set(told)
+    assert sum("archived days of" in what for what in told) == 2 + 3
+    assert all(done == total for done, total in told.values())
     assert would == erased
     assert (erased.rows, erased.evaluations, erased.dead_letters) == (10, 1, 1)
     assert (erased.archived, erased.partitions) == (10 + 1 + 1, 2)

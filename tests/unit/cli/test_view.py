@@ -9,7 +9,7 @@ from rich.console import Console
 
 from cli.demo.report import Promoted, Report, RolledBack
 from cli.demo.traffic import TrafficCounts
-from cli.demo.view import View
+from cli.demo.view import STEPS, View
 from mlops.contracts.release import CheckStatus, ReleaseStatus
 
 STATUS = ReleaseStatus(
@@ -75,6 +75,31 @@ def test_a_pipe_gets_one_line_for_each_change() -> None:
     assert len(lines) == 2
     assert lines[0].endswith("a sentence")
     assert "1.2.0 progressing at 25 %, undecided" in lines[1]
+
+
+def test_the_steps_of_the_story_are_counted() -> None:
+    console = Console(file=StringIO(), force_terminal=False, width=110)
+    view = View(console)
+    view.begin("one thing")
+    view.say("and what came of it")
+    view.begin("another")
+    assert isinstance(console.file, StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert [line.partition("s  ")[2] for line in lines] == [
+        f"[1/{STEPS}] one thing",
+        "and what came of it",
+        f"[2/{STEPS}] another",
+    ]
+    assert f"1 of {STEPS} steps done" in str_of(view)
+    view.end()
+    assert f"{STEPS} of {STEPS} steps done" in str_of(view)
+
+
+def str_of(view: View) -> str:
+    console = Console(file=StringIO(), width=110)
+    console.print(view.render())
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
 
 
 def test_the_picture_holds_the_end_of_the_story(tmp_path: Path) -> None:
