@@ -18,7 +18,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModelOutput, Run
 
 from mlops.config import MlopsConfig, read_config
-from mlops.contracts.release import ReleaseStatus
+from mlops.contracts.release import PROMOTED_PHASES, ReleaseStatus
 from mlops.registry.marks import aliases_of, make_champion, set_alias, set_tag
 from mlops.registry.numbering import is_above, next_version
 from mlops.registry.values import (
@@ -55,7 +55,6 @@ __all__ = [
 MODEL_FOLDER: Final = "model"
 """Where a run keeps its model, unless it logged it as one of MLflow's models."""
 
-_RELEASED_PHASES: Final = frozenset({"baking", "settled"})
 NUMBERING_WAIT_S: Final = 30.0
 """Longest wait for a version made just before; numbering one takes a tenth of a second."""
 _NUMBERING_POLL_S: Final = 0.1
@@ -273,7 +272,7 @@ class RAGModelRegistry:
         Raises:
             NotReleased: the release is not of this version, or has not promoted it.
         """
-        if release.version != version or release.phase not in _RELEASED_PHASES:
+        if release.version != version or release.phase not in PROMOTED_PHASES:
             raise NotReleased(
                 f"release {release.id} of {release.version} is {release.phase}; only one that "
                 f"promoted {version} (baking or settled) makes it champion"

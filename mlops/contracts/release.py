@@ -10,6 +10,13 @@ from typing import Any
 
 import msgspec
 
+PROMOTED_PHASES = frozenset({"baking", "settled"})
+"""Phases of a release in which its version is stable."""
+FAILED_PHASES = frozenset({"rolled_back", "aborted"})
+"""Those in which its version serves nobody any more."""
+ENDED_PHASES = frozenset({"settled"}) | FAILED_PHASES
+"""Those that a release never leaves."""
+
 
 class ReleaseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`POST /v1/releases`: bring one version to one route."""

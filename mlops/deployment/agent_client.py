@@ -14,16 +14,19 @@ class AgentClient(JsonClient):
     """Every call raises `AgentUnavailable` or `AgentRefused`."""
 
     def unavailable(self, message: str) -> AgentUnavailable:
+        """For `JsonClient.call`."""
         return AgentUnavailable(message)
 
     def refused(self, message: str, status: int, problem: Problem) -> AgentRefused:
+        """The same."""
         return AgentRefused(message, status=status, code=problem.code)
 
     async def releases(self) -> list[ReleaseStatus]:
-        """Newest first."""
+        """Every release, newest first, without their policies."""
         return await self.call("GET", "/v1/releases", None, list[ReleaseStatus])
 
     async def release(self, release_id: str) -> ReleaseStatus:
+        """One, with its policy; refused (404) where there is none of that id."""
         return await self.call(
             "GET", f"/v1/releases/{quote(release_id, safe='')}", None, ReleaseStatus
         )

@@ -13,30 +13,32 @@ import msgspec
 from mlops.artifact_store import ArtifactError, MinIOArtifactStore
 from mlops.config import MlopsConfig, PlacesSettings, read_config
 from mlops.contracts.api import RouteStatus
-from mlops.contracts.release import ReleaseRequest, ReleaseStatus
+from mlops.contracts.release import (
+    ENDED_PHASES,
+    FAILED_PHASES,
+    PROMOTED_PHASES,
+    ReleaseRequest,
+    ReleaseStatus,
+)
 from mlops.contracts.serving import ServedModel
 from mlops.deployment.agent_client import AgentClient
+from mlops.deployment.clients import agent_client, gateway_client
 from mlops.deployment.config import DeploymentConfig, policy_of
 from mlops.deployment.errors import (
+    AgentError,
     AgentRefused,
     GatewayError,
     GatewayUnavailable,
     NotDeployable,
     ReleaseUnderWay,
 )
-from mlops.deployment.gateway_client import GatewayClient
 from mlops.deployment.pool import Pool
 from mlops.model_registry import NotReleased, RAGModelRegistry, UnknownVersion
-from mlops.service.tls import Trust
 
 log = logging.getLogger(__name__)
 
 POLL_S: Final = 1.0
 """How often `wait` asks the agent; a step takes tens of seconds."""
-
-PROMOTED_PHASES: Final = frozenset({"baking", "settled"})
-FAILED_PHASES: Final = frozenset({"rolled_back", "aborted"})
-DONE_PHASES: Final = frozenset({"settled"}) | FAILED_PHASES
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -123,11 +125,18 @@ class CanaryDeployment:
     ) -> ReleaseStatus:
         """Until the release has ended; with `model_name` its aliases follow in the registry.
 
+        Args:
+            release_id: as `deploy_canary` gave it.
+            model_name: of the registry's model; empty leaves its aliases as they are.
+            timeout_s: longest wait; None waits for as long as the release takes.
+
         Raises:
             TimeoutError: it is still under way.
+            AgentError: the agent is away, or knows no such release.
+            TrackingError: MLflow did not move the aliases.
         """
         async with asyncio.timeout(timeout_s), self._agent() as agent:
-            while (status := await agent.release(release_id)).phase not in DONE_PHASES:
+            while (status := await agent.release(release_id)).phase not in ENDED_PHASES:
                 await self._sleep(POLL_S)
         if model_name:
             await self.follow(model_name, status)
@@ -138,6 +147,10 @@ class CanaryDeployment:
 
         A version that the registry does not know (of servers we do not manage, or only stored) is
         left alone.
+
+        Raises:
+            NotReleased: the release is still on its way: neither promoted nor ended.
+            TrackingError: MLflow did not move them.
         """
         if status.phase in PROMOTED_PHASES:
             with suppress(UnknownVersion):
@@ -172,7 +185,7 @@ class CanaryDeployment:
         async with self._agent() as agent:
             releases = await agent.releases()
         return next(
-            (one for one in releases if one.route == route and one.phase not in DONE_PHASES), None
+            (one for one in releases if one.route == route and one.phase not in ENDED_PHASES), None
         )
 
     async def _found(
@@ -241,21 +254,25 @@ class CanaryDeployment:
             return await agent.start(request)
 
     async def _started_on(self, pool: Pool, request: ReleaseRequest, model: str) -> ReleaseStatus:
-        """Start the release. Where it is refused because another was faster, the pool serves what
-        that one releases: it may have loaded it before us."""
+        """Start the release; where it is refused, the pool serves again what it did. But where
+        another was faster, it serves what that one releases: it may have loaded it before us."""
         try:
             return await self._start(request)
         except AgentRefused:
-            running = await self._running(request.route)
-            await pool.put_back(
-                None if running is None else ServedModel(model=model, version=running.version)
-            )
+            await pool.put_back(await self._faster(request.route, model))
             raise
 
+    async def _faster(self, route: str, model: str) -> ServedModel | None:
+        """What is released on the route; None where nothing is, or the agent has just gone away."""
+        try:
+            running = await self._running(route)
+        except AgentError as error:
+            log.warning("route %r: is another release under way? %s", route, error)
+            return None
+        return None if running is None else ServedModel(model=model, version=running.version)
+
     def _agent(self) -> AgentClient:
-        places = self._config.places
-        trust = Trust(places.tls)
-        return AgentClient(places.agent_url, places.agent_token, actor=self._actor, trust=trust)
+        return agent_client(self._config.places, actor=self._actor)
 
     def _deployment(
         self,
@@ -284,9 +301,8 @@ async def routes_of(places: PlacesSettings, actor: str) -> list[RouteStatus]:
         GatewayUnavailable: none answers.
     """
     problems = []
-    trust = Trust(places.tls)
     for url in places.gateway_admin_urls:
-        async with GatewayClient(url, places.gateway_token, actor=actor, trust=trust) as client:
+        async with gateway_client(places, url, actor=actor) as client:
             try:
                 return await client.routes()
             except GatewayError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +14,8 @@ from mlops.config import ModelSettings, RolloutSettings, Strategy
 from mlops.contracts.plan import MAX_CANARY_SHARE_BP
 from mlops.deployment.strategies import DIRECTORY
 
-DEFAULT_ERRORS_MARGIN: Final = 0.005
-"""The agent's own; a ceiling above it changes nothing."""
+DEFAULT_MARGINS: Final = {"errors": 0.005, "score": 0.02}
+"""The agent's own, of the checks whose margin is absolute; a ceiling above them changes nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +61,10 @@ class DeploymentConfig:
                 f"traffic_percentage {share:g} is outside 0..{MAX_CANARY_SHARE_BP / 100:g}: stable "
                 "keeps the rest as a control"
             )
-        if self.canary_duration is not None and self.canary_duration < 0:
-            raise ValueError(f"canary_duration {self.canary_duration:g} is negative, in seconds")
+        if self.canary_duration is not None and not 0 <= self.canary_duration < inf:
+            raise ValueError(
+                f"canary_duration is {self.canary_duration:g}, expected seconds from 0 on"
+            )
 
     @property
     def _traffic(self) -> list[str]:
@@ -83,7 +86,7 @@ def policy_of(
         ValueError: the policy's file cannot be read, or fields contradict each other.
     """
     policy = _base(config, rollout)
-    policy.setdefault("invalidLimit", f"{rollout.rollback_timeout_minutes:g}m")
+    policy.setdefault("invalidLimit", rollout.rollback_timeout_minutes * 60)
     if not model.rollback_enabled:
         policy["automaticRollback"] = False
     return _under_ceiling(policy, model.canary_threshold)
@@ -109,24 +112,44 @@ def _base(config: DeploymentConfig, rollout: RolloutSettings) -> dict[str, Any]:
     share = config.traffic_percentage or rollout.canary_traffic_percentage
     policy["steps"] = [{"setWeight": share}]
     if config.canary_duration:
-        policy["steps"].append({"pause": {"duration": f"{config.canary_duration:g}s"}})
+        policy["steps"].append({"pause": {"duration": config.canary_duration}})
     return policy
 
 
 def _under_ceiling(policy: dict[str, Any], ceiling: float) -> dict[str, Any]:
-    """Absolute margins (errors, scores) at most `ceiling`; relative ones stay as they are."""
+    """Absolute margins (errors, scores) at most `ceiling`; relative ones stay as they are.
+
+    What is no check or no margin stays too: the agent refuses it, and says where it stands.
+    """
     checks = policy.get("checks")
     if checks is None:
-        if ceiling < DEFAULT_ERRORS_MARGIN:
-            policy["checks"] = {"errors": {"margin": ceiling}, "latency": {}}
-        return policy
-    lowered = {name: dict(check or {}) for name, check in checks.items()}
-    for name in ("errors", "score"):
-        margin = lowered.get(name, {}).get("margin")
-        if isinstance(margin, int | float) and margin > ceiling:
-            lowered[name]["margin"] = ceiling
-    policy["checks"] = lowered
+        if ceiling >= DEFAULT_MARGINS["errors"]:
+            return policy
+        checks = {"errors": None, "latency": None}
+    if isinstance(checks, Mapping):
+        policy["checks"] = {
+            name: _check_under(check, DEFAULT_MARGINS.get(name), ceiling)
+            for name, check in checks.items()
+        }
     return policy
+
+
+def _check_under(check: Any, default: float | None, ceiling: float) -> Any:
+    given = {} if check is None else check
+    if default is None or not isinstance(given, Mapping):
+        return check
+    return {**given, "margin": ceiling} if _share(given.get("margin", default)) > ceiling else check
+
+
+def _share(margin: object) -> float:
+    """`0.005`, or `0.5%`; what is neither is above no ceiling."""
+    if isinstance(margin, int | float):
+        return float(margin)
+    try:
+        number, percent, _ = str(margin).strip().partition("%")
+        return float(number) / 100 if percent else 0.0
+    except ValueError:
+        return 0.0
 
 
 def _read(path: Path) -> dict[str, Any]:

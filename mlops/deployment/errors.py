@@ -8,21 +8,30 @@ if TYPE_CHECKING:
     from mlops.deployment.rollback import RolledBack
 
 
+class Unavailable(Exception):
+    """A server did not answer, or said that it cannot now. Trying again may help."""
+
+
+class Refused(Exception):
+    """A server understood and refused; the same request will be refused again."""
+
+    def __init__(self, message: str, *, status: int, code: str = "") -> None:
+        """`status` is HTTP's, `code` the `Problem`'s."""
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
 class GatewayError(Exception):
     """A gateway did not do what was asked."""
 
 
-class GatewayUnavailable(GatewayError):
-    """It did not answer, or said that it cannot now. Trying again may help."""
+class GatewayUnavailable(Unavailable, GatewayError):
+    """A gateway is away."""
 
 
-class GatewayRefused(GatewayError):
-    """It understood and refused; the same request will be refused again."""
-
-    def __init__(self, message: str, *, status: int, code: str = "") -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
+class GatewayRefused(Refused, GatewayError):
+    """A gateway refused."""
 
 
 class StaleGeneration(GatewayRefused):
@@ -37,36 +46,28 @@ class AgentError(Exception):
     """The agent did not do what was asked."""
 
 
-class AgentUnavailable(AgentError):
-    """It did not answer, or said that it cannot now. Trying again may help."""
+class AgentUnavailable(Unavailable, AgentError):
+    """The agent is away."""
 
 
-class AgentRefused(AgentError):
-    """It understood and refused; the same request will be refused again."""
-
-    def __init__(self, message: str, *, status: int, code: str = "") -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
+class AgentRefused(Refused, AgentError):
+    """The agent refused."""
 
 
 class ServerError(Exception):
     """A model server did not load what it was asked to."""
 
 
-class ServerUnavailable(ServerError):
-    """It did not answer, or said that it cannot now. Trying again may help."""
+class ServerUnavailable(Unavailable, ServerError):
+    """A model server is away."""
 
 
-class ServerRefused(ServerError):
-    """It understood and refused: no such version, say, or one that it cannot serve."""
+class ServerRefused(Refused, ServerError):
+    """No such version, say, or one that it cannot serve.
 
-    def __init__(self, message: str, *, status: int, code: str = "") -> None:
-        """`code` is `not_servable`, or what the artifact store says of itself: `missing_bucket`,
-        `bad_credentials`, `corrupt_artifact`, `no_space`."""
-        super().__init__(message)
-        self.status = status
-        self.code = code
+    `code` is `not_servable`, or what the artifact store says of itself: `missing_bucket`,
+    `bad_credentials`, `corrupt_artifact`, `no_space`.
+    """
 
 
 class NotDeployable(ValueError):

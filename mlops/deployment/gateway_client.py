@@ -24,9 +24,11 @@ class GatewayClient(JsonClient):
     """
 
     def unavailable(self, message: str) -> GatewayUnavailable:
+        """For `JsonClient.call`."""
         return GatewayUnavailable(message)
 
     def refused(self, message: str, status: int, problem: Problem) -> GatewayRefused:
+        """The same; a 409 that names the live generation is a `StaleGeneration`."""
         if status == 409 and problem.live_generation is not None:
             return StaleGeneration(message, live_generation=problem.live_generation)
         return GatewayRefused(message, status=status, code=problem.code)
@@ -36,6 +38,7 @@ class GatewayClient(JsonClient):
         return (await self.call("GET", "/v1/routes", None, _Routes)).routes
 
     async def route(self, name: str) -> RouteStatus:
+        """One route; refused (404) where the gateway has none of that name."""
         return await self.call("GET", self._path(name), None, RouteStatus)
 
     async def put_plan(self, plan: RoutePlan) -> RouteStatus:

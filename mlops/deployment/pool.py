@@ -57,13 +57,19 @@ class Pool:
         Versions of before are in the servers' memory still, so this needs no store. A server that
         does not do it is named in the log: what made us put back is what the caller has to know.
         """
-        for server, before in zip(self._servers, self._before, strict=True):
-            for wanted in [before] if instead is None else [instead, before]:
-                try:
-                    await server.load(wanted.model, wanted.version)
-                    break
-                except ServerError as error:
-                    log.warning("does not serve %s again: %s", wanted.version, error)
+        await _all(
+            _serve_first_of(server, [before] if instead is None else [instead, before])
+            for server, before in zip(self._servers, self._before, strict=True)
+        )
+
+
+async def _serve_first_of(server: ServerClient, choices: Sequence[ServedModel]) -> None:
+    for one in choices:
+        try:
+            await server.load(one.model, one.version)
+            return
+        except ServerError as error:
+            log.warning("does not serve %s again: %s", one.version, error)
 
 
 async def _all(calls: Iterable[Awaitable[object]]) -> None:

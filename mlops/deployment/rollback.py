@@ -10,7 +10,7 @@ import msgspec
 
 from mlops.config import MlopsConfig, read_config
 from mlops.contracts.api import RouteStatus
-from mlops.deployment.agent_client import AgentClient
+from mlops.deployment.clients import agent_client, gateway_client
 from mlops.deployment.errors import (
     AgentError,
     GatewayError,
@@ -22,7 +22,6 @@ from mlops.deployment.gateway_client import GatewayClient
 from mlops.deployment.notices import Notice, tell
 from mlops.deployment.way_back import WayBack, way_back
 from mlops.model_registry import RAGModelRegistry, TrackingError, UnknownVersion
-from mlops.service.tls import Trust
 
 NOTHING_TO_RESTORE: Final = "nothing_to_restore"
 """The gateway's word for a route that is all stable and has no version to go back to."""
@@ -121,10 +120,7 @@ class RollbackManager:
         self, url: str, model_name: str, reason: str, to: str | None, *, force: bool
     ) -> _Answer:
         """One gateway; whatever goes wrong on it is its own."""
-        places = self._config.places
-        async with GatewayClient(
-            url, places.gateway_token, actor=self._actor, trust=Trust(places.tls)
-        ) as client:
+        async with gateway_client(self._config.places, url, actor=self._actor) as client:
             try:
                 routes = [one for one in await client.routes() if one.model == model_name]
                 ways = [WayBack.STABLE if to is None else way_back(one.plan, to) for one in routes]
@@ -171,14 +167,9 @@ class RollbackManager:
 
     async def _abort_releases(self, routes: set[str], reason: str) -> list[str]:
         """End releases of these routes; their versions. Nothing where the agent does not answer."""
-        places = self._config.places
         try:
-            async with AgentClient(
-                places.agent_url,
-                places.agent_token,
-                actor=self._actor,
-                trust=Trust(places.tls),
-                timeout_s=AGENT_TIMEOUT_S,
+            async with agent_client(
+                self._config.places, actor=self._actor, timeout_s=AGENT_TIMEOUT_S
             ) as agent:
                 running = [
                     one

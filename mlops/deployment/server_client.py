@@ -12,9 +12,11 @@ class ServerClient(JsonClient):
     """Every call raises `ServerUnavailable` or `ServerRefused`."""
 
     def unavailable(self, message: str) -> ServerUnavailable:
+        """For `JsonClient.call`."""
         return ServerUnavailable(message)
 
     def refused(self, message: str, status: int, problem: Problem) -> ServerRefused:
+        """The same."""
         return ServerRefused(message, status=status, code=problem.code)
 
     async def served(self) -> ServedModel:

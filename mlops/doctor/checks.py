@@ -12,7 +12,7 @@ from typing import Any
 from mlops.artifact_store.bucket import Bucket
 from mlops.artifact_store.errors import ArtifactError, BadCredentials, MissingBucket
 from mlops.config import MlopsConfig, PlacesSettings
-from mlops.deployment.agent_client import AgentClient
+from mlops.deployment.clients import agent_client, gateway_client
 from mlops.deployment.errors import (
     AgentError,
     AgentRefused,
@@ -20,13 +20,11 @@ from mlops.deployment.errors import (
     GatewayRefused,
     ServerError,
 )
-from mlops.deployment.gateway_client import GatewayClient
 from mlops.deployment.server_client import ServerClient
 from mlops.doctor.findings import Finding, State, clock, disk, schema
 from mlops.feature_store.connection import open_client, translated
 from mlops.feature_store.errors import Unavailable
 from mlops.feature_store.migrations import pending
-from mlops.service.tls import Trust
 from mlops.tracking.connection import MlflowConnection
 
 
@@ -61,8 +59,7 @@ def _failed(part: str, what: object, mend: str) -> Finding:
 async def _gateway(url: str, places: PlacesSettings) -> list[Finding]:
     part = f"gateway {url}"
     try:
-        trust = Trust(places.tls)
-        async with GatewayClient(url, places.gateway_token, actor="doctor", trust=trust) as client:
+        async with gateway_client(places, url, actor="doctor") as client:
             routes = await client.routes()
     except GatewayRefused as error:
         mend = "set GATEWAY_OPERATOR_TOKEN to a token of this gateway's file"
@@ -91,10 +88,9 @@ async def _gateway(url: str, places: PlacesSettings) -> list[Finding]:
 
 
 async def _agent(places: PlacesSettings) -> list[Finding]:
-    url, trust = places.agent_url, Trust(places.tls)
-    part = f"agent {url}"
+    part = f"agent {places.agent_url}"
     try:
-        async with AgentClient(url, places.agent_token, actor="doctor", trust=trust) as client:
+        async with agent_client(places, actor="doctor") as client:
             releases = await client.releases()
     except AgentRefused as error:
         mend = "set AGENT_OPERATOR_TOKEN to a token of the agent's file"

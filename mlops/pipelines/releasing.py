@@ -8,23 +8,19 @@ from typing import Final
 import msgspec
 
 from mlops.config import MlopsConfig
-from mlops.contracts.release import ReleaseStatus
+from mlops.contracts.release import ENDED_PHASES, ReleaseStatus
 from mlops.deployment import CanaryDeployment, DeploymentConfig
 from mlops.deployment.agent_client import AgentClient
-from mlops.deployment.canary import DONE_PHASES
+from mlops.deployment.clients import agent_client
+from mlops.deployment.errors import ReleaseUnderWay
 from mlops.model_registry import RAGModelRegistry
 from mlops.pipelines.account import Released
 from mlops.pipelines.request import RetrainingRequest
-from mlops.service.tls import Trust
 from mlops.serving.files import write_whole
 from mlops.training.outcomes import Registered
 
 RELEASED: Final = "release.json"
 ACTOR: Final = "retraining"
-
-
-class ReleaseUnderWay(RuntimeError):
-    """Another version is being released on the route; worth a retry."""
 
 
 class NothingToRelease(RuntimeError):
@@ -59,7 +55,8 @@ class Releasing:
         Raises:
             ReleaseUnderWay: the route is busy with another version, which holds the pool of model
                 servers that this one would be loaded on.
-            DeploymentError: an agent, gateway or model server is away, or refused.
+            NotDeployable, UnknownVersion: as `CanaryDeployment.deploy_canary`.
+            AgentError, GatewayError, ServerError: one of them is away, or refused.
         """
         async with self._agent() as agent:
             releases = await agent.releases()
@@ -79,7 +76,11 @@ class Releasing:
         return await self.look(registered.model, made.release_id)
 
     async def look(self, model: str, release_id: str) -> Released:
-        """Where the release is now."""
+        """Where the release is now.
+
+        Raises:
+            AgentError: the agent is away, or knows no such release.
+        """
         async with self._agent() as agent:
             return self._released(model, await agent.release(release_id))
 
@@ -88,6 +89,7 @@ class Releasing:
 
         Raises:
             NotReleased: it is still on its way: neither promoted nor ended.
+            AgentError, TrackingError: the agent or MLflow is away, or refused.
         """
         async with self._agent() as agent:
             status = await agent.release(released.release_id)
@@ -96,16 +98,15 @@ class Releasing:
 
     def _refuse_busy(self, route: str | None, releases: list[ReleaseStatus]) -> None:
         for one in releases:
-            if one.phase not in DONE_PHASES and route in (None, one.route):
+            if one.phase not in ENDED_PHASES and route in (None, one.route):
                 raise ReleaseUnderWay(
                     f"route {one.route!r} is busy: release {one.id} of {one.version} is "
-                    f"{one.phase}; its end is waited for"
+                    f"{one.phase}; its end is waited for",
+                    release_id=one.id,
                 )
 
     def _agent(self) -> AgentClient:
-        places = self._config.places
-        trust = Trust(places.tls)
-        return AgentClient(places.agent_url, places.agent_token, actor=ACTOR, trust=trust)
+        return agent_client(self._config.places, actor=ACTOR)
 
     def _released(self, model: str, status: ReleaseStatus) -> Released:
         url = f"{self._config.places.agent_url}/v1/releases/{status.id}"
