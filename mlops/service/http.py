@@ -40,7 +40,8 @@ class Forbidden(Exception):
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ProblemOf = Mapping[type[Exception], tuple[int, str]]
-"""Status and code of the exceptions that a handler may raise; ValueError is always a 400."""
+"""Status and code of the exceptions that a handler may raise, and of those derived from them;
+any other ValueError is a 400."""
 _T = TypeVar("_T")
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
@@ -164,7 +165,7 @@ def refusing(problem_of: ProblemOf, *, max_body_bytes: int) -> Middleware:
             error = _sentence(exc, request, max_body_bytes)
             return refusal(exc.status, _CODES.get(exc.status, "bad_request"), error, headers=allow)
         except tuple(problem_of) as exc:
-            status, code = problem_of[type(exc)]
+            status, code = next(problem_of[one] for one in type(exc).__mro__ if one in problem_of)
             live: int | None = getattr(exc, "live_generation", None)
             return refusal(status, code, str(exc), live_generation=live)
         except Forbidden as exc:
@@ -207,6 +208,7 @@ def refusal(
 def json_answer(
     value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
+    """Anything that msgspec encodes, as an answer."""
     return web.Response(
         status=status,
         body=msgspec.json.encode(value),

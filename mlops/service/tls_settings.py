@@ -19,6 +19,7 @@ class ServerTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """Of every file that is named."""
         return _named(self.client_ca, self.cert, self.key)
 
 
@@ -42,6 +43,7 @@ class ClientTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """Of every file that is named."""
         return _named(self.ca, self.cert, self.key)
 
 

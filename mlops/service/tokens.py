@@ -15,6 +15,7 @@ import hashlib
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -59,6 +60,7 @@ class Grant:
     """Those it may see and touch; None: every one, and what belongs to the whole process."""
 
     def may_touch(self, route: str) -> bool:
+        """Whether it may see and change this route, as far as its role goes."""
         return self.routes is None or route in self.routes
 
 
@@ -114,6 +116,7 @@ class TokenEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def grant(self) -> Grant:
+        """What whoever shows the token may do."""
         routes = frozenset(self.routes) if self.routes else None
         return Grant(Role[self.role.upper()], self.name, routes)
 
@@ -142,8 +145,8 @@ def parse_entries(text: str) -> tuple[TokenEntry, ...]:
     except yaml.YAMLError as error:
         raise ValueError(f"not YAML: {error}") from error
     entries = msgspec.convert(raw if raw is not None else [], tuple[TokenEntry, ...])
-    names = [entry.name for entry in entries]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    times = Counter(entry.name for entry in entries)
+    twice = sorted(name for name, count in times.items() if count > 1)
     if twice:
         raise ValueError(f"name: {', '.join(twice)} stands twice")
     return entries
@@ -161,6 +164,7 @@ class TokenFile:
         self._looked_at_s = clock()
 
     def __call__(self) -> tuple[TokenEntry, ...]:
+        """As of the last look, which was at most `LOOK_S` ago."""
         now_s = self._clock()
         if now_s - self._looked_at_s >= LOOK_S:
             self._looked_at_s = now_s
@@ -225,6 +229,7 @@ class Tokens:
 
     @property
     def is_open(self) -> bool:
+        """Whether there is no token, and everybody may change everything."""
         return not self._given and self._file is None and self._provider is None
 
     def grant_of(self, authorization: str) -> Grant:

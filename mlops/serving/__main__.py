@@ -15,7 +15,10 @@ def main() -> int:
     from mlops.serving.process import argument_parser, run, settings_of  # noqa: PLC0415
 
     parser = argument_parser("python -m mlops.serving", "Serve one version of the model.")
-    settings = settings_of(parser.parse_args(), os.environ)  # noqa: TID251  composition root
+    try:
+        settings = settings_of(parser.parse_args(), os.environ)  # noqa: TID251  composition root
+    except ValueError as error:
+        parser.error(str(error))
     return run(settings, wrap=lambda app: app)
 
 

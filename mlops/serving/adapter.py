@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Self
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -19,6 +21,8 @@ class Adapter:
     documents: Vectors
 
     def __post_init__(self) -> None:
+        if self.queries.ndim != 2:
+            raise ValueError(f"queries: shape {self.queries.shape}; expected two equal dimensions")
         shape = (self.dimension, self.dimension)
         for name, weights in (("queries", self.queries), ("documents", self.documents)):
             if weights.shape != shape or weights.dtype != np.float32:
@@ -36,6 +40,7 @@ class Adapter:
 
     @property
     def dimension(self) -> int:
+        """Numbers in a vector, before and after."""
         return len(self.queries)
 
     def to_bytes(self) -> bytes:
@@ -46,14 +51,23 @@ class Adapter:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
-        """Raises ValueError, KeyError, EOFError or BadZipFile where it is no adapter.
+        """Read what `to_bytes` wrote.
 
         A file of the one array `weights` has the same map on both sides.
+
+        Raises:
+            ValueError: it is no such file, or what it holds is no adapter.
         """
-        with np.load(BytesIO(content), allow_pickle=False) as file:
-            if "weights" in file:
-                return cls(queries=file["weights"], documents=file["weights"])
-            return cls(queries=file["queries"], documents=file["documents"])
+        try:
+            file = np.load(BytesIO(content), allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("one array; expected two")  # noqa: TRY004  the file's fault
+            with file:
+                if "weights" in file:
+                    return cls(queries=file["weights"], documents=file["weights"])
+                return cls(queries=file["queries"], documents=file["documents"])
+        except (KeyError, EOFError, BadZipFile, zlib.error) as error:
+            raise ValueError(f"expected arrays in a zip file of numpy's: {error}") from error
 
 
 def adapted_each(vectors: Vectors, weights: Vectors) -> Vectors:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from hmac import compare_digest
 from ipaddress import ip_address
 from time import perf_counter
 from typing import Final
@@ -14,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from mlops.contracts.serving import LoadRequest
+from mlops.service.tokens import Role, Tokens
 from mlops.serving.answers import answer_text
 from mlops.serving.batching import Batcher, BatchSettings
 from mlops.serving.bodies import (
@@ -62,7 +62,7 @@ class ModelServer:
     ) -> None:
         """`admin_token` is needed to load versions; without one only this machine may."""
         self._versions = versions
-        self._admin_token = admin_token
+        self._tokens = Tokens(operator=admin_token, viewer=None)
         self._metrics = Metrics()
         self._batcher = Batcher(batches, self._metrics.batched)
         self._metrics.waiting_texts.set_function(lambda: self._batcher.waiting_texts)
@@ -88,21 +88,26 @@ class ModelServer:
         return app
 
     async def healthz(self, request: web.Request) -> web.Response:
+        """Which version serves; 503 before one does."""
         model = self._loaded()
         return _json({"status": "ok", "model": model.name, "version": model.version})
 
     async def metrics(self, request: web.Request) -> web.Response:
+        """In Prometheus' format."""
         if (model := self._versions.serving) is not None:
             self._metrics.serves(model.name, model.version, len(self._versions.loaded))
         return web.Response(body=self._metrics.text(), headers={"Content-Type": METRICS_TYPE})
 
     async def models(self, request: web.Request) -> web.Response:
+        """What is served, in OpenAI's shape."""
         return _json(models_response(self._loaded()))
 
     async def embedding_space(self, request: web.Request) -> web.Response:
+        """What queries are embedded with and what the index was made with, to compare them."""
         return _json(space_response(self._retriever("an index")))
 
     async def loaded(self, request: web.Request) -> web.Response:
+        """What serves, under the name that loads it again, and the versions in memory."""
         self._check_admin(request)
         serving = self._loaded()
         return _json(
@@ -128,6 +133,7 @@ class ModelServer:
         return _json({"model": model.name, "version": model.version})
 
     async def query(self, request: web.Request) -> web.Response:
+        """The nearest documents, and an answer that quotes the best of them."""
         started_s = perf_counter()
         model = self._retriever("/query")
         body = await _body(request, QueryRequest)
@@ -154,6 +160,7 @@ class ModelServer:
         return _json(answer)
 
     async def embeddings(self, request: web.Request) -> web.Response:
+        """One vector for each text, in OpenAI's shape; texts of several requests share a call."""
         model = self._loaded()
         body = await _body(request, EmbeddingsRequest)
         _check_model(model, body.model)
@@ -181,6 +188,7 @@ class ModelServer:
         )
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
+        """An answer to the last question, whole or as server-sent events, in OpenAI's shape."""
         model = self._retriever("/v1/chat/completions")
         body = await _body(request, ChatRequest)
         _check_model(model, body.model)
@@ -230,18 +238,15 @@ class ModelServer:
             )
 
     def _check_admin(self, request: web.Request) -> None:
-        if self._admin_token:
-            given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-            if not compare_digest(given.encode(), self._admin_token.encode()):
+        if self._tokens.is_open:
+            if not _is_local(request):
                 raise BadRequest(
-                    "the admin token is missing or wrong", status=401, code="unauthorized"
+                    "without MODEL_SERVER_TOKEN versions are loaded from this machine only",
+                    status=403,
+                    code="forbidden",
                 )
-        elif not _is_local(request):
-            raise BadRequest(
-                "without MODEL_SERVER_TOKEN versions are loaded from this machine only",
-                status=403,
-                code="forbidden",
-            )
+        elif self._tokens.grant_of(request.headers.get("Authorization", "")).role < Role.OPERATOR:
+            raise BadRequest("the admin token is missing or wrong", status=401, code="unauthorized")
 
 
 def _is_local(request: web.Request) -> bool:

@@ -57,13 +57,18 @@ class QueryRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FoundDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """One document of an answer."""
+
     id: str
     title: str
     score: float
+    """Cosine of the query's and the document's vectors."""
     text: str
 
 
 class QueryResponse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer to `POST /query`."""
+
     query_id: str
     answer: str
     documents: list[FoundDocument]
@@ -73,6 +78,7 @@ class QueryResponse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     version: str
     response_time_ms: float
     embedding: list[float] | None = None
+    """The query's unit vector, where it was asked for."""
 
 
 class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,26 +99,34 @@ class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def texts(self) -> list[str]:
+        """`input` as a list."""
         return [self.input] if isinstance(self.input, str) else self.input
 
 
 class ContentPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a message; only texts are understood."""
+
     type: Literal["text"]
     text: str
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One turn of a conversation."""
+
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[ContentPart] | None = None
 
     @property
     def text(self) -> str:
+        """All of its parts, a line each; empty where it has none."""
         if isinstance(self.content, list):
             return "\n".join(part.text for part in self.content)
         return self.content or ""
 
 
 class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stream carries beside its text."""
+
     include_usage: bool = False
 
 
@@ -149,11 +163,13 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def token_limit(self) -> int | None:
+        """Of the answer, by either of its names; None: as long as it is."""
         limit = self.max_completion_tokens
         return self.max_tokens if limit is None else limit
 
     @property
     def include_usage(self) -> bool:
+        """Whether a stream ends with the counts of tokens."""
         return self.stream_options is not None and self.stream_options.include_usage
 
 

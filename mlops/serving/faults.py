@@ -25,6 +25,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Fault(Enum):
+    """What may befall a request."""
+
     NONE = "none"
     ERROR = "error"
     RESET = "reset"
@@ -117,9 +119,9 @@ def main() -> int:
             hang_percent=arguments.hang_percent,
             seed=arguments.seed,
         )
+        settings = settings_of(arguments, os.environ)  # noqa: TID251  composition root
     except ValueError as error:
         parser.error(str(error))
-    settings = settings_of(arguments, os.environ)  # noqa: TID251  composition root
     return run(settings, wrap=lambda app: with_faults(app, faults))
 
 

@@ -43,12 +43,14 @@ def fetching(directory: Path) -> Fetch:
             MinIOArtifactStore,
             UnknownArtifact,
         )
-        from mlops.config import ConfigError  # noqa: PLC0415
+        from mlops.artifact_store.manifest import check_name  # noqa: PLC0415
 
         target = directory / name / version
-        if any((target / mark).exists() for mark in (MANIFEST, MLMODEL)):
-            return target
         try:
+            check_name("model", name)
+            check_name("version", version)
+            if _is_version(target):
+                return target
             MinIOArtifactStore().download_model(name, version, target)
         except UnknownArtifact as error:
             _fetch_from_registry(name, version, target, str(error))
@@ -56,7 +58,7 @@ def fetching(directory: Path) -> Fetch:
             raise BadModel(
                 f"{name} {version} cannot be fetched: {error}", code=error.code
             ) from error
-        except (ConfigError, ValueError) as error:
+        except (ValueError, OSError) as error:  # no name, no settings, no disk
             raise BadModel(f"{name} {version} cannot be fetched: {error}") from error
         return target
 
@@ -64,7 +66,7 @@ def fetching(directory: Path) -> Fetch:
 
 
 def _fetch_from_registry(name: str, version: str, target: Path, not_in_store: str) -> None:
-    """Whole or not at all: a folder that is there is a whole version."""
+    """Whole or not at all: a folder that is there is a whole version, whoever brought it."""
     from mlops.model_registry import RAGModelRegistry, TrackingError, UnknownVersion  # noqa: PLC0415
 
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -75,8 +77,16 @@ def _fetch_from_registry(name: str, version: str, target: Path, not_in_store: st
             raise BadModel(
                 f"{name} {version}: {not_in_store}, and what MLflow has of it holds no {MLMODEL}"
             )
-        found.rename(target)
+        try:
+            found.rename(target)
+        except OSError:
+            if not _is_version(target):  # else another server with this folder was faster
+                raise
     except (UnknownVersion, TrackingError) as error:
         raise BadModel(f"{name} {version}: {not_in_store}; MLflow: {error}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_version(folder: Path) -> bool:
+    return any((folder / mark).exists() for mark in (MANIFEST, MLMODEL))

@@ -150,10 +150,15 @@ async def _serve_first(versions: Versions, settings: ServerSettings, memory: Mem
             ) from error
         own = None
 
-    def served(model: str, version: str) -> None:
-        if (model, version) == own:
-            memory.forget()
-        else:
-            memory.note(model, version)
+    def serves(model: str, version: str) -> None:
+        try:
+            if (model, version) == own:
+                memory.forget()
+            else:
+                memory.note(model, version)
+        except OSError as error:
+            raise BadModel(
+                f"a restart would not serve {model} {version} again: {memory.path}: {error}"
+            ) from error
 
-    versions.served = served
+    versions.serves = serves

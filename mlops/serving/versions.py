@@ -49,8 +49,9 @@ Fetch = Callable[[str, str], Path]
 """Brings a registered version (model, version) to this machine; where it lies."""
 Observe = Callable[[str, float], None]
 """Told of every load: `ok` or `failed`, and the seconds it took."""
-Served = Callable[[str, str], None]
-"""Told of every registered version (model, version) that serves from now on."""
+Serves = Callable[[str, str], None]
+"""Told of every registered version (model, version) before it serves. Where it raises, none does.
+"""
 
 
 class Versions:
@@ -65,7 +66,7 @@ class Versions:
         self._changing = asyncio.Lock()
         self.serving: Servable | None = None
         self.observe: Observe = lambda _result, _duration_s: None
-        self.served: Served = lambda _model, _version: None
+        self.serves: Serves = lambda _model, _version: None
 
     async def serve_directory(self, directory: Path) -> Servable:
         """Load the version in a directory, and serve it.
@@ -83,7 +84,8 @@ class Versions:
         while those under way finish with the old one.
 
         Raises:
-            BadModel: what was fetched is another version, or cannot be served; nothing changed.
+            BadModel: what was fetched is another version, or cannot be served, or a restart would
+                not find it again; nothing changed.
         """
         async with self._changing:
             key = (name, version)
@@ -92,8 +94,8 @@ class Versions:
                 model = await asyncio.to_thread(
                     self._timed, lambda: self._fetched_and_loaded(name, version)
                 )
+            self.serves(name, version)
             self._put(key, model)
-            self.served(name, version)
             return model
 
     @property
