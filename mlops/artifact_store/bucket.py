@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from io import BytesIO
+from random import random
+from time import sleep
 from typing import Any, Final
 
 import urllib3
@@ -17,7 +19,6 @@ from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 from minio.lifecycleconfig import (
     AbortIncompleteMultipartUpload,
-    Expiration,
     LifecycleConfig,
     NoncurrentVersionExpiration,
     Rule,
@@ -31,6 +32,7 @@ from urllib3.exceptions import HTTPError
 from mlops.artifact_store.errors import (
     ArtifactError,
     BadCredentials,
+    CorruptArtifact,
     MissingBucket,
     NoSpace,
     StoreUnavailable,
@@ -43,13 +45,19 @@ CONNECT_TIMEOUT_S: Final = 5.0
 READ_TIMEOUT_S: Final = 60.0
 """Longest silence on one request; a chunk takes a fraction of a second."""
 RETRIES: Final = 3
+"""Of a request that may be repeated, a fifth of a second after the first, then twice as long each
+time, and up to as much more by chance: clients that failed together do not come back together."""
+BACKOFF_S: Final = 0.2
 CONNECTIONS: Final = 8
 """Kept open to the server: as many as chunks are on their way at a time, and a few."""
 PRESIGNED_S: Final = 60
 """Of addresses that are used at once."""
 MIN_PART_BYTES: Final = 5 * 1024**2
 """S3's own."""
+MAX_OBJECT_BYTES: Final = 64 * 1024**2
+"""Of ours the longest is the manifest of a terabyte, some 20 MiB; a longer one is not of ours."""
 
+_BUSY = frozenset({502, 503, 504})
 _CREDENTIALS = frozenset(
     {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity"}
 )
@@ -77,7 +85,10 @@ class Bucket:
             maxsize=CONNECTIONS,
             timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
             retries=urllib3.Retry(
-                total=RETRIES, backoff_factor=0.2, status_forcelist=[502, 503, 504]
+                total=RETRIES,
+                backoff_factor=BACKOFF_S,
+                backoff_jitter=BACKOFF_S,
+                status_forcelist=_BUSY,
             ),
         )
         self._client = Minio(
@@ -96,16 +107,11 @@ class Bucket:
         Asked without the SDK: its exception for "no" holds the frames of its callers, and with them
         the chunk that is to be stored, until the garbage collector comes by.
         """
-        with self._translated(f"look for {key}"):
-            url = self._client.get_presigned_url(
-                "HEAD", self.name, key, expires=timedelta(seconds=PRESIGNED_S)
-            )
-            status = self._http.request("HEAD", url).status
-        if status in {401, 403}:
-            raise BadCredentials(_refused(f"look for {key}", self._place, str(status)))
-        if status >= 400 and status != 404:
-            raise StoreUnavailable(f"look for {key}: {self._place} answered {status}")
-        return status < 400
+        status = self._ask(f"look for {key}", "HEAD", key)
+        if status == 404:
+            return False
+        self._require_success(f"look for {key}", status)
+        return True
 
     def put(self, key: str, content: bytes) -> None:
         """Store an object; an existing one of that name is replaced.
@@ -131,30 +137,30 @@ class Bucket:
         Raises:
             VersionExists: there is one.
         """
-        with self._translated(f"store {key}"):
-            url = self._client.presigned_put_object(
-                bucket_name=self.name,
-                object_name=key,
-                expires=timedelta(seconds=PRESIGNED_S),
-            )
-            # The SDK has no way to send this header (RFC 9110, 13.1.2).
-            answer = self._http.request("PUT", url, body=content, headers={"If-None-Match": "*"})
-        if answer.status in {409, 412}:
+        # The SDK has no way to send this header (RFC 9110, 13.1.2).
+        what, only_if_new = f"store {key}", {"If-None-Match": "*"}
+        status = self._ask(what, "PUT", key, body=content, headers=only_if_new)
+        if status in {409, 412}:
             raise VersionExists(f"{self._place}/{key} is stored already")
-        if answer.status == 507:
-            raise NoSpace(f"store {key}: {self._place} has no space left")
-        if answer.status >= 400:
-            raise StoreUnavailable(f"store {key}: {self._place} answered {answer.status}")
+        if status == 404:
+            raise self._missing_bucket(what)
+        self._require_success(what, status)
 
     def get(self, key: str) -> bytes:
         """The content of an object.
 
         Raises:
             UnknownArtifact: there is none of that name.
+            CorruptArtifact: it is longer than anything that is stored here.
         """
         with self._translated(f"read {key}"):
             answer = self._client.get_object(bucket_name=self.name, object_name=key)
             try:
+                size = int(answer.headers.get("Content-Length", 0))
+                if size > MAX_OBJECT_BYTES:
+                    raise CorruptArtifact(
+                        f"{self._place}/{key} holds {size:,} bytes, at most {MAX_OBJECT_BYTES:,}"
+                    )
                 content: bytes = answer.read()
                 return content
             finally:
@@ -245,6 +251,28 @@ class Bucket:
             found = self._client.get_bucket_lifecycle(bucket_name=self.name)
         return [] if found is None else [_sentence(rule) for rule in found.rules]
 
+    def _ask(self, what: str, method: str, key: str, **request: Any) -> int:
+        """The status of a request that the SDK has no call for.
+
+        Repeated here, as urllib3 logs what it repeats: with the address, which is signed.
+        """
+        with self._translated(what):
+            for attempt in range(RETRIES + 1):
+                is_last = attempt == RETRIES
+                url = self._client.get_presigned_url(
+                    method, self.name, key, expires=timedelta(seconds=PRESIGNED_S)
+                )
+                try:
+                    status = self._http.request(method, url, retries=False, **request).status
+                except HTTPError:
+                    if is_last:
+                        raise
+                else:
+                    if is_last or status not in _BUSY:
+                        return status
+                sleep(BACKOFF_S * (2**attempt + random()))  # noqa: S311  no secret
+        raise AssertionError("the last attempt returns or raises")
+
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
         try:
@@ -263,14 +291,26 @@ class Bucket:
         if code in _CREDENTIALS:
             return BadCredentials(_refused(what, self._place, code))
         if code == "NoSuchBucket":
-            return MissingBucket(
-                f"{what}: {self._place} does not exist; `rag-mlops artifacts init` makes it"
-            )
+            return self._missing_bucket(what)
         if code in _MISSING:
             return UnknownArtifact(f"{what}: {self._place} has no such object")
         if code in _FULL:
             return NoSpace(f"{what}: {self._place} has no space left ({code})")
         return StoreUnavailable(f"{what}: {self._place}: {code} {error.message}")
+
+    def _require_success(self, what: str, status: int) -> None:
+        """Of an answer without the SDK, which has no code."""
+        if status in {401, 403}:
+            raise BadCredentials(_refused(what, self._place, str(status)))
+        if status == 507:
+            raise NoSpace(f"{what}: {self._place} has no space left")
+        if status >= 400:
+            raise StoreUnavailable(f"{what}: {self._place} answered {status}")
+
+    def _missing_bucket(self, what: str) -> MissingBucket:
+        return MissingBucket(
+            f"{what}: {self._place} does not exist; `rag-mlops artifacts init` makes it"
+        )
 
 
 def lifecycle_rules(noncurrent_days: int) -> list[str]:
@@ -296,12 +336,6 @@ def _rules(noncurrent_days: int) -> list[Rule]:
                 days_after_initiation=1
             ),
         ),
-        Rule(
-            status=ENABLED,
-            rule_filter=Filter(prefix="temporary/"),
-            rule_id="rag-mlops-temporary",
-            expiration=Expiration(days=1),
-        ),
     ]
 
 
@@ -316,11 +350,8 @@ def _is_newest(found: Any) -> bool:
 
 def _sentence(rule: Rule) -> str:
     parts = []
-    if rule.expiration is not None:
-        parts.append(f"objects expire after {rule.expiration.days} days")
     if (replaced := rule.noncurrent_version_expiration) is not None:
         parts.append(f"replaced versions expire after {replaced.noncurrent_days} days")
     if (unfinished := rule.abort_incomplete_multipart_upload) is not None:
         parts.append(f"unfinished uploads end after {unfinished.days_after_initiation} days")
-    prefix = rule.rule_filter.prefix if rule.rule_filter else ""
-    return f"{rule.rule_id}: {', '.join(parts)}" + (f" below {prefix}" if prefix else "")
+    return f"{rule.rule_id}: {', '.join(parts)}"

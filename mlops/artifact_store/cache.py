@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -48,7 +49,8 @@ class ChunkCache:
             fresh.write_bytes(content)
             fresh.replace(path)
         except OSError:
-            fresh.unlink(missing_ok=True)
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)
             return
         self._unswept_bytes += chunk.size
         if self._unswept_bytes > self._limit_bytes // SWEEPS:
@@ -77,8 +79,9 @@ class ChunkCache:
         for _, size, path in sorted(files, key=lambda one: one[0]):
             if freed >= over:
                 break
-            path.unlink(missing_ok=True)
-            freed += size
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+                freed += size
         return freed
 
     def _path(self, chunk: Chunk) -> Path:

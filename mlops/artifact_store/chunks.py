@@ -18,6 +18,8 @@ PROBE_BYTES: Final = 256 * 1024
 WORTHWHILE: Final = 0.9
 """Compressed size over size; above it the time is not worth it."""
 ZSTD_LEVEL: Final = 3
+_UNSAID: Final = -1
+"""What zstandard tells of a frame that does not say how much it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,9 @@ def unpack(chunk: Chunk, stored: bytes) -> bytes:
     content = stored
     if chunk.compression == "zstd":
         try:
+            # What a frame says of its content is made room for; `max_output_size` bounds the rest.
+            if zstandard.frame_content_size(stored) not in {_UNSAID, chunk.size}:
+                raise CorruptArtifact(f"{chunk.key} is not of the {chunk.size:,} bytes stored")
             content = zstandard.ZstdDecompressor().decompress(stored, max_output_size=chunk.size)
         except zstandard.ZstdError as error:
             raise CorruptArtifact(f"{chunk.key} cannot be decompressed: {error}") from error

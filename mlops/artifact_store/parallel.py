@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock, Semaphore
+from threading import Event, Lock, Semaphore
 from typing import Final, TypeVar
 
 PARALLEL_CHUNKS: Final = 4
@@ -27,6 +27,7 @@ class Told:
         self._lock = Lock()
 
     def done(self, size: int) -> None:
+        """So many bytes more."""
         with self._lock:
             self._done += size
             if self._progress is not None:
@@ -34,12 +35,19 @@ class Told:
 
 
 def in_parallel(work: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """Results in order; at most `PARALLEL_CHUNKS` items are taken that are not done yet."""
+    """Results in order; at most `PARALLEL_CHUNKS` items are taken that are not done yet.
+
+    Once one has failed no more are taken; its exception is raised in its place.
+    """
     room = Semaphore(PARALLEL_CHUNKS)
+    failed = Event()
 
     def one(item: A) -> B:
         try:
             return work(item)
+        except BaseException:
+            failed.set()
+            raise
         finally:
             room.release()
 
@@ -47,8 +55,7 @@ def in_parallel(work: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
         pending: list[Future[B]] = []
         for item in items:
             room.acquire()
-            failed = next((it for it in pending if it.done() and it.exception()), None)
-            if failed is not None:
+            if failed.is_set():
                 break
             pending.append(pool.submit(one, item))
         for future in pending:

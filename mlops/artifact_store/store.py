@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -205,17 +206,19 @@ class MinIOArtifactStore:
         """
         manifest = self.manifest(model_name, model_version)
         target = Path(download_path)
-        if target.exists():
-            if holds(target, manifest):
-                return True
-            raise DestinationExists(
-                f"{target} exists and is not {model_name} {model_version}; nothing was changed"
-            )
+        if _is_there(target, manifest):
+            return True
         partial = target.with_name(f".{target.name}.{manifest.digest[:16]}.partial")
         with _disk_errors(f"download to {target}"):
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._assemble_with_room(manifest, partial, progress)
-            partial.rename(target)
+            try:
+                self._assemble_with_room(manifest, partial, progress)
+                partial.rename(target)
+            except OSError:
+                # Another download of it, at the same time, puts the same bytes in the same places.
+                if not _is_there(target, manifest):
+                    raise
+                shutil.rmtree(partial, ignore_errors=True)
         self._cache.trim()
         return True
 
@@ -319,14 +322,23 @@ class MinIOArtifactStore:
     # ---- forgetting -----------------------------------------------------------------------------
 
     def delete_version(self, model_name: str, model_version: str) -> None:
-        """Forget a version; its chunks go with the next `collect_garbage` if no other has them."""
+        """Forget a version; its chunks go with the next `collect_garbage` if no other has them.
+
+        Raises:
+            UnknownArtifact: no such version.
+            CorruptArtifact: its manifest cannot be read.
+        """
         self.manifest(model_name, model_version)
         self.bucket.remove(manifest_key(model_name, model_version))
 
     def collect_garbage(self, *, now: datetime | None = None) -> int:
         """Delete chunks that belong to no version and are a day old; how many.
 
-        An upload that takes longer than that day may have to send chunks again.
+        Run it while nothing is uploaded: an upload that was content with a chunk of this kind, as
+        it was there, makes a version that lacks it (`download_model` says so).
+
+        Raises:
+            CorruptArtifact: a manifest cannot be read, so what it needs is not known.
         """
         garbage = self.garbage(now=now)
         for key in garbage:
@@ -351,6 +363,17 @@ def _files(path: Path, model_name: str, model_version: str) -> list[Source]:
     check_name("model", model_name)
     check_name("version", model_version)
     return sources(path)
+
+
+def _is_there(target: Path, manifest: Manifest) -> bool:
+    """Whether it lies there already; what else lies there is not touched."""
+    if not target.exists():
+        return False
+    if holds(target, manifest):
+        return True
+    raise DestinationExists(
+        f"{target} exists and is not {manifest.model} {manifest.version}; nothing was changed"
+    )
 
 
 def _other_content(stored: Manifest) -> str:

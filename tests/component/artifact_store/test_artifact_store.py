@@ -202,6 +202,30 @@ def test_a_download_that_broke_off_goes_on_where_it_was(
     assert contents(tmp_path / "got") == contents(model)
 
 
+@pytest.mark.parametrize("path", ["", "weights.bin"], ids=["a folder", "a file"])
+def test_of_two_downloads_to_one_place_neither_fails(
+    store: MinIOArtifactStore, settings: MinioSettings, model: Path, tmp_path: Path, path: str
+) -> None:
+    """Model servers that share a folder fetch the same version at the same time."""
+    store.upload_model(model / path, NAME, "1.0.0")
+    overtaken: list[bool] = []
+
+    def overtake(done: int, _: int) -> None:
+        if not overtaken:
+            overtaken.append(
+                MinIOArtifactStore(settings).download_model(NAME, "1.0.0", tmp_path / "got")
+            )
+
+    assert store.download_model(NAME, "1.0.0", tmp_path / "got", progress=overtake)
+
+    assert overtaken == [True]
+    if path:
+        assert (tmp_path / "got").read_bytes() == (model / path).read_bytes()
+    else:
+        assert contents(tmp_path / "got") == contents(model)
+    assert not list(tmp_path.glob(".got*"))
+
+
 def test_the_cache_answers_when_the_store_cannot_and_keeps_its_bound(
     settings: MinioSettings, store: MinIOArtifactStore, model: Path, tmp_path: Path
 ) -> None:
