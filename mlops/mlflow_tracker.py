@@ -89,6 +89,7 @@ class RAGModelTracker:
 
         Raises:
             ConfigError: a setting is unknown or does not fit.
+            TrackingRefused: MLflow knows no such kind of address.
         """
         self.settings = settings or read_config().mlflow
         self._connection = MlflowConnection(self.settings)
@@ -113,6 +114,8 @@ class RAGModelTracker:
 
         Raises:
             TrackingUnavailable: MLflow does not answer, and nothing is queued.
+            QueueFull: it does not, and the queue has no room.
+            ValueError: the name is empty, or the data window ends before it begins.
         """
         if not name:
             raise ValueError("the run's name is empty; expected a name such as embedding_model_v1")
@@ -176,6 +179,7 @@ class RAGModelTracker:
         self._do(Log(run_id=run_id, at_ms=_now_ms(), step=step, metrics=values))
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Tags by name; one that was set before is replaced."""
         self._do(Log(run_id=run_id, at_ms=_now_ms(), tags=dict(tags)))
 
     def log_artifact(self, run_id: str, path: Path | str, artifact_path: str | None = None) -> None:

@@ -185,10 +185,14 @@ class RAGModelRegistry:
 
         MLflow counts versions one by one, also those made at the same time, so going in that order
         never gives a number twice. One whose maker died before it was numbered holds the others up
-        for `NUMBERING_WAIT_S` after it was made, and then stays without.
+        for `NUMBERING_WAIT_S` after it was made (or after we began to wait, where MLflow's clock is
+        ahead), and then stays without.
         """
+        deadline_s = time.monotonic() + NUMBERING_WAIT_S
         before = self._versions(client, model, before=mlflow_version)
         while any(_is_being_numbered(one, datetime.now(UTC)) for one in before):
+            if time.monotonic() > deadline_s:  # MLflow's clock is ahead of ours
+                break
             time.sleep(_NUMBERING_POLL_S)
             before = self._versions(client, model, before=mlflow_version)
         chosen, decision = next_version([one for one in before if one.version], facts)

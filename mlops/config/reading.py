@@ -28,6 +28,7 @@ from mlops.config.values import (
     RetrainingSettings,
     RolloutSettings,
     Strategy,
+    without_user,
 )
 from mlops.contracts.plan import MAX_CANARY_SHARE_BP
 from mlops.feature_store.settings import ClickHouseSettings
@@ -68,10 +69,10 @@ class Effective:
 
     @property
     def shown(self) -> str:
-        """The value to print; of a secret only whether there is one."""
+        """The value to print, without a user in an address; of a secret only whether it is set."""
         if self.setting.secret:
             return "(set)" if self.value else "(not set)"
-        return self.value
+        return without_user(self.value)
 
 
 def read_config(
@@ -199,7 +200,7 @@ class _Reader:
 
     def refuse(self, name: str, expected: str) -> ConfigError:
         one = self._found[name]
-        came = "" if one.setting.secret else f", got {one.value!r}"
+        came = "" if one.setting.secret else f", got {one.shown!r}"
         return ConfigError(f"{name} ({one.origin}): expected {expected}{came}")
 
     def boolean(self, name: str) -> bool:
@@ -233,7 +234,7 @@ class _Reader:
 
     def url(self, name: str) -> str:
         text = self.text(name)
-        if text and not urlsplit(text).scheme:
+        if text and not _scheme(text):
             raise self.refuse(name, "an address with a scheme, such as http://localhost:5000")
         return text
 
@@ -245,13 +246,13 @@ class _Reader:
 
     def urls(self, name: str) -> tuple[str, ...]:
         found = tuple(part.strip().rstrip("/") for part in self.text(name).split(","))
-        if not all(urlsplit(part).scheme in {"http", "https"} for part in found):
+        if not all(_scheme(part) in {"http", "https"} for part in found):
             raise self.refuse(name, "addresses such as http://HOST:PORT, with commas between")
         return found
 
     def notices(self) -> NoticeSettings:
         url, secret = self.text("MLOPS_NOTICE_URL"), self.text("MLOPS_NOTICE_SECRET")
-        if url and urlsplit(url).scheme not in {"http", "https"}:
+        if url and _scheme(url) not in {"http", "https"}:
             raise self.refuse("MLOPS_NOTICE_URL", "an address such as https://HOST/hook")
         if secret:
             try:
@@ -273,3 +274,11 @@ class _Reader:
             return ClickHouseSettings.parse(values)
         except ValueError as exc:
             raise ConfigError(f"{prefix}*: {exc}") from exc
+
+
+def _scheme(address: str) -> str:
+    """Of an address; empty where it is none."""
+    try:
+        return urlsplit(address).scheme
+    except ValueError:  # a bracket that is not closed, say
+        return ""

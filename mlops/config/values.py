@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.service.tls_settings import ClientTls
+
+_USER_INFORMATION = re.compile(r"//\S*@")
+
+
+def without_user(text: str) -> str:
+    """The same with the user's name and password taken out of every address in it, to be shown."""
+    return _USER_INFORMATION.sub("//(hidden)@", text)
 
 
 class RegistryStage(StrEnum):
@@ -18,6 +26,7 @@ class RegistryStage(StrEnum):
 
     @property
     def alias(self) -> str:
+        """In the registry."""
         return "champion" if self is RegistryStage.PRODUCTION else "challenger"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from mlops.artifact_store.bucket import Bucket
 from mlops.artifact_store.errors import ArtifactError, BadCredentials, MissingBucket
 from mlops.config import MlopsConfig, PlacesSettings
+from mlops.config.values import without_user
 from mlops.deployment.clients import agent_client, gateway_client
 from mlops.deployment.errors import (
     AgentError,
@@ -26,6 +27,7 @@ from mlops.feature_store.connection import open_client, translated
 from mlops.feature_store.errors import Unavailable
 from mlops.feature_store.migrations import pending
 from mlops.tracking.connection import MlflowConnection
+from mlops.tracking.errors import TrackingError
 
 
 async def examine(config: MlopsConfig, where: Path) -> list[Finding]:
@@ -145,9 +147,13 @@ async def _clickhouse_clock(config: MlopsConfig) -> tuple[float, str]:
 
 
 async def _mlflow(config: MlopsConfig) -> list[Finding]:
-    part = f"MLflow {config.mlflow.tracking_uri}"
-    if await asyncio.to_thread(MlflowConnection(config.mlflow).is_away):
-        mend = "start it, or see MLOPS_MLFLOW_TRACKING_URI; releases under way do not need it"
+    part = f"MLflow {without_user(config.mlflow.tracking_uri)}"
+    mend = "start it, or see MLOPS_MLFLOW_TRACKING_URI; releases under way do not need it"
+    try:
+        is_away = await asyncio.to_thread(MlflowConnection(config.mlflow).is_away)
+    except TrackingError as error:
+        return [_failed(part, error, mend)]
+    if is_away:
         return [_failed(part, "does not answer", mend)]
     return [_ok(part, "answers")]
 

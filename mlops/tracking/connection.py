@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 
 from mlops.config import MlflowSettings
+from mlops.config.values import without_user
 from mlops.tracking.errors import TrackingRefused, TrackingUnavailable
 
 PROBE_TIMEOUT_S: Final = 3.0
@@ -27,8 +28,16 @@ class MlflowConnection:
     server's health first turns an absent server into an error within seconds."""
 
     def __init__(self, settings: MlflowSettings) -> None:
+        """Nothing is connected yet.
+
+        Raises:
+            TrackingRefused: MLflow knows no such kind of address.
+        """
         self.settings = settings
-        self.client = MlflowClient(settings.tracking_uri, settings.registry_uri)
+        try:
+            self.client = MlflowClient(settings.tracking_uri, settings.registry_uri)
+        except MlflowException as error:
+            raise _refused(f"MLflow at {settings.tracking_uri}", error) from error
         self._lock = threading.Lock()
         self._good_until: dict[str, float] = {}
 
@@ -46,16 +55,16 @@ class MlflowConnection:
             yield self.client
         except RestException as error:
             if error.get_http_status_code() >= 500:  # type: ignore[no-untyped-call]
-                raise TrackingUnavailable(f"{what}: MLflow at {uri}: {error}") from error
-            raise TrackingRefused(f"{what}: {error.message}") from error
+                raise _unavailable(what, uri, error) from error
+            raise _refused(what, error) from error
         except MlflowException as error:
             self._forget(uri)
             if self._answers(uri):
-                raise TrackingRefused(f"{what}: {error.message}") from error
-            raise TrackingUnavailable(f"{what}: MLflow at {uri}: {error.message}") from error
+                raise _refused(what, error) from error
+            raise _unavailable(what, uri, error.message) from error
         except (requests.RequestException, OSError) as error:
             self._forget(uri)
-            raise TrackingUnavailable(f"{what}: MLflow at {uri}: {error}") from error
+            raise _unavailable(what, uri, error) from error
 
     def is_away(self) -> bool:
         """Whether the tracking server does not answer now."""
@@ -63,9 +72,8 @@ class MlflowConnection:
 
     def _require_answer(self, what: str, uri: str) -> None:
         if not self._answers(uri):
-            raise TrackingUnavailable(
-                f"{what}: no MLflow server answers at {uri} within {PROBE_TIMEOUT_S:g} s"
-            )
+            why = f"does not answer within {PROBE_TIMEOUT_S:g} s"
+            raise _unavailable(what, uri, why)
 
     def _answers(self, uri: str) -> bool:
         if not uri.startswith(("http://", "https://")):
@@ -87,3 +95,11 @@ class MlflowConnection:
     def _forget(self, uri: str) -> None:
         with self._lock:
             self._good_until.pop(uri, None)
+
+
+def _unavailable(what: str, uri: str, why: object) -> TrackingUnavailable:
+    return TrackingUnavailable(without_user(f"{what}: MLflow at {uri}: {why}"))
+
+
+def _refused(what: str, error: MlflowException) -> TrackingRefused:
+    return TrackingRefused(without_user(f"{what}: {error.message}"))

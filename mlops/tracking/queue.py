@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 from uuid import uuid4
 
 import msgspec
@@ -54,12 +54,14 @@ class OperationQueue:
                 )
             if isinstance(operation, Upload):
                 operation = self._keep(operation)
-            with self._lines.open("ab") as file:
+            with self._lines.open("a+b") as file:
+                _cut_half_a_line(file)
                 file.write(msgspec.json.encode(operation) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
 
     def __len__(self) -> int:
+        """Operations that wait."""
         with self._locked():
             return len(self._pending())
 
@@ -126,7 +128,8 @@ class OperationQueue:
     def _pending(self) -> list[Operation]:
         if not self._lines.exists():
             return []
-        return [_decode(line) for line in self._lines.read_bytes().splitlines()]
+        content = self._lines.read_bytes()
+        return [_decode(line) for line in content[: _end_of_lines(content)].splitlines()]
 
     def _rewrite(self, operations: list[Operation]) -> None:
         lines = [msgspec.json.encode(operation) + b"\n" for operation in operations]
@@ -151,3 +154,17 @@ class OperationQueue:
         with self._thread_lock, (self._directory / "lock").open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _cut_half_a_line(file: BinaryIO) -> None:
+    """Left by a writer that was killed, or had no room: it was never acknowledged."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - 1))
+    if file.read() in {b"", b"\n"}:
+        return
+    file.seek(0)
+    file.truncate(_end_of_lines(file.read()))
+
+
+def _end_of_lines(content: bytes) -> int:
+    return content.rfind(b"\n") + 1

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from cli.demo.traffic import Traffic
 from mlops.config import MlopsConfig, read_config
 from mlops.local.stack import Stack
 from scripts.pipelines import register_base, start_stack, traffic_on, wait_for
+from tests.answering import answering
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-airflow" / "bin" / "python"
@@ -37,23 +37,15 @@ class Hook:
 
 @pytest.fixture(scope="session")
 def hook() -> Iterator[Hook]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            found.taken.append(json.loads(body))
-            self.send_response(204)
-            self.end_headers()
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        body = request.rfile.read(int(request.headers["content-length"]))
+        found.taken.append(json.loads(body))
+        request.send_response(204)
+        request.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found = Hook(f"http://127.0.0.1:{server.server_port}/hook")
-        thread = threading.Thread(target=server.serve_forever, name="webhook")
-        thread.start()
+    with answering(answer) as address:
+        found = Hook(f"http://{address}/hook")
         yield found
-        server.shutdown()
-        thread.join()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,8 @@ import pytest
 
 from cli.demo.story import ROUTE
 from cli.demo.traffic import Traffic
-from mlops.contracts.release import ReleaseStatus
+from mlops.contracts.release import ENDED_PHASES, ReleaseStatus
 from mlops.deployment.agent_client import AgentClient
-from mlops.deployment.canary import DONE_PHASES
 from mlops.model_registry import RAGModelRegistry, RegisteredVersion
 from scripts.pipelines import MODEL, POLICY_OF_RUN, retraining_conf
 from tests.pipelines.conftest import Pipelines
@@ -128,7 +127,7 @@ def is_decided(pipelines: Pipelines, release_id: str) -> bool:
 
 
 def is_over(pipelines: Pipelines, release_id: str) -> bool:
-    return release_of(pipelines, release_id).phase in DONE_PHASES
+    return release_of(pipelines, release_id).phase in ENDED_PHASES
 
 
 def release_of(pipelines: Pipelines, release_id: str) -> ReleaseStatus:

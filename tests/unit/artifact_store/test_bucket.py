@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from mlops.artifact_store import (
 from mlops.artifact_store import bucket as bucket_module
 from mlops.artifact_store.bucket import MAX_OBJECT_BYTES, RETRIES, Bucket
 from mlops.config import MinioSettings
+from tests.answering import answering
 
 LOCATION = b'<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/"/>'
 
@@ -47,33 +46,21 @@ def settings_for(endpoint: str) -> MinioSettings:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            asked_where = self.path.endswith("?location=")
-            content = LOCATION if asked_where else b""
-            self.send_response(200 if asked_where else found.statuses.pop(0))
-            self.send_header("Content-Length", str(len(content) or found.length))
-            self.end_headers()
-            self.wfile.write(content)
-            self.close_connection = True
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        request.close_connection = True
+        asks_where = request.path.endswith("?location=")
+        if not asks_where and not found.statuses:
+            return  # hangs up without an answer
+        content = LOCATION if asks_where else b""
+        request.send_response(200 if asks_where else found.statuses.pop(0))
+        request.send_header("Content-Length", str(len(content) or found.length))
+        request.end_headers()
+        request.wfile.write(content)
 
-        do_GET = do_HEAD = do_PUT = answer
-
-        def handle_one_request(self) -> None:
-            with suppress(IndexError):
-                super().handle_one_request()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        found = Server(f"127.0.0.1:{listening.server_port}")
-        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with answering(answer) as address:
+        found = Server(address)
         yield found
-        listening.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -63,7 +63,9 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(tmp_path: Path) -
         ("MLOPS_DEPLOYMENT_STRATEGY", "yolo", "canary or shadow or blue_green"),
         ("MLOPS_CANARY_TRAFFIC_PERCENTAGE", "96", "from 0 to 95"),
         ("MLOPS_MLFLOW_TRACKING_URI", "localhost", "with a scheme"),
+        ("MLOPS_MLFLOW_TRACKING_URI", "http://[::1", "with a scheme"),
         ("MLOPS_GATEWAY_ADMIN_URLS", "127.0.0.1:8001", "addresses such as"),
+        ("MLOPS_GATEWAY_ADMIN_URLS", "http://[::1", "addresses such as"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_with_what_was_expected(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import msgspec
@@ -19,6 +18,7 @@ from mlops.config import MlopsConfig, read_config
 from mlops.deployment.notices import ATTEMPTS
 from mlops.monitoring.findings import Finding, Severity
 from mlops.monitoring.hour_partition import HourPartition
+from tests.answering import answering
 
 HOUR = datetime(2026, 1, 31, 5, tzinfo=UTC)
 SECRET = "whsec_" + "c2VjcmV0IG9mIGEgdGVzdA=="
@@ -43,23 +43,15 @@ class Hook:
 
 @pytest.fixture
 def hook() -> Iterator[Hook]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            found.taken.append(({name.lower(): one for name, one in self.headers.items()}, body))
-            self.send_response(found.status)
-            self.end_headers()
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        body = request.rfile.read(int(request.headers["content-length"]))
+        found.taken.append(({name.lower(): one for name, one in request.headers.items()}, body))
+        request.send_response(found.status)
+        request.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found = Hook(f"http://127.0.0.1:{server.server_port}/hook")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with answering(answer) as address:
+        found = Hook(f"http://{address}/hook")
         yield found
-        server.shutdown()
-        thread.join()
 
 
 def configured(folder: Path, url: str) -> MlopsConfig:
