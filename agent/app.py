@@ -13,15 +13,17 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from aiohttp import web
 
 from agent import settings as agent_settings
 from agent.api import Api
+from agent.console.alerts import AlertsApi, PrometheusAlerts
 from agent.console.api import Console
 from agent.console.door import Door
+from agent.console.replays import Replays
 from agent.decision import code_version
 from agent.discovery import Discovery
 from agent.drift import DriftSettings
@@ -47,6 +49,7 @@ from mlops.feature_store.entries import Evaluation, ReleaseEvent
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.queries import LoggedQuery
 from mlops.feature_store.settings import ClickHouseSettings
+from mlops.feature_store.splits import Split
 from mlops.service.aio import spawn
 from mlops.service.tls import ServerContext
 from mlops.service.tokens import Tokens, provider_of
@@ -119,6 +122,9 @@ class PatientLog:
     ) -> Mapping[str, str | None]:
         return await (await self._log()).read_texts(route, ids, since=since, until=until)
 
+    async def read_splits(self, route: str, *, since: int, until: int) -> Sequence[Split]:
+        return await (await self._log()).read_splits(route, since=since, until=until)
+
     async def insert_release_event(self, event: ReleaseEvent) -> None:
         await (await self._log()).insert_release_event(event)
 
@@ -186,7 +192,7 @@ class Agent:
             releases, evaluations, journal, self._memory, loop, metrics=metrics, tokens=tokens
         )
         console = Console(loop, releases, self._gateways, self._log, rules, unix_s=_unix_s)
-        more = [*DriftApi(drift).routes(), *console.routes()]
+        more = [*DriftApi(drift).routes(), *console.routes(), *self._reads(loop, releases, drift)]
         url = await self._listen(api.application(more, Door(tokens)))
         self._tasks = [
             spawn(loop.run(self._settings.interval_s, self._log), name="loop"),
@@ -197,6 +203,13 @@ class Agent:
         if self._settings.drift is not None:
             self._tasks.append(spawn(drift.run(), name="drift"))
         return url
+
+    def _reads(self, loop: Loop, releases: Releases, drift: DriftWatcher) -> Iterator[web.RouteDef]:
+        """Of the console: what takes longer, or asks others."""
+        asked = self._settings.alerts
+        prometheus = None if asked is None else PrometheusAlerts(asked, time.monotonic)
+        yield from AlertsApi(loop, releases, drift, prometheus, unix_s=_unix_s).routes()
+        yield from Replays(releases, self._log, unix_s=_unix_s, monotonic_s=time.monotonic).routes()
 
     async def _listen(self, app: web.Application) -> str:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)

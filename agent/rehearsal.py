@@ -232,6 +232,16 @@ class Rehearsal:
         return self._rehearsed.release
 
     @property
+    def judgement(self) -> Judgement | None:
+        """The latest; None before anything was fed."""
+        return self._judgement
+
+    @property
+    def share_bp(self) -> int:
+        """What the log says was asked for the arm beside stable, as far as it was fed."""
+        return self._share_bp
+
+    @property
     def is_over(self) -> bool:
         """Nothing that follows could change the result; where it is promoted, reading can go on."""
         return self._is_withdrawn

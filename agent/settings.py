@@ -21,6 +21,8 @@ from mlops.service.tls_settings import ClientTls, ServerTls
 from mlops.service.tokens import TokenFile, provider_of
 
 MAX_FILE_BYTES = 256 * 1024
+ALERT_GROUP = "rag-mlops-alerts"
+"""Of `prometheus/rules/alerts.yml`."""
 
 MIN_REFERENCE_S = 60
 MAX_REFERENCE_S = 30 * 86_400
@@ -44,6 +46,18 @@ class GatewaySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlertSettings:
+    """Where the console reads which alerts fire."""
+
+    prometheus: str
+    """Its address, as `http://127.0.0.1:9090`."""
+    groups: frozenset[str]
+    """Of rules; others are not shown."""
+    token: str = field(default="", repr=False)
+    tls: ClientTls = field(default_factory=ClientTls)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
     host: str = "127.0.0.1"
     port: int = 8002
@@ -62,6 +76,8 @@ class AgentSettings:
     rules: Rules = field(default_factory=Rules)
     drift: DriftSettings | None = field(default_factory=DriftSettings)
     """None: not watched."""
+    alerts: AlertSettings | None = None
+    """None: the console shows what the agent sees by itself."""
     clickhouse: ClickHouseSettings
 
 
@@ -94,6 +110,13 @@ class _DriftFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     every: str = "30s"
 
 
+class _AlertsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    prometheus: str
+    groups: tuple[str, ...] = (ALERT_GROUP,)
+    token: _TokenFile | None = None
+    tls: ClientTls = ClientTls()
+
+
 class _AgentFile(RulesFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
     gateways: list[_GatewayFile]
     listen: str = "127.0.0.1:8002"
@@ -102,6 +125,7 @@ class _AgentFile(RulesFile, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     tokens: _TokensFile = _TokensFile()
     interval: str = "1s"
     drift: _DriftFile | bool = True
+    alerts: _AlertsFile | None = None
 
 
 def load(path: Path, environ: Mapping[str, str]) -> AgentSettings:
@@ -153,6 +177,7 @@ def _settings(given: _AgentFile, environ: Mapping[str, str]) -> AgentSettings:
         tls=given.tls,
         interval_s=_interval_s(given.interval),
         drift=_drift(given.drift),
+        alerts=_alerts(given.alerts, environ),
         rules=read_rules(given, environ),
         clickhouse=ClickHouseSettings.parse(environ),
     )
@@ -190,6 +215,20 @@ def _drift(given: _DriftFile | bool) -> DriftSettings | None:  # noqa: FBT001 - 
     return DriftSettings(reference_s=int(reference_s), every_s=every_s)
 
 
+def _alerts(given: _AlertsFile | None, environ: Mapping[str, str]) -> AlertSettings | None:
+    if given is None:
+        return None
+    make("alerts.tls", given.tls)
+    if not given.groups:
+        raise SettingsError("alerts.groups: the list is empty; expected names of rule groups")
+    return AlertSettings(
+        prometheus=_url(given.prometheus, "alerts.prometheus"),
+        groups=frozenset(given.groups),
+        token=_token(given.token, environ) or "",
+        tls=given.tls,
+    )
+
+
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65_535:
@@ -197,10 +236,10 @@ def _address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _url(text: str) -> str:
+def _url(text: str, what: str = "gateways") -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-        raise SettingsError(f"gateways: expected http://HOST:PORT, got {_safe(text)!r}")
+        raise SettingsError(f"{what}: expected http://HOST:PORT, got {_safe(text)!r}")
     return text.rstrip("/")
 
 

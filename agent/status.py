@@ -16,7 +16,7 @@ PAUSED = "paused"
 def status_of(release: Release, policy: Policy, cycle: Cycle | None, now_s: float) -> ReleaseStatus:
     """`cycle` is None on an agent that does not lead, and before the first cycle."""
     judgement = cycle.judgement if cycle else None
-    checks = {name: _check(one) for name, one in judgement.checks.items()} if judgement else {}
+    checks = checks_of(judgement)
     needed = [one.still_needed for one in checks.values() if one.still_needed is not None]
     pause = None if release.phase.is_ended else _pause(release, policy)
     plan = release.plan
@@ -48,6 +48,11 @@ def status_of(release: Release, policy: Policy, cycle: Cycle | None, now_s: floa
         unreachable=_unreachable(cycle),
         asked=release.asked.verb.value if release.asked else "",
     )
+
+
+def checks_of(judgement: Judgement | None) -> dict[str, CheckStatus]:
+    """By name, as the API shows them."""
+    return {name: _check(one) for name, one in judgement.checks.items()} if judgement else {}
 
 
 def _check(one: CheckResult) -> CheckStatus:

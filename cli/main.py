@@ -6,10 +6,11 @@ A rollback must not wait for what only training needs to be imported.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Final
 
 import click
+
+from cli.lazy import LazyGroup
 
 COMMANDS: Final[Mapping[str, str]] = {
     "up": "cli.local:up",
@@ -44,24 +45,9 @@ COMMANDS: Final[Mapping[str, str]] = {
 """Where each command is."""
 
 
-class _Commands(click.Group):
-    """Commands that are imported one by one, as they are asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        del ctx
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        del ctx
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
-        command = getattr(import_module(module), name)
-        assert isinstance(command, click.Command), f"{module}:{name} is a command"
-        return command
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, later=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option(
     "--context",
     "chosen",

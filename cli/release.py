@@ -21,9 +21,9 @@ from agent.policy_file import PolicyError, load_policy
 from cli.agent import call
 from cli.connect import connection, run
 from cli.exits import EXIT_FAILED, EXIT_NOT_OVER
+from cli.lazy import LazyGroup
 from cli.live import ReleaseView
 from cli.output import dry_run_option, is_data, output_option, print_data, print_table
-from cli.replay import replay
 from mlops.contracts.release import ReleaseStatus
 
 FAILED_PHASES = frozenset({"rolled_back", "aborted"})
@@ -33,7 +33,7 @@ POLL_S = 1.0
 """How often `status` asks while it waits."""
 
 
-@click.group()
+@click.group(cls=LazyGroup, later={"replay": "cli.replay:replay"})
 def release() -> None:
     """Start, see and steer releases."""
 
@@ -221,9 +221,6 @@ for _name, _summary in (
     ("retry", "Start the release again from its first step."),
 ):
     release.add_command(_verb(_name, _summary))
-
-
-release.add_command(replay)
 
 
 def _send(path: str, body: object, output: str, *, dry_run: bool) -> None:

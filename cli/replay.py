@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,33 +10,20 @@ from typing import Any
 import click
 
 from agent.moments import iso
-from agent.policy import Policy, SetMirror
+from agent.policy import Policy
 from agent.policy_file import PolicyError, load_policy, parse_policy
-from agent.rehearsal import Ending, Moment, Past, Rehearsal, ticks, without_people
+from agent.rehearsal import Ending, Moment
+from agent.replay import NothingToReplay, Replay, Span
 from cli.agent import call
 from cli.connect import connection, run
 from cli.exits import EXIT_FAILED, EXIT_NO_ANSWER, EXIT_NOT_OVER
 from cli.metrics import metrics_of
 from cli.output import is_data, output_option, print_entry
 from cli.store import clickhouse_settings
-from mlops.contracts.evidence import Evidence, Pair
 from mlops.feature_store.errors import Refused, Unavailable
 from mlops.feature_store.log import FeatureLog
 
-READ_S = 900
-"""Seconds of the log in one read."""
-
-MAX_SPAN_S = 31 * 86_400
-"""A release and its bake; a longer stretch is taken for a mistake."""
-
 _EXITS = {"promoted": 0, "rolled_back": EXIT_FAILED}
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    route: str
-    since: int
-    until: int
 
 
 @click.command()
@@ -79,7 +63,7 @@ def replay(
         if not route or not since:
             raise click.UsageError("--what-if: expected --route and --since")
         end = _moment(until) if until else int(datetime.now(UTC).timestamp())
-        span = Span(route, _moment(since), end)
+        span = _span(route, _moment(since), end)
     else:
         span, own = _of_release(str(release_id))
         policy = policy or own
@@ -97,76 +81,31 @@ def _of_release(release_id: str) -> tuple[Span, Policy]:
     end = found["ended_at"]
     until = _moment(end) if end else int(datetime.now(UTC).timestamp())
     policy = parse_policy(found["policy"], source=f"policy of release {release_id}")
-    return Span(found["route"], _moment(found["started_at"]), until), policy
+    return _span(found["route"], _moment(found["started_at"]), until), policy
+
+
+def _span(route: str, since: int, until: int) -> Span:
+    try:
+        return Span(route, since, until)
+    except ValueError as error:
+        raise click.UsageError(f"--since, --until: {error}") from None
 
 
 async def _replay(span: Span, policy: Policy, output: str) -> str:
-    if not 0 < span.until - span.since <= MAX_SPAN_S:
-        days = MAX_SPAN_S // 86_400
-        raise click.UsageError(f"expected --since before --until, at most {days} days apart")
     log = await FeatureLog.connect(clickhouse_settings())
     try:
-        past = await _past(log, span)
-        if past is None:
-            click.echo(f"Error: route {span.route!r} had no canary and no holdback then", err=True)
-            return "undecided"
-        rehearsal = Rehearsal(without_people(policy), past)
-        async for tick, pairs in _ticks(log, span, policy):
-            for moment in rehearsal.feed(tick, pairs):
+        replay = await Replay.of(log, span, policy)
+        async for moments in replay.run():
+            for moment in moments:
                 _show(_line(moment), output)
-            if rehearsal.release.phase.is_ended or rehearsal.is_over:
-                break
-        ending = rehearsal.ending()
+        ending = replay.ending()
         _show(_last(ending), output)
         return ending.result
+    except NothingToReplay as error:
+        click.echo(f"Error: {error}", err=True)
+        return "undecided"
     finally:
         await log.close()
-
-
-async def _past(log: FeatureLog, span: Span) -> Past | None:
-    found = await log.read_splits(span.route, since=span.since, until=span.until)
-    split = [one for one in found if one.has_canary or one.has_holdback]
-    if not split:
-        return None
-    first = split[0]
-    versions = (first.stable_version, first.other_version)
-    stable, candidate = versions if first.has_canary else versions[::-1]
-    return Past(
-        route=span.route,
-        stable=stable or "stable",
-        candidate=candidate or "canary",
-        since_s=span.since,
-        shares={one.generation: one.share_bp for one in split if one.has_canary},
-        holdback_shares={one.generation: one.share_bp for one in split if one.has_holdback},
-    )
-
-
-async def _ticks(
-    log: FeatureLog, span: Span, policy: Policy
-) -> AsyncIterator[tuple[Evidence, tuple[Pair, ...]]]:
-    """The log, a second at a time: as the agent would have seen it."""
-    has_pairs = any(isinstance(step, SetMirror) for step in policy.steps)
-    since = span.since
-    while since <= span.until:
-        until = min(since + READ_S - 1, span.until)
-        evidence = await log.read_evidence(span.route, since=since, until=until)
-        if evidence.closed_through < since:
-            return
-        pairs: tuple[Pair, ...] = ()
-        if has_pairs:
-            pairs = await log.read_pairs(
-                span.route, since=since, until=evidence.closed_through, limit=1_000_000
-            )
-        waiting = deque(pairs)
-        for tick in ticks(evidence):
-            yield tick, tuple(_through(waiting, tick.closed_through))
-        since = evidence.closed_through + 1
-
-
-def _through(pairs: deque[Pair], last: int) -> Iterator[Pair]:
-    """Take from the left what ended in second `last` or before; the log answers in order."""
-    while pairs and pairs[0].ended_at_us // 1_000_000 <= last:
-        yield pairs.popleft()
 
 
 def _line(moment: Moment) -> dict[str, Any]:

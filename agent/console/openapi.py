@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from agent.console.alerts import Alerts
 from agent.console.api import (
     MAX_PAIR_MINUTES,
     MAX_TRAFFIC_MINUTES,
@@ -13,13 +14,15 @@ from agent.console.api import (
     ShownPair,
 )
 from agent.console.history import EvidencePoint
+from agent.console.replays import MAX_POLICY_CHARS, Replayed
 from agent.console.series import Traffic
 from mlops.contracts.api import RollbackRequest, Weights
+from mlops.deployment.strategies import strategies
 from mlops.feature_store.queries import ARMS, MAX_MINUTES, ORDERS, LoggedQuery
 
 KINDS: Final = (
-    ByHand, EffectivePolicy, EvidencePoint, LiveRoutes, LoggedQuery, RollbackRequest, ShownPair,
-    Traffic, Weights,
+    Alerts, ByHand, EffectivePolicy, EvidencePoint, LiveRoutes, LoggedQuery, Replayed,
+    RollbackRequest, ShownPair, Traffic, Weights,
 )  # fmt: skip
 
 _JSON = "application/json"
@@ -37,6 +40,7 @@ def paths() -> dict[str, Any]:
     arm = _query("arm", {"type": "string", "enum": ["", *ARMS]})
     return {
         "/v1/routes": {"get": _operation("What every gateway has of every route.", "LiveRoutes")},
+        "/v1/alerts": {"get": _operation("What fires now.", "Alerts")},
         "/v1/routes/{route}/traffic": {
             "parameters": [_ROUTE, _minutes(MAX_TRAFFIC_MINUTES)],
             "get": _operation("Requests, errors and latencies of the last minutes.", "Traffic"),
@@ -66,6 +70,15 @@ def paths() -> dict[str, Any]:
         "/v1/releases/{id}/traffic": {
             "parameters": [_ID],
             "get": _operation("Traffic of its route, from its beginning to its end.", "Traffic"),
+        },
+        "/v1/releases/{id}/replay": {
+            "parameters": [
+                _ID,
+                _query("strategy", {"type": "string", "enum": ["", *strategies()]}),
+                _query("policy", {"type": "string", "maxLength": MAX_POLICY_CHARS}),
+            ],
+            "get": _operation("Judged again from the log, by its own policy or another (YAML).",
+                              "Replayed"),
         },
         "/v1/releases/{id}/policy": {
             "parameters": [_ID],

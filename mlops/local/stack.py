@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from mlops.feature_store.migrations import migrate
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.local.child import is_free
 from mlops.local.processes import (
@@ -163,6 +162,9 @@ class Stack:
         )
 
         def migrated() -> str:
+            # Who only asks where a stack is must not wait for ClickHouse's client.
+            from mlops.feature_store.migrations import migrate  # noqa: PLC0415
+
             url = ready()
             asyncio.run(migrate(self.clickhouse))
             return url

@@ -175,7 +175,7 @@ def test_every_page_is_accessible(
 ) -> None:
     one = console(color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True)
     one.sign_in(live.tokens["ann"])
-    for path in (*PAGES, f"release/{release['id']}"):
+    for path in (*PAGES, f"release/{release['id']}", f"replay/{release['id']}"):
         one.open(path)
         one.page.evaluate(AXE.read_text(encoding="utf-8"))
         found = one.page.evaluate(
@@ -251,7 +251,12 @@ def test_abort_retry_and_roll_back(console: Any, live: Any, release: Any) -> Non
     one.open("")
     one.page.get_by_text("20.0 % to the canary").wait_for()
     one.act("Roll back", "another drill")
-    one.page.get_by_text("1.1.0 was rolled back").wait_for()
+    page = one.page
+    page.get_by_role("region", name="route rag").get_by_text("1.1.0 was rolled back").wait_for()
+    alerts = page.get_by_role("region", name="alerts")
+    alerts.get_by_text("ReleaseRolledBack").wait_for()
+    alerts.get_by_text("by what this agent sees itself").wait_for()
+    one.picture("alerts")
     route = live.call("GET", "/v1/routes")["routes"][0]
     assert (route["weight"], route["stable"]) == (0, "1.0.0")
 
@@ -264,8 +269,32 @@ def test_two_releases_are_compared(console: Any, live: Any, release: Any) -> Non
     ids = ",".join(found["id"] for found in live.call("GET", "/v1/releases"))
     one.open(f"history?compare={ids}")
     one.page.get_by_role("heading", name="Side by side").wait_for()
-    one.page.get_by_text("rag-mlops release replay").first.wait_for()
     one.picture("history")
+    one.page.get_by_role("link", name="replay 1.1.0 of").first.click()
+    one.page.get_by_role("heading", name="Replay of 1.1.0 on rag").wait_for()
+    assert one.complaints == []
+
+
+def test_a_release_is_replayed_also_by_another_policy(
+    console: Any, live: Any, release: Any
+) -> None:
+    one = console()
+    page = one.page
+    one.sign_in(live.tokens["eve"])
+    one.open(f"release/{release['id']}")
+    page.get_by_role("link", name="Replay: judge it again").click()
+    page.get_by_role("heading", name="What would have happened").wait_for()
+    page.get_by_role("img", name="Evidence against it, all checks together").wait_for()
+    page.get_by_label("Judge by").select_option("given")
+    policy = page.get_by_label("Policy, in YAML")
+    policy.fill("steps: [setWeight: 20]\nalhpa: 0.1")
+    page.get_by_role("button", name="Replay").click()
+    page.get_by_text("It was not replayed: policy").wait_for()
+    one.complaints.clear()  # the browser itself tells of the 400
+    policy.fill("steps: [setWeight: 50]\nalpha: 0.1")
+    page.get_by_role("button", name="Replay").click()
+    page.get_by_text("rolled back at: 12.5").first.wait_for()
+    one.picture("replay")
     assert one.complaints == []
 
 

@@ -5,12 +5,12 @@ export class NeedsLogin extends Error {}
 let heard = null; // when the last answer came; null before the first
 export const lastHeard = () => heard;
 
-async function ask(method, path, body) {
+async function ask(method, path, body, signal = AbortSignal.timeout(10000)) {
   const answer = await fetch(path, {
     method,
     headers: body === undefined ? {} : { "content-type": "application/json" },
     body: body === undefined ? undefined : JSON.stringify(body),
-    signal: AbortSignal.timeout(10000),
+    signal,
   });
   if (answer.status === 401 && path !== "/console/login") throw new NeedsLogin();
   const content = await answer.json();
@@ -19,7 +19,7 @@ async function ask(method, path, body) {
   return content;
 }
 
-export const get = (path) => ask("GET", path);
+export const get = (path, signal) => ask("GET", path, undefined, signal);
 export const post = (path, body = {}) => ask("POST", path, body);
 export const put = (path, body) => ask("PUT", path, body);
 

@@ -3,8 +3,9 @@
 import { h } from "./dom.js";
 import { get, post, listen, lastHeard, NeedsLogin } from "./api.js";
 import { overview, releasePage, history, queries, settings } from "./views.js";
+import { replay } from "./replay.js";
 
-const PAGES = { "": ["overview", overview, 2000], release: ["history", releasePage, 3000], history: ["history", history, 10000], queries: ["queries", queries, 0], settings: ["settings", settings, 0] };
+const PAGES = { "": ["overview", overview, 2000], release: ["history", releasePage, 3000], history: ["history", history, 10000], replay: ["history", replay, 0], queries: ["queries", queries, 0], settings: ["settings", settings, 0] };
 const STALE_MS = 10000;
 const FOCUSABLE = "a,button,select,input,summary,.scroll";
 

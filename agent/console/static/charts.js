@@ -6,7 +6,7 @@ const W = 480, H = 150, LEFT = 76, RIGHT = 8, TOP = 8, BOTTOM = 20;
 
 const nice = (value) => (Math.abs(value) >= 1000 ? number(Math.round(value)) : Number(value.toPrecision(3)).toString());
 
-// series: [{name, class, points: [[x, y]]}]; band: [[x, low, high]]; options: {log, limit, format, zero}
+// series: [{name, class, points: [[x, y]]}]; band: [[x, low, high]]; options: {log, limit, format, zero, marks: [[x, name]]}
 export function lines(title, series, options = {}) {
   const format = options.format || nice;
   const known = series.flatMap((one) => one.points.map((p) => p[1])).concat((options.band || []).flatMap((p) => [p[1], p[2]]))
@@ -39,6 +39,7 @@ export function lines(title, series, options = {}) {
       [low, (low + high) / 2, high].map((v) => s("text", { x: LEFT - 4, y: TOP + (H - TOP - BOTTOM) * (1 - (v - low) / (high - low)) + 4, "text-anchor": "end" }, format(unscale(v)))),
       s("text", { x: LEFT, y: H - 5 }, clock(first)), s("text", { x: W - RIGHT, y: H - 5, "text-anchor": "end" }, clock(last)),
       band,
+      (options.marks || []).filter(([at]) => at >= first && at <= last).map(([at, name]) => s("line", { class: "mark", x1: x(at), x2: x(at), y1: TOP, y2: H - BOTTOM }, s("title", {}, `${name}, ${clock(at)}`))),
       options.limit === undefined ? null : s("line", { class: "limit", x1: LEFT, x2: W - RIGHT, y1: y(options.limit), y2: y(options.limit) }),
       series.map((one) => s("path", { class: `line ${one.class}`, d: path(one.points) }))),
     legend);

@@ -23,6 +23,8 @@ export function table(caption, columns, rows) {
       h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, i) => h("td", { class: columns[i][1] }, cell)))))));
 }
 
+export const tag = (word, kind) => h("span", { class: `tag ${kind || ""}` }, word);
+
 export const facts = (pairs) => h("dl", {}, pairs.filter(([, value]) => value)
   .map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 

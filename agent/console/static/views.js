@@ -1,7 +1,8 @@
 // The pages. Each takes what was read and gives elements; reading stands beside it.
 
-import { h, table, facts, number, evidence as asEvidence, percent, ms, span, moment, checkValue, checkEffect } from "./dom.js";
+import { h, table, tag, facts, number, percent, ms, span, moment, checkValue } from "./dom.js";
 import { lines, distributions } from "./charts.js";
+import { checks, evidenceCharts, marksOf } from "./evidence.js";
 import { get } from "./api.js";
 import { releaseActions, routeActions, acknowledge } from "./actions.js";
 
@@ -9,13 +10,18 @@ const VERDICTS = { healthy: "good", regressed: "bad", undecided: "warn", invalid
 const PHASES = { progressing: "in progress", paused: "paused", baking: "promoted, still watched", settled: "promoted", rolled_back: "rolled back", aborted: "aborted" };
 const ENDED = ["settled", "rolled_back", "aborted"];
 
-export const tag = (word, kind) => h("span", { class: `tag ${kind || ""}` }, word);
 const phaseTag = (one) => tag(PHASES[one.phase] || one.phase, { settled: "good", rolled_back: "bad", aborted: "warn", paused: "warn" }[one.phase]);
+
+// A person's rollback says so itself; of a regression only the checks are named.
+function rolledBack(release) {
+  const why = release.reasons.join("; "), said = `${release.version} was rolled back`;
+  return why.startsWith(said) ? why : `${said}: ${why}`;
+}
 
 // What somebody wants to know who was just woken up.
 export function inWords(release) {
   const needed = release.still_needed ? ` About ${number(release.still_needed)} more requests of it are needed.` : "";
-  if (release.phase === "rolled_back") return `${release.version} was rolled back: ${release.reasons.join("; ")}. Users get ${release.stable}.`;
+  if (release.phase === "rolled_back") return `${rolledBack(release)}. Users get ${release.stable}.`;
   if (release.phase === "aborted") return `The release was ended without blame: ${release.reasons.join("; ")}. Users get ${release.stable}.`;
   if (release.phase === "settled") return `${release.version} is promoted for good.`;
   const said = {
@@ -66,9 +72,9 @@ function driftNote(drift, me, done) {
 // ---- overview ------------------------------------------------------------------------------------
 
 export async function overview(me, _, refresh) {
-  const [live, releases, drift] = await Promise.all([get("/v1/routes"), get("/v1/releases"), get("/v1/drift")]);
+  const [live, releases, drift, alerts] = await Promise.all([get("/v1/routes"), get("/v1/releases"), get("/v1/drift"), get("/v1/alerts").catch((error) => error)]);
   const traffic = Object.fromEntries(await Promise.all(live.routes.map(async (one) => [one.route, await get(`/v1/routes/${encodeURIComponent(one.route)}/traffic`).catch((error) => error)])));
-  const page = [h("h1", {}, "Routes")];
+  const page = [h("h1", {}, "Routes"), firing(alerts)];
   if (!live.leads) page.push(h("p", { class: "warn" }, "This agent stands by: another one leads. What is live is only known there."));
   if (live.silent.length) page.push(h("p", { class: "bad" }, `Gateways that do not answer: ${live.silent.join(", ")}`));
   if (!live.routes.length) page.push(h("p", {}, live.leads ? "No gateway has a route yet." : ""));
@@ -88,6 +94,23 @@ export async function overview(me, _, refresh) {
   })));
   return page;
 }
+
+// Which alerts fire, and who says so: a Prometheus that does not answer is no good news.
+function firing(told) {
+  if (told instanceof Error) return h("p", { class: "bad" }, `Alerts are not known: ${told.message}`);
+  const by = told.source === "prometheus" ? `by Prometheus, ${span(told.age_s)} ago` : "by what this agent sees itself";
+  const fires = told.alerts.filter((one) => one.state === "firing").length;
+  const calm = !told.alerts.length && !told.problem;
+  return h("section", { class: calm ? null : "panel", "aria-label": "alerts" },
+    h(calm ? "p" : "h2", {}, "Alerts ", fires ? tag(`${fires} firing`, "bad") : tag("none fires", "good"), " ", h("small", { class: "soft" }, by)),
+    told.problem ? h("p", { class: "warn" }, told.problem) : null,
+    told.alerts.length ? h("ul", { class: "alerts" }, told.alerts.map((one) => h("li", {},
+      tag(one.state === "firing" ? one.severity || "firing" : one.state, one.state === "firing" && one.severity === "critical" ? "bad" : "warn"), " ", h("strong", {}, one.name), ` ${one.summary}`, one.since ? h("span", { class: "soft" }, ` since ${moment(one.since)}`) : null,
+      one.description ? h("details", {}, h("summary", {}, "What it means"), h("p", {}, one.description), runbook(one.runbook)) : null))) : null,
+    told.left_out ? h("p", { class: "soft" }, `and ${number(told.left_out)} more`) : null);
+}
+
+const runbook = (at) => (/^https?:/.test(at) ? h("p", {}, h("a", { href: at, rel: "noreferrer" }, "Runbook")) : at ? h("p", {}, "Runbook: ", h("code", {}, at)) : null);
 
 function evidenceBar(release) {
   if (!release.still_needed) return null;
@@ -112,7 +135,8 @@ export async function releasePage(me, [id], refresh) {
     h("h2", {}, "Checks"),
     checks(release),
     h("h2", {}, "Evidence over time"),
-    evidence.length > 1 ? h("div", { class: "panels" }, evidenceCharts(release, evidence, policy)) : h("p", { class: "soft" }, "This agent has not looked after this release since it started; the numbers above are the latest, and `rag-mlops release replay` draws the rest again from the log."),
+    evidence.length > 1 ? h("div", { class: "panels" }, evidenceCharts(release, evidence, policy, eventMarks(events))) : h("p", { class: "soft" }, "This agent has not looked after this release since it started. A replay draws it again from the log."),
+    h("p", {}, h("a", { href: `#/replay/${id}` }, "Replay: judge it again, also by another policy")),
     h("h2", {}, `Traffic of the route, ${release.ended_at ? "while it was released" : "since the release began"}`),
     traffic instanceof Error ? h("p", { class: "bad" }, traffic.message) : trafficCharts(traffic),
     h("h2", {}, "Drift"),
@@ -123,45 +147,7 @@ export async function releasePage(me, [id], refresh) {
   ];
 }
 
-const open = (name, bound, word) => (bound === null ? `anything ${word}` : checkEffect(name, bound));
-
-function checks(release) {
-  const names = Object.keys(release.checks);
-  if (!names.length) return h("p", { class: "soft" }, "No evidence yet.");
-  const margins = release.policy.checks || {};
-  return table("Each check by itself; the verdict weighs them together", [["Check"], ["Canary", "number"], ["Control", "number"], ["Effect", "number"], ["Sure to lie in", "number"], ["Margin", "number"], ["Worse: e", "number"], ["Not worse: e", "number"], ["Needed", "number"]],
-    names.map((name) => {
-      const one = release.checks[name];
-      const margin = (margins[name] || {}).margin;
-      return [`${name}${one.quantile ? ` p${(100 * one.quantile).toFixed(0)}` : ""}`, h("span", { class: "canary" }, checkValue(name, one.candidate_value)), h("span", { class: "stable" }, checkValue(name, one.control_value)), checkEffect(name, one.effect),
-        one.interval ? `${open(name, one.interval[0], "below")} … ${open(name, one.interval[1], "above")}` : "–", margin === undefined ? "–" : String(margin),
-        asEvidence(one.e_value), asEvidence(one.noninferiority_e_value), one.still_needed === null ? "–" : number(one.still_needed)];
-    }));
-}
-
-function evidenceCharts(release, evidence, policy) {
-  const margins = release.policy.checks || {};
-  const found = [
-    lines("Evidence against it, all checks together (e-value)", [{ name: "e-value", class: "canary", points: evidence.map((p) => [p.at, p.e_value]) }], { log: true, limit: policy.rolled_back_at, limitName: "rolled back at", format: asEvidence }),
-    lines("Weight", [{ name: "percent asked for", class: "canary", points: evidence.map((p) => [p.at, p.weight]) }], { zero: true, format: (v) => `${v.toFixed(0)} %` }),
-  ];
-  for (const name of Object.keys(release.checks)) {
-    const of = (pick) => evidence.filter((p) => p.checks[name] && pick(p.checks[name]) !== null).map((p) => [p.at, pick(p.checks[name])]);
-    const show = (v) => checkValue(name, v);
-    found.push(lines(`${name}: both arms`, [{ name: "canary", class: "canary", points: of((c) => c.candidate_value) }, { name: "control", class: "stable", points: of((c) => c.control_value) }], { format: show, zero: true }));
-    const band = evidence.filter((p) => p.checks[name] && p.checks[name].interval).map((p) => [p.at, ...p.checks[name].interval]).filter((p) => p[1] !== null && p[2] !== null);
-    found.push(lines(`${name}: effect, and where it surely lies`, [{ name: "effect", class: "canary", points: of((c) => c.effect) }], { band, limit: effectMargin(name, margins[name]), limitName: "margin", format: (v) => checkEffect(name, v) }));
-    found.push(lines(`${name}: evidence`, [{ name: "worse", class: "canary", points: of((c) => c.e_value) }, { name: "not worse", class: "stable", points: of((c) => c.noninferiority_e_value) }], { log: true, limit: policy.proved_at, limitName: "proved at", format: asEvidence }));
-  }
-  return found;
-}
-
-// Where it begins to matter: a score gets worse downwards, and a margin may be written as a percentage.
-function effectMargin(name, check) {
-  if (!check || check.margin === undefined) return undefined;
-  const margin = String(check.margin).endsWith("%") ? parseFloat(check.margin) / 100 : Number(check.margin);
-  return name === "score" ? -margin : margin;
-}
+const eventMarks = (events) => marksOf(events.filter((one) => one.from_share_bp !== one.to_share_bp || one.kind === "release.promoted").map((one) => ({ at: Date.parse(one.at) / 1000, action: one.kind.replace("release.", "") })));
 
 function trafficCharts(traffic) {
   const arms = Object.entries(traffic.arms);
@@ -207,7 +193,7 @@ export async function history(me, [compared], refresh, query) {
     page.push(h("h2", {}, "Side by side"), table("Two releases", [["", ""], ...pair.map((one) => [`${one.version} (${moment(one.started_at)})`])], [
       ["How it ended", ...pair.map((one) => PHASES[one.phase] || one.phase)], ["Why", ...pair.map((one) => one.reasons.join("; "))], ["Against", ...pair.map((one) => one.stable)], ["Canary requests", ...pair.map((one) => number(one.canary_requests))], ["Took", ...pair.map((one) => span(one.duration_s))],
       ...names.map((name) => [`${name}: canary against control`, ...pair.map((one) => (one.checks[name] ? `${checkValue(name, one.checks[name].candidate_value)} against ${checkValue(name, one.checks[name].control_value)}` : "–"))])]),
-    h("p", { class: "soft" }, "Judge one again, also by another policy: ", h("code", {}, `rag-mlops release replay ${pair[0].id} --policy new.yaml`)));
+    h("p", {}, "Judge one again, also by another policy: ", pair.map((one, i) => [i ? " or " : "", h("a", { href: `#/replay/${one.id}` }, `replay ${one.version} of ${moment(one.started_at)}`)])));
   }
   return page;
 }
