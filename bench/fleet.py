@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.judge import Judgement, Verdict
-from agent.judge.panel import Panel
+from agent.judge.panel import Panel, rate_table
 from agent.judge.proof import level_for
 from agent.policy import Policy
 from agent.rehearsal import Rehearsed
@@ -83,7 +83,7 @@ class Fleet:
             settled = (index - self._changed >= 1) | (index == 0)
             block = self._draws.block(index, self._share, settled)
             self._requests += block.candidate.ended
-            self.panel.look(block.candidate, block.control, block.start_second)
+            self.panel.look(rate_table("errors", block.candidate, block.control))
             self.panel.absorb(block)
             self._cycle(self._verdicts(), index + 1)
             if not self._active.any():

@@ -132,8 +132,9 @@ class Draws:
             "hanging": np.zeros_like(count),
             "hanging_known": count,
         }
-        for name in set(self.traffic.checks) & (RATE_COUNTS.keys() - {"errors"}):
-            bad, of = RATE_COUNTS[name]
+        for name, (bad, of) in RATE_COUNTS.items():  # in one order: the seed must tell all
+            if name == "errors" or name not in self.traffic.checks:
+                continue
             counts[of] = count
             counts[bad] = self._rng.binomial(count, 0.02)
         return ArmCounts(
@@ -160,14 +161,16 @@ class Draws:
         found: dict[str, Ints] = {}
         run = np.repeat(np.arange(self._runs), count)
         shift = np.log(self.traffic.day(second) * arm.slowdown) / np.log(BIN_RATIO)
-        for name in QUANTILE_BINS.keys() & set(self.traffic.checks):
+        for name, column in QUANTILE_BINS.items():
+            if name not in self.traffic.checks:
+                continue
             at = MEDIAN_BIN + SIGMA_BINS * self._rng.standard_normal(len(run))
             if name in {"latency", "ttft", "first_event"}:
                 at += shift + self._slow_pod(run, is_candidate=is_candidate)
                 if arm.slow_part:
                     slow = self._rng.random(len(run)) < arm.slow_part
                     at[slow] += np.log(arm.slow_factor) / np.log(BIN_RATIO)
-            found[QUANTILE_BINS[name]] = _histogram(run, at, self._runs, BINS)
+            found[column] = _histogram(run, at, self._runs, BINS)
         if "score" in self.traffic.checks:
             score = self._rng.beta(8, 2, len(run)) - arm.score_fall
             score -= 0.1 * (self.traffic.day(second) - 1)
@@ -179,7 +182,7 @@ class Draws:
         if not self.traffic.pod_spread:
             return np.zeros(1)
         pod = np.full(len(run), PODS) if is_candidate else self._rng.integers(0, PODS, len(run))
-        return self._pods[run, pod]
+        return np.asarray(self._pods[run, pod])
 
 
 def _histogram(run: Ints, at: Floats, runs: int, bins: int) -> Ints:

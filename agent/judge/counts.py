@@ -1,6 +1,6 @@
-"""What the judge's tests are fed: counts as arrays whose first axis is the run.
+"""What the judge's tests are fed: counts as arrays whose first axis is the case.
 
-One release is one run. A benchmark simulates thousands at once through the same code.
+Cases are runs, one block of each, or blocks of one release: see `running`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from agent.judge.eprocess import Floats, Ints
+from agent.judge.eprocess import Floats, Ints, Table
 from agent.windows import ArmBlock, Block
 from mlops.contracts.evidence import KEY_GROUPS, LAST_BIN, SCORE_BINS
 
@@ -38,16 +38,20 @@ QUANTILE_BINS: Mapping[str, str] = {
 """By check: the histogram it is about."""
 
 Moments = tuple[Floats, Floats, Floats]
-"""Of scores, by run: how many, their sum, the sum of their squares."""
+"""Of scores, by case: how many, their sum, the sum of their squares."""
+
+
+TALLIES = ("rows", "answered", "dropped", "hanging")
+"""Counted besides."""
 
 
 @dataclass(slots=True, kw_only=True)
 class ArmCounts:
-    """One arm in one block. Shapes: (runs,), histograms (runs, bins), groups (runs, groups)."""
+    """One arm. Shapes: (cases,), histograms (cases, bins), groups (cases, groups)."""
 
     ended: Ints
     counts: Mapping[str, Ints]
-    """By the names in `RATE_COUNTS`."""
+    """By the names in `RATE_COUNTS`; of one release over time also those in `TALLIES`."""
     bins: Mapping[str, Ints] = field(default_factory=dict)
     """By the names in `QUANTILE_BINS`, `cancelled_bins`, and `score_bins` of the score judged."""
     request_groups: Ints | None = None
@@ -56,14 +60,52 @@ class ArmCounts:
 
 @dataclass(slots=True, kw_only=True)
 class BlockCounts:
-    """A block, or one second for the guard."""
+    """A block of each run, or blocks of one release in the order of time."""
 
     candidate: ArmCounts
     control: ArmCounts
     share_bp: Ints
-    """The candidate's asked part of both arms, by run."""
+    """The candidate's asked part of both arms, by case."""
     settled: np.typing.NDArray[np.bool_]
-    start_second: int
+    start_second: Ints | int
+    """One for all runs."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Chunk:
+    """Consecutive seconds of one release, and the moments at which a verdict may change in them.
+
+    That is where a block closed, or the guard saw an error of the candidate.
+    """
+
+    blocks: BlockCounts | None
+    looks: Table
+    """Of the guard, one for each second in which anything ended; arrays."""
+    newest: tuple[int, int] = (-1, 0)
+    """The newest generation of the blocks, and the candidate's share in it."""
+    seconds: Ints
+    """Of each moment, when it was over."""
+    blocks_by: Ints
+    """By moment: how many of the blocks there were by then."""
+    looks_by: Ints
+
+
+def chunk_of(block: Block, histograms: Iterable[str], score: str | None) -> Chunk:
+    """One block, or one second for the guard."""
+    if block.guard_only:
+        moments = int(block.candidate.errors > 0)
+        counts, looks = None, look_counts(block)
+    else:
+        moments = 1
+        counts, looks = block_counts(block, histograms, score), NO_LOOKS
+    return Chunk(
+        blocks=counts,
+        looks=looks,
+        newest=(-1, 0) if counts is None else (block.generation, block.share_bp),
+        seconds=np.full(moments, block.start_second + block.seconds - 1),
+        blocks_by=np.full(moments, int(counts is not None)),
+        looks_by=np.full(moments, int(counts is None)),
+    )
 
 
 def block_counts(block: Block, histograms: Iterable[str], score: str | None) -> BlockCounts:
@@ -74,20 +116,23 @@ def block_counts(block: Block, histograms: Iterable[str], score: str | None) -> 
         control=_arm(block.control, names, score),
         share_bp=np.array([block.share_bp]),
         settled=np.array([block.settled]),
-        start_second=block.start_second,
+        start_second=np.array([block.start_second]),
     )
 
 
-def error_counts(arm: ArmBlock) -> ArmCounts:
-    """What the guard needs."""
-    counts = {name: np.array([getattr(arm, name)]) for name in RATE_COUNTS["errors"]}
-    return ArmCounts(ended=np.array([arm.ended]), counts=counts)
+NO_LOOKS = Table(*np.zeros((4, 0), np.int64))
+
+
+def look_counts(block: Block) -> Table:
+    """What the guard needs of a second."""
+    names = RATE_COUNTS["errors"][::-1]
+    arms = (block.candidate, block.control)
+    return Table(*(np.array([getattr(arm, name)]) for arm in arms for name in names))
 
 
 def _arm(arm: ArmBlock, histograms: tuple[str, ...], score: str | None) -> ArmCounts:
-    needed = {name for pair in RATE_COUNTS.values() for name in pair}
+    needed = {name for pair in RATE_COUNTS.values() for name in pair} | set(TALLIES)
     counts = {name: np.array([getattr(arm, name)]) for name in needed}
-    counts["hanging"] = np.array([arm.hanging])
     counts["hanging_known"] = np.array([arm.hanging + max(0, arm.ended - arm.ended_long)])
     bins = {name: _dense(getattr(arm, name), HISTOGRAM_BINS) for name in histograms}
     if score is not None:

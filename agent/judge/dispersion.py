@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from agent.judge.eprocess import Floats, Ints
+from agent.judge.running import OVER_TIME, Sums, carried
+from mlops.contracts.evidence import KEY_GROUPS
 
 PRIOR_ERRORS = 3.0
 """Errors worth of belief in independence, so that a first few do not swing phi."""
@@ -19,31 +21,41 @@ DEVIATIONS = 2.33
 
 
 class Dispersion:
-    """phi of the control's errors, by run, from the blocks so far."""
+    """phi of the control's errors, by case, from the blocks so far."""
 
-    def __init__(self, runs: int) -> None:
-        self._excess = np.zeros(runs)
-        self._errors = np.zeros(runs)
-        self._total_errors: Floats | None = None
-        self._total_requests: Floats | None = None
-        self.phi: Floats = np.ones(runs)
+    def __init__(self, runs: int | None, groups: int = KEY_GROUPS) -> None:
+        self._pairs = Sums(runs, 2, dtype=np.float64)
+        """Excess pairs and errors, block by block."""
+        self._totals = Sums(runs, 2, groups)
+        """Errors and requests by group, of blocks with errors."""
+        self._is_over_time = runs is OVER_TIME
+        self.phi: Floats = np.ones(1 if runs is OVER_TIME else runs)
 
-    def learn(self, error_groups: Ints | None, request_groups: Ints | None) -> None:
-        """One more block of the control."""
-        if error_groups is None or request_groups is None or not error_groups.any():
-            return
-        pairs, errors = _pairs(error_groups, request_groups)
-        self._excess += pairs
-        self._errors += errors
-        if self._total_errors is None or self._total_requests is None:
-            self._total_errors = np.zeros(error_groups.shape)
-            self._total_requests = np.zeros(error_groups.shape)
-        self._total_errors += error_groups
-        self._total_requests += request_groups
-        burst = 1 + self._excess / (self._errors + PRIOR_ERRORS)
-        pairs, errors = _pairs(self._total_errors, self._total_requests)
+    def learn(self, error_groups: Ints | None, request_groups: Ints | None) -> Floats:
+        """One more block of the control (or more); what phi was before each."""
+        before = self.phi[-1:] if self._is_over_time else self.phi
+        if error_groups is None or request_groups is None:
+            return before
+        has_errors = error_groups.any(axis=-1)
+        if not self._is_over_time:
+            if has_errors.any():
+                self.phi = self._learn(error_groups, request_groups)
+            return before
+        after = carried(before, self._learn(error_groups[has_errors], request_groups[has_errors]))
+        self.phi = after[np.concatenate([[0], np.cumsum(has_errors)])]
+        return np.asarray(self.phi[:-1])
+
+    def _learn(self, error_groups: Ints, request_groups: Ints) -> Floats:
+        pairs, errors = np.moveaxis(
+            self._pairs.push(np.stack(_pairs(error_groups, request_groups), axis=-1))[1], -1, 0
+        )
+        burst = 1 + pairs / (errors + PRIOR_ERRORS)
+        totals = np.moveaxis(
+            self._totals.push(np.stack([error_groups, request_groups], axis=-2))[1], -2, 0
+        )
+        pairs, errors = _pairs(totals[0], totals[1])
         lasting = (1 + pairs / (errors + PRIOR_ERRORS)) / _chance(error_groups.shape[-1])
-        self.phi = np.maximum(1.0, np.maximum(burst, lasting))
+        return np.asarray(np.maximum(1.0, np.maximum(burst, lasting)))
 
 
 def clustering(groups: Ints | Floats) -> Floats:

@@ -20,13 +20,6 @@ from scipy.special import gammaln
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-PLANNED_BLOCKS = 720
-"""An hour of 5 s blocks; one expected change of bet in that time."""
-_SWITCH = 1 / PLANNED_BLOCKS
-CASH = 0.05
-"""Of the wealth at first, and of what is switched."""
-LOG_CEILING = 50.0
-"""Far beyond any threshold; a higher value adds nothing and would only delay coming back."""
 FULL_SUPPORT = 512
 """Up to this many terms the partition function is summed whole."""
 STEPS_PER_DEVIATION = 2.5
@@ -198,42 +191,6 @@ def log_below_rate(count: ArrayLike, bad: ArrayLike, rates: Floats, null_rate: F
     with np.errstate(divide="ignore", invalid="ignore"):
         hits = np.where(bad > 0, bad * (np.log(rates) - np.log(null_rate)), 0.0)
     return np.asarray(misses + hits)
-
-
-class FixedShare:
-    """Bets mixed with a small fixed switching rate, so that a late change is found as fast.
-
-    A convex mixture chosen before the block is an e-value, hence the product is an e-process
-    (Herbster and Warmuth 1998). Some of the wealth is kept in cash, which neither wins nor loses:
-    hours in which every bet lost leave enough to bet with. The value is cut off at a ceiling, which
-    only lowers it.
-    """
-
-    def __init__(self, shape: tuple[int, ...], bets: int) -> None:
-        self._prior: Floats = np.append(np.full(bets, (1 - CASH) / bets), CASH)
-        self._parts: Floats = np.broadcast_to(self._prior, (*shape, bets + 1))
-        """Of the wealth, by bet, cash last."""
-        self._cash: Floats = np.zeros((*shape, 1))
-        self._rests = 0
-        """Blocks since the last one in which anything could be won."""
-        self.log_value: Floats = np.zeros(shape)
-
-    def rest(self) -> None:
-        """One more block in which every ratio is 1: bets are only mixed again, when next needed."""
-        self._rests += 1
-
-    def absorb(self, log_ratios: Floats, ceiling: float | Floats = LOG_CEILING) -> None:
-        """One more block; bets are the last axis."""
-        if self._rests:
-            kept = (1 - _SWITCH) ** self._rests
-            self._parts = kept * self._parts + (1 - kept) * self._prior
-            self._rests = 0
-        every = np.concatenate([log_ratios, self._cash], axis=-1)
-        highest = every.max(axis=-1, keepdims=True)
-        wealth = self._parts * np.exp(every - highest)
-        total = wealth.sum(axis=-1, keepdims=True)
-        self.log_value = np.minimum(ceiling, self.log_value + (highest + np.log(total))[..., 0])
-        self._parts = (1 - _SWITCH) / total * wealth + _SWITCH * self._prior
 
 
 def log_mean(log_values: Floats, weights: Floats | None = None, axis: int = -1) -> Floats:

@@ -14,6 +14,8 @@ from scipy.special import betaln
 from agent.judge.counts import Moments
 from agent.judge.eprocess import Floats, Ints, Table, log_odds_ratios, log_partition
 from agent.judge.quantiles import Bins
+from agent.judge.running import OVER_TIME, Sums, carried
+from agent.judge.scores import FIRST_GUESS
 from mlops.contracts.evidence import BIN_RATIO
 
 Interval = tuple[float, float]
@@ -32,26 +34,28 @@ class RateInterval:
 
     def __init__(self, alpha: float) -> None:
         self._log_goal = -log(alpha)
-        self._log_likelihood: Floats = np.zeros(len(_LOG_ODDS))
-        self._total = np.zeros(4)
+        self._likelihoods = Sums(OVER_TIME, len(_LOG_ODDS), dtype=np.float64)
+        self._totals = Sums(OVER_TIME, 4)
+        self._log_likelihood: Floats = np.zeros((1, len(_LOG_ODDS)))
+        self._total: Ints = np.zeros((1, 4), np.int64)
+        """After each of the last blocks, and in front before them."""
 
     def absorb(self, table: Table) -> None:
-        """One block."""
-        columns = np.array([float(np.ravel(one)[0]) for one in table])
-        if not columns.any():
-            return
-        self._total += columns
+        """Blocks."""
+        columns = np.stack([np.atleast_1d(one) for one in table])
         partition, above_lowest = log_partition(Table(*columns), _LOG_ODDS)
-        self._log_likelihood += above_lowest * _LOG_ODDS - partition
+        gained = above_lowest[:, None] * _LOG_ODDS - partition
+        self._log_likelihood = carried(self._log_likelihood, self._likelihoods.push(gained)[1])
+        self._total = carried(self._total, self._totals.push(columns.T)[1])
 
-    def bounds(self) -> Interval | None:
+    def bounds(self, row: int = -1) -> Interval | None:
         """None without requests."""
-        candidate, candidate_bad, control, control_bad = self._total
+        candidate, candidate_bad, control, control_bad = self._total[row].tolist()
         if not candidate or not control:
             return None
         base = (control_bad + 0.5) / (control + 1)
-        mixture = _log_mean_exp(self._log_likelihood)
-        kept = np.flatnonzero(mixture - self._log_likelihood < self._log_goal)
+        likelihood = self._log_likelihood[row]
+        kept = np.flatnonzero(_log_mean_exp(likelihood) - likelihood < self._log_goal)
         first, last = int(kept[0]) - 1, int(kept[-1]) + 1
         low = -base if first < 0 else _with_odds(base, _LOG_ODDS[first]) - base
         high = 1.0 if last >= len(_LOG_ODDS) else _with_odds(base, _LOG_ODDS[last]) - base
@@ -72,19 +76,23 @@ class QuantileInterval:
     def __init__(self, quantiles: tuple[float, ...], alpha: float) -> None:
         self._levels = np.array(quantiles)
         self._log_goal = -log(alpha)
-        self._log_ratios = np.zeros((len(quantiles), len(_SHIFTS), len(_TWO_SIDED)))
+        shape = (len(quantiles), len(_SHIFTS), len(_TWO_SIDED))
+        self._sums = Sums(OVER_TIME, *shape, dtype=np.float64)
+        self._log_ratios: Floats = np.zeros((1, *shape))
+        """After each of the last blocks, and in front before them."""
 
     def absorb(self, thresholds: Ints, known: Ints, candidate: Bins, control: Bins) -> None:
-        """One block of one run, with the control's quantile bins of the blocks before."""
+        """Blocks, with the control's quantile bins of the blocks before each."""
         nearer = np.maximum(0, thresholds[..., None] + _SHIFTS)
-        mine = [column[0] * known[0, :, None] for column in candidate.above(nearer)]
-        others = [column[0, :, None] * known[0, :, None] for column in control.above(thresholds)]
-        self._log_ratios += log_odds_ratios(Table(*mine, *others), _TWO_SIDED, 0.0)
+        mine = [column * known[..., None] for column in candidate.above(nearer)]
+        others = [(column * known)[..., None] for column in control.above(thresholds)]
+        gained = log_odds_ratios(Table(*mine, *others), _TWO_SIDED, 0.0)
+        self._log_ratios = carried(self._log_ratios, self._sums.push(gained)[1])
 
-    def bounds(self, quantile: float) -> Interval | None:
+    def bounds(self, quantile: float, row: int = -1) -> Interval | None:
         """None where nothing is refuted yet."""
         at = int(np.abs(self._levels - quantile).argmin())
-        evidence = _log_mean_exp(self._log_ratios[at])
+        evidence = _log_mean_exp(self._log_ratios[row, at])
         kept = np.flatnonzero(evidence < self._log_goal)
         if not len(kept) or len(kept) == len(_SHIFTS):
             return None
@@ -99,34 +107,34 @@ class MeanInterval:
 
     def __init__(self, alpha: float) -> None:
         self._log_goal = -log(alpha / 2)
-        self._gain = np.zeros((2, len(_MEAN_BETS)))
-        self._slope = np.zeros(len(_MEAN_BETS))
-        self._seen = np.zeros(2)
+        self._seen = Sums(OVER_TIME, 2, dtype=np.float64)
+        self._sums = Sums(OVER_TIME, 3, len(_MEAN_BETS), dtype=np.float64)
+        self._gained: Floats = np.zeros((1, 3, len(_MEAN_BETS)))
+        """After each of the last blocks, and in front before them: gains both ways, and slope."""
 
     def absorb(self, candidate: Moments, control: Moments) -> None:
-        """One block of one run."""
-        mine = np.array([float(one[0]) for one in candidate])
-        others = np.array([float(one[0]) for one in control])
-        guess = self._seen[1] / self._seen[0] if self._seen[0] else 0.5
-        self._seen += mine[:2] + others[:2]
-        if not mine[0] or not others[0]:
-            return
-        total = mine[0] + others[0]
-        half = mine[0] * others[0] / total
-        gap = mine[1] / mine[0] - others[1] / others[0]
-        penalty = 0.0
-        for arm, other in ((mine, others), (others, mine)):
-            bets = _MEAN_BETS * other[0] / total
-            squares = max(0.0, arm[2] - 2 * guess * arm[1] + arm[0] * guess * guess)
-            penalty = penalty + (-np.log1p(-bets) - bets) * squares
-        self._gain[0] += _MEAN_BETS * half * gap - penalty
-        self._gain[1] += -_MEAN_BETS * half * gap - penalty
-        self._slope += _MEAN_BETS * half
+        """Blocks."""
+        mine, others = np.stack(candidate, axis=-1), np.stack(control, axis=-1)
+        count, total = np.moveaxis(self._seen.push((mine + others)[:, :2])[0], -1, 0)
+        guess = np.where(count > 0, total / np.maximum(1, count), FIRST_GUESS)
+        usable = (mine[:, 0] > 0) & (others[:, 0] > 0)
+        more, less = np.maximum(1.0, mine[:, 0]), np.maximum(1.0, others[:, 0])
+        slope = _MEAN_BETS * (more * less / (more + less))[:, None]
+        gap = (mine[:, 1] / more - others[:, 1] / less)[:, None]
+        penalty = np.zeros_like(slope)
+        for arm, part in ((mine, less), (others, more)):
+            bets = _MEAN_BETS * (part / (more + less))[:, None]
+            squares = arm[:, 2] - 2 * guess * arm[:, 1] + arm[:, 0] * guess * guess
+            penalty += (-np.log1p(-bets) - bets) * np.maximum(0.0, squares)[:, None]
+        gained = np.stack([slope * gap - penalty, -slope * gap - penalty, slope], axis=1)
+        gained = np.where(usable[:, None, None], gained, 0.0)
+        self._gained = carried(self._gained, self._sums.push(gained)[1])
 
-    def bounds(self) -> Interval | None:
+    def bounds(self, row: int = -1) -> Interval | None:
         """None where nothing is refuted yet."""
-        more = _log_mean_exp(self._gain[0] - _GAPS[:, None] * self._slope)
-        less = _log_mean_exp(self._gain[1] + _GAPS[:, None] * self._slope)
+        above, below, slope = self._gained[row]
+        more = _log_mean_exp(above - _GAPS[:, None] * slope)
+        less = _log_mean_exp(below + _GAPS[:, None] * slope)
         kept = np.flatnonzero((more < self._log_goal) & (less < self._log_goal))
         if not len(kept) or len(kept) == len(_GAPS):
             return None

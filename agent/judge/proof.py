@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
+import numpy as np
+
+from agent.judge.eprocess import Floats, Ints
 from agent.policy import Policy, SetWeight
 
 TAIL_QUANTILE = 0.95
@@ -59,19 +62,29 @@ class Pace:
     """From the growth of a log e-value so far, how many more requests it needs."""
 
     def __init__(self) -> None:
-        self._lowest = 0.0
-        self._lowest_at = 0
+        self._lowest = np.zeros(1)
+        self._lowest_at = np.zeros(1, np.int64)
+        self._counts = np.zeros(1, np.int64)
+        """After each of the last blocks, and in front before them."""
 
-    def observe(self, log_value: float, count: int) -> None:
-        """The value after so many candidate requests."""
-        if log_value <= self._lowest:
-            self._lowest, self._lowest_at = log_value, count
+    def observe(self, log_values: Floats, counts: Ints) -> None:
+        """The value after each block, and after so many candidate requests."""
+        lowest = np.minimum.accumulate(np.append(self._lowest[-1:], log_values))
+        is_lower = np.append(False, log_values <= lowest[:-1])
+        since = np.maximum.accumulate(np.where(is_lower, np.arange(len(lowest)), 0))
+        self._lowest_at = np.append(self._lowest_at[-1:], counts)[since]
+        self._counts = np.append(self._counts[-1:], counts)
+        self._lowest = lowest
 
-    def needed(self, log_value: float, count: int, log_goal: float) -> int | None:
-        """Requests from `log_value` to `log_goal` at the pace since the lowest point."""
+    def needed(self, row: int, log_value: float, log_goal: float) -> int | None:
+        """After so many of the last blocks: requests from `log_value` to `log_goal`.
+
+        At the pace since the lowest point.
+        """
         if log_value >= log_goal:
             return 0
-        grown, seen = log_value - self._lowest, count - self._lowest_at
+        grown = log_value - float(self._lowest[row])
+        seen = int(self._counts[row] - self._lowest_at[row])
         if grown <= 0 or seen <= 0:
             return None
         return round((log_goal - log_value) * seen / grown) or 1

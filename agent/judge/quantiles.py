@@ -9,14 +9,16 @@ is counted from the other end of the histogram.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.judge.eprocess import FixedShare, Floats, Ints, Table, log_mean, log_odds_ratios_many
+from agent.judge.eprocess import Floats, Ints, Table, log_mean, log_odds_ratios_many
 from agent.judge.history import History
 from agent.judge.proof import margin_index
+from agent.judge.running import fixed_share
 from agent.judge.tilt import BULK, TAIL, Tilt
 
 _BETS = np.log(np.array([1.15, 1.3, 1.6, 2, 3, 5, 10, 30]))
@@ -29,7 +31,7 @@ TAIL_FROM = 0.95
 
 
 class Bins(NamedTuple):
-    """Histograms of one arm in one block, by run: finished, and given up by the client."""
+    """Histograms of one arm in one block, by case: finished, and given up by the client."""
 
     finished: Ints
     cancelled: Ints | None = None
@@ -53,7 +55,8 @@ class Bins(NamedTuple):
 
 def _above(bins: Ints, thresholds: Ints) -> tuple[Ints, Ints]:
     below = bins.cumsum(axis=-1)
-    flat = np.minimum(thresholds, bins.shape[-1] - 1).reshape(len(bins), -1)
+    flat = np.minimum(thresholds, bins.shape[-1] - 1)
+    flat = flat.reshape(len(bins), prod(thresholds.shape[1:]))
     total = below[:, -1].reshape((-1,) + (1,) * (thresholds.ndim - 1))
     return total, total - np.take_along_axis(below, flat, axis=-1).reshape(thresholds.shape)
 
@@ -62,55 +65,52 @@ class TailTest:
     """Some quantiles of one histogram, each with one margin (in bins) per `MARGIN_FACTORS`."""
 
     def __init__(
-        self, quantiles: Sequence[float], margins: Sequence[int], shape: tuple[int, int]
+        self, quantiles: Sequence[float], margins: Sequence[int], shape: tuple[int | None, int]
     ) -> None:
         """`shape` is (runs, bins)."""
         runs, _ = shape
         self.quantiles = tuple(quantiles)
         self._levels = np.array(quantiles)
         self._margins: Ints = np.array(margins)
-        self.reference = History(*shape)
-        each = (runs, len(quantiles))
-        self._worse = FixedShare(each, len(_BETS))
-        self._mirrors = FixedShare((*each, len(margins)), len(_MIRROR_BETS))
+        self._reference = History(*shape)
+        self._worse = fixed_share(runs, len(quantiles), bets=len(_BETS))
+        self._mirrors = fixed_share(runs, len(quantiles), len(margins), bets=len(_MIRROR_BETS))
         shapes = [BULK] * (max(quantiles) >= BULK_FROM) + [TAIL] * (max(quantiles) > TAIL_FROM)
         self._tilts = [Tilt(one, runs, int(margins[-1])) for one in shapes]
         rest = 1 - sum(one.weight for one in shapes)
         self._weights = np.array(
             [rest / len(quantiles)] * len(quantiles) + [one.weight for one in shapes]
         )[:, None]
-
-    def learn(self, control: Bins) -> None:
-        """A block that is not compared still tells how the control is."""
-        self.reference.add(control.finished)
+        self.thresholds: tuple[Ints, NDArray[np.bool_]] = (np.zeros(0, int), np.zeros(0, bool))
+        """The last block's, by case and quantile: bins, and where they are known."""
 
     def absorb(self, candidate: Bins, control: Bins, compare: NDArray[np.bool_]) -> None:
-        """One block; the thresholds come from the blocks before it."""
-        if compare.any():
-            self._compare(candidate, control, compare)
-        self.reference.add(control.finished)
+        """One block (or more); the thresholds come from the blocks before it.
 
-    def _compare(self, candidate: Bins, control: Bins, compare: NDArray[np.bool_]) -> None:
-        thresholds, known = self.reference.quantile_bins(self._levels)
+        One that is not compared still tells how the control is.
+        """
+        past = self._reference.push(control.finished)
+        thresholds, known = self.thresholds = past.quantile_bins(self._levels)
         usable = known & compare[:, None]
-        if usable.any():
-            others = [column * usable for column in control.above(thresholds)]
-            nearer = thresholds[..., None] + self._margins
-            mine = [column * usable[..., None] for column in candidate.above(nearer)]
-            wide = Table(*(c[..., :-1] for c in mine), *(c[..., None] for c in others))
-            narrow = Table(*(column[..., -1] for column in mine), *others)
-            (widely,) = log_odds_ratios_many(wide, ((_MIRROR_BETS, 0.0),))
-            tests = ((_BETS, 0.0), (_MIRROR_BETS, 0.0))
-            worse, narrowly = log_odds_ratios_many(narrow, tests)
-            self._worse.absorb(worse)
-            self._mirrors.absorb(np.concatenate([widely, narrowly[..., None, :]], axis=-2))
+        others = [column * usable for column in control.above(thresholds)]
+        nearer = thresholds[..., None] + self._margins
+        mine = [column * usable[..., None] for column in candidate.above(nearer)]
+        wide = Table(*(c[..., :-1] for c in mine), *(c[..., None] for c in others))
+        narrow = Table(*(column[..., -1] for column in mine), *others)
+        (widely,) = log_odds_ratios_many(wide, ((_MIRROR_BETS, 0.0),))
+        tests = ((_BETS, 0.0), (_MIRROR_BETS, 0.0))
+        worse, narrowly = log_odds_ratios_many(narrow, tests)
+        active: NDArray[np.bool_] = np.any(usable, axis=-1)
+        self._worse.absorb(worse, active=active)
+        mirrors = np.concatenate([widely, narrowly[..., None, :]], axis=-2)
+        self._mirrors.absorb(mirrors, active=active)
         mask = compare[:, None]
         for tilt in self._tilts:
-            tilt.absorb(self.reference, candidate.finished * mask, control.finished * mask)
+            tilt.absorb(past, candidate.finished * mask, control.finished * mask)
 
     @property
     def log_value(self) -> Floats:
-        """Evidence that the candidate lies higher: the mean over quantiles and tilts, by run."""
+        """Evidence that the candidate lies higher: the mean over quantiles and tilts, by case."""
         parts = [*self._worse.log_value.T, *(tilt.log_value for tilt in self._tilts)]
         return log_mean(np.stack(parts), self._weights, axis=0)
 
@@ -120,6 +120,6 @@ class TailTest:
         parts = [self._mirrors.log_value[:, i, index] for i, index in enumerate(indices)]
         return np.asarray(np.min(parts, axis=0))
 
-    def worst(self, run: int = 0) -> float:
-        """The quantile with the strongest evidence."""
-        return self.quantiles[int(self._worse.log_value[run].argmax())]
+    def worst(self) -> Ints:
+        """By case, which quantile has the strongest evidence."""
+        return np.asarray(self._worse.log_value.argmax(axis=-1))

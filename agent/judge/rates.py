@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.judge.eprocess import (
-    FixedShare,
     Floats,
     Ints,
     Table,
@@ -18,6 +17,7 @@ from agent.judge.eprocess import (
     log_odds_ratios_many,
 )
 from agent.judge.proof import PROOFS
+from agent.judge.running import OVER_TIME, Sums, fixed_share
 from agent.policy import RateCheck
 
 _BETS = np.log(np.array([1.5, 2, 3, 5, 10, 40]))
@@ -44,35 +44,37 @@ Bools = NDArray[np.bool_]
 class OneSided:
     """Is the odds ratio above a null that is never to be reached? For the guards."""
 
-    def __init__(self, runs: int, null: float, bets: Floats) -> None:
+    def __init__(self, runs: int | None, null: float, bets: Floats) -> None:
         self._null, self._bets = null, bets
-        self._process = FixedShare((runs,), len(bets))
+        self._process = fixed_share(runs, bets=len(bets), rests=True)
 
     def absorb(self, table: Table) -> None:
-        """One second or block. Without a bad one of either arm there is nothing to bet on."""
-        if not (np.any(table.candidate_bad) or np.any(table.control_bad)):
-            self._process.rest()
-            return
-        self._process.absorb(log_odds_ratios(table, self._bets, self._null))
+        """One second or block (or more). Without a bad one there is nothing to bet on."""
+        has_bad = (np.asarray(table.candidate_bad) > 0) | (np.asarray(table.control_bad) > 0)
+        ratios = np.zeros((*has_bad.shape, len(self._bets)))
+        if has_bad.any():
+            some = Table(*(np.asarray(one)[has_bad] for one in table))
+            ratios[has_bad] = log_odds_ratios(some, self._bets, self._null)
+        self._process.absorb(ratios, active=has_bad)
 
     @property
     def log_value(self) -> Floats:
-        """Evidence, by run."""
+        """Evidence, by case."""
         return self._process.log_value
 
 
-def guard(runs: int) -> OneSided:
+def guard(runs: int | None) -> OneSided:
     """Against catastrophe, from the first second on: null odds ratio at most 20."""
     return OneSided(runs, _GUARD_NULL, _GUARD_BETS)
 
 
-def hanging(runs: int) -> OneSided:
+def hanging(runs: int | None) -> OneSided:
     """Against answers that never end: requests that were open for a minute, of those that ended."""
     return OneSided(runs, _HANGING_NULL, _HANGING_BETS)
 
 
 class RateTest:
-    """The rates of both arms, block by block, for all runs.
+    """The rates of both arms, block by block.
 
     Evidence that the candidate is not harmful: harmful means odds ratio >= omega AND absolute rise
     >= margin, in every block. An e-value valid under either condition alone is valid under both, so
@@ -81,47 +83,42 @@ class RateTest:
     rise >= margin implies a rate >= margin.
     """
 
-    def __init__(self, check: RateCheck, runs: int) -> None:
+    def __init__(self, check: RateCheck, runs: int | None) -> None:
         self.margin = check.margin
         null = log(check.tolerance)
         self._tests = (
             (null + _BETS, null),
             *((_MIRROR_BETS, log(proof.odds_ratio)) for proof in PROOFS),
         )
-        self._worse = FixedShare((runs,), len(_BETS))
-        self._relative = FixedShare((runs, len(PROOFS)), len(_MIRROR_BETS))
-        self._absolute = FixedShare((runs, len(PROOFS)), len(_RATE_BETS))
+        self._worse = fixed_share(runs, bets=len(_BETS))
+        self._relative = fixed_share(runs, len(PROOFS), bets=len(_MIRROR_BETS))
+        self._absolute = fixed_share(runs, len(PROOFS), bets=len(_RATE_BETS))
         margins = np.array([[proof.rate_margin_factor * check.margin] for proof in PROOFS])
         self._margins = np.minimum(0.5, margins)
-        self.total: Ints = np.zeros((4, runs), np.int64)
-        """As in `Table`."""
-        self._recent: Ints = np.zeros((RECENT_BLOCKS, 4, runs), np.int64)
-        self._recent_sum: Ints = np.zeros((4, runs), np.int64)
-        self._next = 0
+        self._totals = Sums(runs, 4)
+        self._recents = Sums(runs, 4, window=RECENT_BLOCKS)
+        self.total: Ints = np.zeros((1 if runs is OVER_TIME else runs, 4), np.int64)
+        """By case; columns as in `Table`."""
+        self._recent = self.total
 
     def absorb(self, table: Table, compare: Bools, phi: Floats) -> None:
-        """One block; where not to be compared, the run stays as it is."""
+        """One block (or more); where it is not to be compared, all stays as it is."""
         columns: Ints = np.stack([np.asarray(one) for one in table]) * compare
-        self._remember(columns)
-        if not columns.any():
-            return
+        _, self.total = self._totals.push(columns.T)
+        _, self._recent = self._recents.push(columns.T)
+        active: Bools = np.any(columns, axis=0)
         worse, *mirrored = log_odds_ratios_many(Table(*columns), self._tests)
-        self._worse.absorb(worse / phi[:, None])
-        self._relative.absorb(np.stack(mirrored, axis=1) / phi[:, None, None])
+        self._worse.absorb(worse / phi[:, None], active=active)
+        self._relative.absorb(np.stack(mirrored, axis=1) / phi[:, None, None], active=active)
+        absolute = np.zeros((len(active), len(PROOFS), len(_RATE_BETS)))
         if self.margin > 0:
             counts, bad = columns[0][:, None], columns[1][:, None]
-            ratios = log_below_rate(counts, bad, _RATE_BETS * self._margins, self._margins)
-            self._absolute.absorb(ratios / phi[:, None, None])
-
-    def _remember(self, columns: Ints) -> None:
-        self.total += columns
-        self._recent_sum += columns - self._recent[self._next]
-        self._recent[self._next] = columns
-        self._next = (self._next + 1) % RECENT_BLOCKS
+            absolute = log_below_rate(counts, bad, _RATE_BETS * self._margins, self._margins)
+        self._absolute.absorb(absolute / phi[:, None, None], active=active & (self.margin > 0))
 
     @property
     def log_value(self) -> Floats:
-        """Evidence that the candidate is worse, by run."""
+        """Evidence that the candidate is worse, by case."""
         return self._worse.log_value
 
     def log_mirror(self, level: int) -> Floats:
@@ -132,7 +129,7 @@ class RateTest:
     @property
     def recent_rise(self) -> Floats:
         """Candidate's rate minus control's over the last minutes; 0 without requests."""
-        candidate, candidate_bad, control, control_bad = self._recent_sum
+        candidate, candidate_bad, control, control_bad = self._recent.T
         with np.errstate(divide="ignore", invalid="ignore"):
             rise = candidate_bad / candidate - control_bad / control
         return np.where((candidate > 0) & (control > 0), rise, 0.0)

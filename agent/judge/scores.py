@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.judge.counts import Moments
-from agent.judge.eprocess import FixedShare, Floats, Ints, log_mean
+from agent.judge.eprocess import Floats, Ints, log_mean
 from agent.judge.proof import MARGIN_FACTORS, margin_index
 from agent.judge.quantiles import Bins, TailTest
+from agent.judge.running import OVER_TIME, Sums, fixed_share
 from agent.policy import ScoreCheck
 
 _BETS = np.array([0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9])
@@ -54,45 +55,40 @@ def _squares(moments: Moments, guess: Floats) -> Floats:
 
 
 class ScoreTest:
-    """One score of both arms, block by block, for all runs."""
+    """One score of both arms, block by block."""
 
-    def __init__(self, check: ScoreCheck, runs: int, bins: int) -> None:
+    def __init__(self, check: ScoreCheck, runs: int | None, bins: int) -> None:
         self._margins = np.array(MARGIN_FACTORS) * check.margin
-        self._worse = FixedShare((runs,), len(_BETS))
-        self._mirrors = FixedShare((runs, len(self._margins)), len(_BETS))
+        self._worse = fixed_share(runs, bets=len(_BETS))
+        self._mirrors = fixed_share(runs, len(self._margins), bets=len(_BETS))
         in_bins = [round(margin * bins) for margin in self._margins]
         self._tail = TailTest(LOW_QUANTILES, in_bins, (runs, bins))
-        self.candidate: Moments = (np.zeros(runs), np.zeros(runs), np.zeros(runs))
-        self.control: Moments = (np.zeros(runs), np.zeros(runs), np.zeros(runs))
-
-    def learn(self, control: Ints) -> None:
-        """A block that is not compared still tells how the control's scores lie."""
-        self._tail.learn(Bins(control[:, ::-1]))
+        self._totals = Sums(runs, 2, 3, dtype=np.float64)
+        self.total: Floats = np.zeros((1 if runs is OVER_TIME else runs, 2, 3))
+        """By case, candidate and control: `Moments`."""
 
     def absorb(self, candidate: Ints, control: Ints, compare: NDArray[np.bool_]) -> None:
-        """Histograms of one block; runs without scores learn nothing."""
+        """Histograms of one block (or more); cases without scores learn nothing.
+
+        One that is not compared still tells how the control's scores lie.
+        """
         self._tail.absorb(Bins(candidate[:, ::-1]), Bins(control[:, ::-1]), compare)
         mask = compare[:, None]
         mine, others = moments_of(candidate * mask), moments_of(control * mask)
-        guess = self._guess()
+        both = np.stack([np.stack(mine, axis=-1), np.stack(others, axis=-1)], axis=1)
+        before, self.total = self._totals.push(both)
+        guess = _guess(before)
         fall = np.full(len(guess), self._margins[-1])
-        self._worse.absorb(log_mean_ratios(others, mine, fall, guess))
+        self._worse.absorb(log_mean_ratios(others, mine, fall, guess), active=compare)
         wide = [
             log_mean_ratios(mine, others, np.full(len(guess), -margin), guess)
             for margin in self._margins
         ]
-        self._mirrors.absorb(np.stack(wide, axis=1))
-        self.candidate = _sum(self.candidate, mine)
-        self.control = _sum(self.control, others)
-
-    def _guess(self) -> Floats:
-        count = self.candidate[0] + self.control[0]
-        total = self.candidate[1] + self.control[1]
-        return np.where(count > 0, total / np.maximum(1, count), FIRST_GUESS)
+        self._mirrors.absorb(np.stack(wide, axis=1), active=compare)
 
     @property
     def log_value(self) -> Floats:
-        """Evidence that the candidate's scores are lower by more than the margin, by run."""
+        """Evidence that the candidate's scores are lower by more than the margin, by case."""
         both = np.stack([self._worse.log_value, self._tail.log_value])
         return log_mean(both, np.array([[MEAN_WEIGHT], [1 - MEAN_WEIGHT]]), axis=0)
 
@@ -101,8 +97,9 @@ class ScoreTest:
         return self._mirrors.log_value[:, margin_index(level)]
 
 
-def _sum(one: Moments, other: Moments) -> Moments:
-    return one[0] + other[0], one[1] + other[1], one[2] + other[2]
+def _guess(total: Floats) -> Floats:
+    count, sums = total[..., 0].sum(axis=-1), total[..., 1].sum(axis=-1)
+    return np.where(count > 0, sums / np.maximum(1, count), FIRST_GUESS)
 
 
 def moments_of(bins: Ints) -> Moments:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.judge.eprocess import FixedShare, Floats, Ints
-from agent.judge.history import History
+from agent.judge.eprocess import Floats, Ints
+from agent.judge.history import Past
+from agent.judge.running import fixed_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,31 +39,29 @@ TAIL = Shape(0.975, 0.99, 0.0, 6.0, (0.2, 0.38), 0.2)
 
 
 class Tilt:
-    """One shape, for all runs, mixed over its bets."""
+    """One shape, mixed over its bets."""
 
-    def __init__(self, shape: Shape, runs: int, margin_bins: int) -> None:
+    def __init__(self, shape: Shape, runs: int | None, margin_bins: int) -> None:
         self._shape = shape
         self._margin = margin_bins
-        self._process = FixedShare((runs,), len(shape.bets))
+        self._process = fixed_share(runs, bets=len(shape.bets))
 
     @property
     def log_value(self) -> Floats:
-        """Evidence that the candidate lies higher by more than the margin, by run."""
+        """Evidence that the candidate lies higher by more than the margin, by case."""
         return self._process.log_value
 
-    def absorb(self, reference: History, candidate: Ints, control: Ints) -> None:
-        """One block. Runs without requests in either arm, or without a past, learn nothing."""
+    def absorb(self, past: Past, candidate: Ints, control: Ints) -> None:
+        """One block (or more). Without requests in an arm, or without a past, nothing is learnt."""
         shape = self._shape
         quantiles = np.array([shape.low, shape.high])
-        at, known = reference.quantile_bins(quantiles)
+        at, known = past.quantile_bins(quantiles)
         spread = np.maximum(1, at[:, 1] - at[:, 0])[:, None]
         bins = np.arange(candidate.shape[-1])
         g = np.clip((bins - at[:, :1]) / spread, shape.least, shape.most)
         nearer = _moved_down(candidate, self._margin)
         counted, others = nearer.sum(axis=-1), control.sum(axis=-1)
         usable = known.all(axis=-1) & (counted > 0) & (others > 0)
-        if not usable.any():
-            return
         total = np.maximum(1, counted + others)
         limit = np.log(total / np.maximum(1, counted)) / (shape.most - shape.least)
         gained = (nearer * g).sum(axis=-1)
@@ -73,7 +72,7 @@ class Tilt:
             mean = (every * np.exp(cut[:, None] * g)).sum(axis=-1) / total
             ratio = cut * gained - counted * np.log(np.where(usable, mean, 1.0))
             ratios[:, index] = np.where(usable, ratio, 0.0)
-        self._process.absorb(ratios)
+        self._process.absorb(ratios, active=usable)
 
 
 def _moved_down(bins: Ints, margin: int) -> Ints:

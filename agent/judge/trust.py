@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Mapping
 from math import log
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.judge.dispersion import clustering
-from agent.judge.eprocess import FixedShare, Floats, Ints, log_mean
-from agent.windows import ArmBlock, Block
+from agent.judge.eprocess import Floats, Ints, log_mean
+from agent.judge.running import OVER_TIME, Sums, carried, fixed_share
+from mlops.contracts.evidence import KEY_GROUPS
 from mlops.contracts.plan import FULL_SHARE_BP
 
 SAMPLE_RATIO_ALPHA = 0.001
@@ -37,37 +38,47 @@ class SampleRatioTest:
     is divided by that.
     """
 
-    def __init__(self, tolerance: float, runs: int = 1) -> None:
+    def __init__(self, tolerance: float, runs: int | None = 1) -> None:
         self._log_tolerance = log(tolerance)
-        self._over = FixedShare((runs,), len(_LOG_BETS))
-        self._under = FixedShare((runs,), len(_LOG_BETS))
-        self._groups: list[Floats] = []
-        self._clustering: Floats = np.ones(runs)
-        self._recent: deque[tuple[int, int, float]] = deque(maxlen=RECENT_BLOCKS)
+        self._is_over_time = runs is OVER_TIME
+        self._over = fixed_share(runs, bets=len(_LOG_BETS))
+        self._under = fixed_share(runs, bets=len(_LOG_BETS))
+        self._groups = tuple(Sums(runs, KEY_GROUPS) for _ in range(2))
+        self._clustering: Floats = np.ones(1 if runs is OVER_TIME else runs)
+        self._recents = Sums(OVER_TIME, 3, window=RECENT_BLOCKS, dtype=np.float64)
+        self._recent: Floats = np.zeros((1, 3))
+        """By block of the first run: ended in the candidate, in both; expected in the candidate."""
 
     def absorb(self, ended: tuple[Ints, Ints], share_bp: Ints, compare: NDArray[np.bool_]) -> None:
-        """One block, what ended in the candidate and in the control, and the part asked for."""
+        """One block (or more), what ended in the candidate and in the control, the part asked for.
+
+        What `learn` was told of a block comes first.
+        """
         candidate, control = ended
         total = candidate + control
         usable = compare & (total > 0) & (share_bp > 0) & (share_bp < FULL_SHARE_BP)
         share = np.where(usable, share_bp, FULL_SHARE_BP // 2) / FULL_SHARE_BP
-        ceiling = _LOG_CEILING * self._clustering
-        over = self._ratios(candidate * usable, total * usable, share)
-        under = self._ratios(control * usable, total * usable, 1 - share)
-        self._over.absorb(over, ceiling)
-        self._under.absorb(under, ceiling)
-        if usable[0]:
-            expected = float(total[0] * share[0])
-            self._recent.append((int(candidate[0]), int(total[0]), expected))
+        ceiling = np.broadcast_to(_LOG_CEILING * self._clustering, total.shape)
+        self._over.absorb(self._ratios(candidate * usable, total * usable, share), ceiling)
+        self._under.absorb(self._ratios(control * usable, total * usable, 1 - share), ceiling)
+        self._remember(np.stack([candidate, total, total * share], axis=-1), usable)
+
+    def _remember(self, seen: Floats, usable: NDArray[np.bool_]) -> None:
+        """Of the first run; blocks that say nothing of the split do not count."""
+        if not self._is_over_time:
+            seen, usable = seen[:1], usable[:1]
+        after = carried(self._recent, self._recents.push(seen[usable])[1])
+        self._recent = after[np.cumsum(usable)]
 
     def learn(self, *groups: Ints | None) -> None:
-        """Requests of each arm by group of keys, in one block."""
-        known = [one for one in groups if one is not None]
-        if not self._groups:
-            self._groups = [np.zeros(one.shape) for one in known]
-        self._groups = [sum_ + one for sum_, one in zip(self._groups, known, strict=True)]
+        """Requests of each arm by group of keys, in one block (or more)."""
+        known = [
+            sums.push(one)[1]
+            for sums, one in zip(self._groups, groups, strict=True)
+            if one is not None
+        ]
         if known:
-            self._clustering = np.maximum.reduce([clustering(one) for one in self._groups])
+            self._clustering = np.maximum.reduce([clustering(one) for one in known])
 
     def _ratios(self, count: Ints, total: Ints, share: Floats) -> Floats:
         null = self._log_tolerance
@@ -78,43 +89,52 @@ class SampleRatioTest:
 
     @property
     def log_value(self) -> Floats:
-        """Evidence that the split is not the one asked for, by run."""
+        """Evidence that the split is not the one asked for, by case."""
         both = np.stack([self._over.log_value, self._under.log_value])
         return log_mean(both / self._clustering, axis=0)
 
     @property
     def is_violated(self) -> NDArray[np.bool_]:
-        """By run."""
+        """By case."""
         return self.log_value >= -log(SAMPLE_RATIO_ALPHA)
 
-    def complaint(self) -> str | None:
-        """What is wrong in the first run, with the numbers; None if nothing is."""
-        if not self.is_violated[0] or not self._recent:
+    def complaint(self, case: int = -1) -> str | None:
+        """What is wrong in the case, with the numbers; None if nothing is."""
+        candidate, total, expected = self._recent[case].tolist()
+        if not self.is_violated[case] or not total:
             return None
-        candidate, total, expected = (sum(column) for column in zip(*self._recent, strict=True))
         return (
-            f"split not as asked: the candidate got {candidate} of the last {total} requests "
-            f"({candidate / total:.2%}), expected about {expected:.0f} ({expected / total:.2%})"
+            f"split not as asked: the candidate got {candidate:.0f} of the last {total:.0f} "
+            f"requests ({candidate / total:.2%}), expected about {expected:.0f} "
+            f"({expected / total:.2%})"
         )
 
 
 class Completeness:
-    """Rows against answers over the last blocks, of each arm."""
+    """Rows against answers of one release over the last blocks, of each arm."""
 
     def __init__(self) -> None:
-        self._recent: deque[tuple[ArmBlock, ArmBlock]] = deque(maxlen=RECENT_BLOCKS)
+        self._recents = Sums(OVER_TIME, 2, 3, window=RECENT_BLOCKS)
+        self._recent: Ints = np.zeros((1, 2, 3), np.int64)
+        """By block and arm: rows, answered, dropped."""
 
-    def absorb(self, block: Block) -> None:
-        """One block."""
-        self._recent.append((block.candidate, block.control))
+    def absorb(self, *arms: Mapping[str, Ints]) -> None:
+        """Blocks: counts of the candidate, then of the control."""
+        names = ("rows", "answered", "dropped")
+        counts = np.stack([np.stack([arm[name] for name in names], axis=-1) for arm in arms], 1)
+        _, self._recent = self._recents.push(counts)
 
-    def complaint(self) -> str | None:
+    @property
+    def is_violated(self) -> NDArray[np.bool_]:
+        """By block."""
+        rows, answered = self._recent[..., 0], self._recent[..., 1]
+        wrong = (answered < TALLIED_GOAL * rows) | (rows < COMPLETENESS_GOAL * answered)
+        return np.asarray(wrong.any(axis=-1))
+
+    def complaint(self, block: int = -1) -> str | None:
         """What is missing, with the numbers; None if nothing is."""
-        for name, side in (("candidate", 0), ("control", 1)):
-            arms = [pair[side] for pair in self._recent]
-            answered = sum(arm.answered for arm in arms)
-            rows = sum(arm.rows for arm in arms)
-            dropped = sum(arm.dropped for arm in arms)
+        arms = zip(("candidate", "control"), self._recent[block].tolist(), strict=True)
+        for name, (rows, answered, dropped) in arms:
             if answered < TALLIED_GOAL * rows:
                 return (
                     f"log of unknown completeness: {rows} rows of the {name}, but tallies tell of "

@@ -11,7 +11,7 @@ import pytest
 
 from agent.judge import Judge, Judgement, Verdict
 from agent.judge.counts import ArmCounts, BlockCounts
-from agent.judge.panel import Panel
+from agent.judge.panel import Panel, rate_table
 from agent.judge.proof import level_for
 from agent.policy import Checks, Policy, RateCheck
 from agent.windows import ArmBlock, Block
@@ -173,7 +173,7 @@ def fleet() -> Callable[..., Ever]:
                 settled=np.ones(runs, bool),
                 start_second=index * BLOCK_S,
             )
-            panel.look(block.candidate, block.control, block.start_second)
+            panel.look(rate_table("errors", block.candidate, block.control))
             panel.absorb(block)
             ever.invalid[:] |= panel.sample_ratio.is_violated
             ever.regressed[:] |= panel.is_regressed(alpha)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import exp, inf, log
+from math import inf, log
 from timeit import repeat
 
 import numpy as np
@@ -13,9 +13,6 @@ from scipy.stats import binom, nchypergeom_fisher
 
 from agent.judge import eprocess
 from agent.judge.eprocess import (
-    CASH,
-    LOG_CEILING,
-    FixedShare,
     Table,
     log_below_rate,
     log_mean,
@@ -188,48 +185,6 @@ def test_the_rate_test_has_a_mean_of_at_most_one_from_the_margin_on(
         assert mean == pytest.approx(1.0)
 
 
-def test_one_error_ends_the_bet_on_none_and_not_the_process() -> None:
-    process = FixedShare((), 3)
-    rates = 0.01 * np.array([0.0, 0.25, 0.5])
-    ratios = log_below_rate(100, 1, rates, np.array([0.01]))
-    assert ratios[0] == -inf
-    process.absorb(ratios)
-    for _ in range(30):
-        process.absorb(log_below_rate(100, 0, rates, np.array([0.01])))
-    assert process.log_value > log(20)
-
-
-def test_the_mixture_is_a_martingale_and_stays_under_its_ceiling() -> None:
-    process = FixedShare((), 2)
-    process.absorb(np.log(np.array([4.0, 0.5])))
-    assert exp(process.log_value) == pytest.approx((1 - CASH) * 2.25 + CASH)
-    for _ in range(2000):
-        process.absorb(np.array([3.0, -3.0]))
-    assert process.log_value == LOG_CEILING
-    process.absorb(np.array([-3.0, -3.0]))
-    assert LOG_CEILING - 3 < process.log_value < LOG_CEILING - 2
-
-
-def test_hours_of_lost_bets_leave_enough_to_bet_with() -> None:
-    process = FixedShare((), 2)
-    for _ in range(5000):
-        process.absorb(np.array([-5.0, -9.0]))
-    assert process.log_value > -15
-    for _ in range(6):
-        process.absorb(np.array([5.0, 9.0]))
-    assert process.log_value > log(20)
-
-
-def test_a_late_change_is_found_though_the_early_bets_have_lost() -> None:
-    process = FixedShare((), 2)
-    for _ in range(700):
-        process.absorb(np.array([-0.5, -0.01]))
-    before = process.log_value
-    for _ in range(40):
-        process.absorb(np.array([0.5, 0.01]))
-    assert process.log_value > before + 8
-
-
 def test_the_mean_of_logs() -> None:
     def mean(*values: float) -> float:
         return float(np.exp(log_mean(np.array(values))))
@@ -239,16 +194,3 @@ def test_the_mean_of_logs() -> None:
     assert mean(-inf, log(4)) == pytest.approx(2.0)
     weighted = log_mean(np.log(np.array([8.0, 1.0])), np.array([0.25, 0.75]))
     assert float(np.exp(weighted)) == pytest.approx(2.75)
-
-
-def test_resting_is_absorbing_ratios_of_one() -> None:
-    """A second without any error costs nothing; the bets are mixed as often all the same."""
-    gains = np.log(np.array([[2.0, 0.5], [1.5, 3.0], [0.2, 0.9]]))
-    whole, resting = FixedShare((1,), 2), FixedShare((1,), 2)
-    for gain in gains:
-        for process in (whole, resting):
-            process.absorb(gain[None])
-        for _ in range(100):
-            whole.absorb(np.zeros((1, 2)))
-            resting.rest()
-        np.testing.assert_allclose(resting.log_value, whole.log_value, rtol=1e-12, atol=1e-12)

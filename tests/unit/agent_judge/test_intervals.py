@@ -54,12 +54,11 @@ def test_a_slowdown_is_covered_and_excludes_none() -> None:
     history = History(1, BINS)
     interval = QuantileInterval((0.5, 0.95), 0.05)
     for _ in range(10):
-        history.add(durations(rng, 200, 0).finished)
+        history.push(durations(rng, 200, 0).finished)
     for _ in range(100):
-        at, known = history.quantile_bins(np.array([0.5, 0.95]))
         control = durations(rng, 200, 0)
+        at, known = history.push(control.finished).quantile_bins(np.array([0.5, 0.95]))
         interval.absorb(at, known.astype(int), durations(rng, 50, 14), control)
-        history.add(control.finished)
     bounds = interval.bounds(0.5)
     assert bounds is not None
     assert 0 < bounds[0] < 1.0192**14 - 1 < bounds[1] < 0.6

@@ -86,7 +86,7 @@ def test_a_run_that_is_not_compared_stays_as_it_is() -> None:
         test.absorb(Table(*columns), np.array([True, False]), np.ones(2))
     assert test.log_value[0] > GOAL
     assert test.log_value[1] == pytest.approx(0.0)
-    assert test.total[:, 1].tolist() == [0, 0, 0, 0]
+    assert test.total[1].tolist() == [0, 0, 0, 0]
 
 
 def test_evidence_is_divided_by_the_dispersion() -> None:

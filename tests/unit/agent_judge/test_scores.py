@@ -90,7 +90,7 @@ def test_no_scores_say_nothing() -> None:
     nothing = np.zeros((1, SCORE_BINS), int)
     test.absorb(nothing, histogram(np.array([0.5])), np.array([True]))
     assert test.log_value[0] == pytest.approx(0.0)
-    assert test.candidate[0][0] == 0
+    assert test.total[0, 0, 0] == 0
 
 
 def test_the_sums_of_a_histogram_are_those_of_its_middles() -> None:

@@ -7,16 +7,14 @@ from itertools import product
 import numpy as np
 import pytest
 
-from agent.judge.history import History
+from agent.judge.history import Past
 from agent.judge.tilt import BULK, TAIL, Shape, Tilt
 
 BINS = 8
 
 
-def past() -> History:
-    history = History(1, BINS)
-    history.add(np.array([[300, 300, 200, 100, 60, 20, 12, 8]]))
-    return history
+def past() -> Past:
+    return Past(np.array([[300, 300, 200, 100, 60, 20, 12, 8]]))
 
 
 def value(shape: Shape, candidate: tuple[int, ...], control: tuple[int, ...], margin: int) -> float:
@@ -73,7 +71,7 @@ def test_a_candidate_exactly_at_the_margin_is_no_evidence() -> None:
 def test_without_a_past_or_without_an_arm_it_says_nothing() -> None:
     tilt = Tilt(BULK, 1, 0)
     some = np.full((1, BINS), 3)
-    tilt.absorb(History(1, BINS), some, some)
+    tilt.absorb(Past(np.zeros((1, BINS), np.int64)), some, some)
     tilt.absorb(past(), np.zeros((1, BINS), np.int64), some)
     tilt.absorb(past(), some, np.zeros((1, BINS), np.int64))
     assert tilt.log_value[0] == pytest.approx(0.0)
