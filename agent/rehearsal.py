@@ -7,15 +7,15 @@ ladder on the evidence there was, and its steps begin when it would have made th
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import inf
 
 from msgspec.structs import replace as amended
 
 from agent.freeze import frozen
 from agent.judge import Judgement, Verdict
+from agent.judge.counts import ROW_SCORE
 from agent.policy import Pause, Policy, SetWeight
 from agent.policy_file import to_document
 from agent.release import (
@@ -32,8 +32,8 @@ from agent.release import (
 )
 from agent.stepper import reconcile
 from agent.watch import PairsWatch, Watch
-from agent.windows import MAX_BLOCK_S, Roles
-from mlops.contracts.evidence import AnsweredCounts, Evidence, Pair, ScoreCounts, SecondCounts
+from agent.windows import Roles
+from mlops.contracts.evidence import Evidence, Pair
 from mlops.contracts.plan import Arm, RoutePlan, Slot
 
 _NOWHERE = ("http://127.0.0.1:9",)
@@ -52,12 +52,19 @@ def without_people(policy: Policy) -> Policy:
 
 
 def alone(policy: Policy) -> Policy:
-    """The policy without what rows cannot answer: people, gates, freeze windows, mirrored pairs."""
+    """The policy without what rows cannot answer: people, gates, freeze windows, mirrored pairs.
+
+    A log has one score: it is taken for the one that the policy names.
+    """
     approved = without_people(policy).steps
     steps = tuple(step for step in approved if isinstance(step, SetWeight | Pause))
     while steps and isinstance(steps[0], Pause):
         steps = steps[1:]
-    return replace(policy, steps=steps or (SetWeight(5000),), gates=(), freeze=())
+    score = policy.checks.score
+    checks = policy.checks
+    if score is not None:
+        checks = replace(checks, score=replace(score, field=ROW_SCORE))
+    return replace(policy, steps=steps or (SetWeight(5000),), gates=(), freeze=(), checks=checks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,60 +82,6 @@ class Past:
 
 
 _NO_PAST = Past(since_s=0, shares={}, holdback_shares={})
-
-
-def past_of(evidence: Evidence, shares: Mapping[int, int]) -> Past:
-    """Of a log that names arms and weights: which generations had the holdback."""
-    more: Counter[int] = Counter()
-    for one in evidence.seconds:
-        more[one.generation] += one.rows * ((one.arm == Arm.HOLDBACK) - (one.arm == Arm.CANARY))
-    return Past(
-        since_s=evidence.since,
-        shares={key: share for key, share in shares.items() if more[key] <= 0},
-        holdback_shares={key: share for key, share in shares.items() if more[key] > 0},
-    )
-
-
-def ticks(evidence: Evidence) -> Iterator[Evidence]:
-    """A second at a time, as the agent would have seen it; of a long silence the rest at once."""
-    by_second: dict[int, _Counts] = {}
-    for one in evidence.seconds:
-        by_second.setdefault(one.second, _Counts()).seconds.append(one)
-    for answered in evidence.answered:
-        by_second.setdefault(answered.second, _Counts()).answered.append(answered)
-    for score in evidence.scores:
-        by_second.setdefault(score.second, _Counts()).scores.append(score)
-    since = evidence.since
-    for second in sorted(by_second):
-        yield from _silence(evidence.route, since, second)
-        found = by_second[second]
-        yield Evidence(
-            route=evidence.route,
-            since=second,
-            closed_through=second,
-            seconds=tuple(found.seconds),
-            answered=tuple(found.answered),
-            scores=tuple(found.scores),
-        )
-        since = second + 1
-    yield from _silence(evidence.route, since, evidence.closed_through + 1)
-
-
-@dataclass(slots=True)
-class _Counts:
-    """Of one second."""
-
-    seconds: list[SecondCounts] = field(default_factory=list)
-    answered: list[AnsweredCounts] = field(default_factory=list)
-    scores: list[ScoreCounts] = field(default_factory=list)
-
-
-def _silence(route: str, since: int, until: int) -> Iterator[Evidence]:
-    """Second by second while a block can still be open."""
-    for second in range(since, min(until, since + MAX_BLOCK_S)):
-        yield Evidence(route=route, since=second, closed_through=second)
-    if since + MAX_BLOCK_S < until:
-        yield Evidence(route=route, since=since + MAX_BLOCK_S, closed_through=until - 1)
 
 
 class Rehearsed:
@@ -269,9 +222,15 @@ class Rehearsal:
             self._pairs = self._pairs or PairsWatch(release, policy)
             self._pairs.take(pairs, through, len(pairs) + 1)
             return self._pairs.judge.judgement()
-        is_baking = self._watch.roles is Roles.BAKE
+        return self._watch.judge.judgement(self._share_asked)
+
+    @property
+    def _share_asked(self) -> int:
+        """The candidate's, whose proof is asked for."""
+        release, policy, roles = self.release, self._policy, self._watch.roles
+        is_baking = roles is Roles.BAKE
         share_bp = policy.holdback_share_bp if is_baking else stage_of(release, policy).share_bp
-        return self._watch.judgement(share_bp)
+        return roles.candidate_share_bp(share_bp)
 
     def _may_act(self, judgement: Judgement) -> bool:
         """While a step is UNDECIDED, only the judge can end it; else time can, too."""

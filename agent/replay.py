@@ -10,7 +10,8 @@ from typing import Final, Protocol
 from agent.judge import Judgement
 from agent.moments import iso, unix_s
 from agent.policy import Policy, SetMirror
-from agent.rehearsal import Ending, Moment, Past, Rehearsal, ticks, without_people
+from agent.rehearsal import Ending, Moment, Past, Rehearsal, without_people
+from agent.watch import sliced
 from mlops.contracts.evidence import Evidence, Pair
 from mlops.contracts.release import ReleaseStatus
 from mlops.feature_store.splits import Split
@@ -118,7 +119,7 @@ class Replay:
                     route, since=since, until=closed, limit=MAX_PAIRS
                 )
             waiting = deque(pairs)
-            for tick in ticks(evidence):
+            for tick in sliced(evidence, 1):
                 yield tick, tuple(_through(waiting, tick.closed_through))
             since = closed + 1
 

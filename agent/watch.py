@@ -51,7 +51,7 @@ class Watch:
         """Read and not judged yet; bounded by the length of the release."""
         self.roles = roles or (Roles.BAKE if is_baking else Roles.STEPS)
         self._cutter = Cutter(policy, self.roles)
-        self._judge = Judge(policy, alpha=part_of_alpha(policy, "bake" if is_baking else "steps"))
+        self.judge = Judge(policy, alpha=part_of_alpha(policy, "bake" if is_baking else "steps"))
         self._last_split_second: dict[int, int] = {}
         """By generation, the last second in which the arm that is not stable answered."""
 
@@ -66,7 +66,7 @@ class Watch:
         while self._waiting:
             evidence = self._waiting.popleft()
             for block in self._cutter.feed(evidence, shares):
-                self._judge.absorb(block)
+                self.judge.absorb(block)
                 if not block.guard_only:
                     self.candidate_requests += block.candidate.ended
             self.closed_through = evidence.closed_through
@@ -74,7 +74,7 @@ class Watch:
                 return
 
     def judgement(self, share_bp: int) -> Judgement:
-        return self._judge.judgement(self.roles.candidate_share_bp(share_bp))
+        return self.judge.judgement(self.roles.candidate_share_bp(share_bp))
 
     def _without_lapses(self, evidence: Evidence, lapsed: frozenset[int]) -> Evidence:
         """Drop what a generation did after its lease had ended: it was not split then.

@@ -27,6 +27,11 @@ MAX_BLOCK_S = 60
 """No block stays open longer: at low traffic a look a minute is what remains."""
 
 
+def open_for_s(ended: int, block_s: int) -> int:
+    """How many seconds a block stays open in which so many requests have ended."""
+    return block_s if ended >= MIN_BLOCK_REQUESTS else max(block_s, MAX_BLOCK_S)
+
+
 class Roles(Enum):
     """Which arm is judged, and against which."""
 
@@ -180,7 +185,7 @@ class Block:
 
 Counts = SecondCounts | AnsweredCounts | ScoreCounts
 
-_LONG_BIN = latency_bin(LONG_OPEN_S * 1e6)
+LONG_BIN = latency_bin(LONG_OPEN_S * 1e6)
 
 
 class _Open:
@@ -201,7 +206,7 @@ class _Open:
                 still_open += one.long_open
             elif isinstance(one, SecondCounts):
                 for bins in (one.latency_bins, one.cancelled_bins):
-                    ended += sum(count for index, count in bins.items() if index > _LONG_BIN)
+                    ended += sum(count for index, count in bins.items() if index > LONG_BIN)
         passed = max(0, still_open - self._open + ended)
         self._open = still_open
         return passed, ended
@@ -362,8 +367,8 @@ class Cutter:
             if (block := stratum.block) is None:
                 continue
             block.seconds = second - block.start_second + 1
-            enough = block.candidate.ended + block.control.ended >= MIN_BLOCK_REQUESTS
-            full = block.seconds >= self._block_s and (enough or block.seconds >= MAX_BLOCK_S)
+            ended = block.candidate.ended + block.control.ended
+            full = block.seconds >= open_for_s(ended, self._block_s)
             settles = not block.settled and self._settled(generation, second + 1)
             if full or settles:
                 stratum.block = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import click
 
 from agent.policy import Policy
 from agent.policy_file import PolicyError, load_policy
-from agent.rehearsal import Ending, Moment, Rehearsal, alone, past_of, ticks
-from agent.row_counts import RowColumns, evidence_of
+from agent.rehearsal import Ending, Moment, alone
+from agent.row_columns import RowColumns
+from agent.row_log import RowLog
+from agent.row_rehearsal import RowRehearsal
 from cli.metrics import metrics_of
 from cli.rows import read_table, row_columns
 
@@ -51,7 +54,7 @@ def judge(rows: Path, policy_path: Path | None, output: str) -> None:
         policy = Policy() if policy_path is None else load_policy(policy_path)
     except PolicyError as error:
         raise click.ClickException(str(error)) from error
-    if alone(policy) != policy:
+    if replace(alone(policy), checks=policy.checks) != policy:
         _tell("taken as passed: pauses for a person once HEALTHY, gates, freeze windows, mirrors")
     columns = row_columns(read_table(rows), rows, _tell)
     _check_columns(policy, columns)
@@ -59,13 +62,9 @@ def judge(rows: Path, policy_path: Path | None, output: str) -> None:
 
 
 def _play(policy: Policy, columns: RowColumns) -> Ending:
-    evidence, shares = evidence_of(columns)
-    rehearsal = Rehearsal(alone(policy), past_of(evidence, shares))
-    for tick in ticks(evidence):
-        for moment in rehearsal.feed(tick):
-            click.echo(json.dumps(_line(moment)))
-        if rehearsal.is_over:
-            break
+    rehearsal = RowRehearsal(alone(policy), RowLog(columns))
+    for moment in rehearsal.play():
+        click.echo(json.dumps(_line(moment)))
     return rehearsal.ending()
 
 

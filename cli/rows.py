@@ -10,7 +10,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.row_counts import ARMS, RowColumns
+from agent.row_columns import ARMS, RowColumns
 from mlops.contracts.evidence import KEY_GROUPS
 
 Floats = NDArray[np.float64]

@@ -103,6 +103,14 @@ def _guess(total: Floats) -> Floats:
 
 
 def moments_of(bins: Ints) -> Moments:
-    """Of a histogram of 0..1, each score at the middle of its bin."""
-    middles = (np.arange(bins.shape[-1]) + 0.5) / bins.shape[-1]
-    return bins.sum(axis=-1).astype(np.float64), bins @ middles, bins @ middles**2
+    """Of a histogram of 0..1, each score at the middle of its bin.
+
+    Added up as whole numbers of half a bin: the sums do not depend on what is added first.
+    """
+    halves = 2 * np.arange(bins.shape[-1]) + 1
+    unit = 1 / (2 * bins.shape[-1])
+    return (
+        bins.sum(axis=-1).astype(np.float64),
+        unit * (bins @ halves),
+        unit**2 * (bins @ halves**2),
+    )

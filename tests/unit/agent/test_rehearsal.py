@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from agent.judge import Verdict
-from agent.policy import Checks, Pause, Policy, RateCheck, SetMirror, SetWeight
-from agent.rehearsal import Ending, Moment, Rehearsal, alone, past_of, ticks
-from agent.row_counts import RowColumns, evidence_of
-from mlops.contracts.evidence import latency_bin
+from agent.policy import Checks, Pause, Policy, RateCheck, ScoreCheck, SetMirror, SetWeight
+from agent.rehearsal import Ending, Moment, alone
+from agent.row_columns import RowColumns
+from agent.row_log import RowLog
+from agent.row_rehearsal import RowRehearsal
 
 POLICY = Policy(
     steps=(SetWeight(1000), SetWeight(5000)),
@@ -43,14 +44,8 @@ def log(seconds: int, canary: Any, stable: Any = 0.01, **changes: Any) -> RowCol
 
 
 def played(rows: RowColumns, policy: Policy = POLICY) -> tuple[list[Moment], Ending]:
-    evidence, shares = evidence_of(rows)
-    rehearsal = Rehearsal(alone(policy), past_of(evidence, shares))
-    moments = []
-    for tick in ticks(evidence):
-        moments += rehearsal.feed(tick)
-        if rehearsal.is_over:
-            break
-    return moments, rehearsal.ending()
+    rehearsal = RowRehearsal(alone(policy), RowLog(rows))
+    return list(rehearsal.play()), rehearsal.ending()
 
 
 def test_a_good_release_is_promoted_step_by_step() -> None:
@@ -108,14 +103,6 @@ def test_a_holdback_is_judged_from_where_the_log_has_it() -> None:
     assert ending.canary_requests == int((arm == 1).sum())
 
 
-def test_silence_is_passed_over_but_ends_blocks_in_time() -> None:
-    evidence, _ = evidence_of(log(2, 0.01, ts=np.repeat([10.0, 5_000.0], 50)))
-    spans = [(one.since, one.closed_through, len(one.seconds)) for one in ticks(evidence)]
-    assert spans[0] == (10, 10, 2)
-    assert spans[1:61] == [(second, second, 0) for second in range(11, 71)]
-    assert spans[61:] == [(71, 4_999, 0), (5_000, 5_000, 2)]
-
-
 def test_too_little_is_undecided_and_a_wrong_split_invalid() -> None:
     assert played(log(20, 0.01))[1].result == "undecided"
     rows = log(120, 0.01, weight=np.full(50 * 120, 10.0))
@@ -136,43 +123,14 @@ def test_what_a_log_cannot_answer_is_taken_as_passed() -> None:
     policy = alone(Policy(steps=steps, gates=("on call",)))
     assert policy.steps == (SetWeight(1000), Pause(0.0), SetWeight(5000), Pause(60.0))
     assert policy.gates == ()
-
-
-def test_rows_are_counted_as_the_store_counts_them() -> None:
-    rows = RowColumns(
-        ts=np.array([10.2, 10.9, 11.0, 11.5, 11.6]),
-        arm=np.array([1, 1, 0, 1, 1]),
-        status=np.array([200, 429, 404, 499, 200]),
-        latency_ms=np.array([12.0, 900.0, np.nan, 3000.0, 1.0]),
-        ttft_ms=np.array([4.0, np.nan, np.nan, np.nan, 0.01]),
-        score=np.array([1.0, np.nan, 0.5, np.nan, 0.0]),
-        key_group=np.array([3, 4, 5, 6, 3]),
-    )
-    evidence, shares = evidence_of(rows)
-    first, stable, last = evidence.seconds
-    assert (evidence.since, evidence.closed_through, shares) == (10, 11, {1: 0})
-    assert (first.second, first.arm, first.requests, first.errors) == (10, "canary", 2, 1)
-    assert first.latency_bins == {latency_bin(12_000): 1, latency_bin(900_000): 1}
-    assert first.first_byte_bins == {latency_bin(4_000): 1}
-    assert first.score_bins == {199: 1}
-    assert first.error_groups == {4: 1}
-    assert (stable.client_errors, stable.latency_bins, stable.score_bins) == (1, {}, {100: 1})
-    assert (last.requests, last.cancelled, last.rows) == (1, 1, 2)
-    assert last.cancelled_bins == {latency_bin(3e6): 1}
-    assert last.first_byte_bins == {0: 1}
+    named = alone(Policy(checks=Checks(score=ScoreCheck(field="grade"))))
+    assert named.checks.score == ScoreCheck()
 
 
 @pytest.mark.parametrize("weights", [[5.0, np.nan, 5.0, 25.0], [np.nan, 5.0, 5.0, 25.0]])
 def test_generations_are_stretches_of_one_weight(weights: list[float]) -> None:
-    rows = RowColumns(
-        ts=np.array([1.0, 2.0, 3.0, 4.0]),
-        arm=np.zeros(4, np.int64),
-        status=np.full(4, 200),
-        latency_ms=np.ones(4),
-        weight=np.array(weights),
-        key_group=np.zeros(4, np.int64),
-    )
-    evidence, shares = evidence_of(rows)
-    asked = [shares[one.generation] for one in evidence.seconds]
-    assert asked[1:] == [500, 500, 2500]
-    assert asked[0] in {0, 500}
+    rows = log(4, 0.0, weight=np.repeat(weights, 50))
+    found = RowLog(rows)
+    asked = [share for _, share in found.changes]
+    assert asked in ([500, 2500], [0, 500, 2500])
+    assert found.past.shares == dict(enumerate(asked, start=1))
