@@ -1,0 +1,1 @@
+"""The library: what the gateway and the agent share, and everything around models."""

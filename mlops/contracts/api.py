@@ -23,7 +23,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def __post_init__(self) -> None:
         if self.stable < 0 or self.canary < 0:
             raise ValueError(f"weights stable {self.stable:g}, canary {self.canary:g}: below 0")
-        if abs(self.stable + self.canary - 100) > 1e-9:
+        if not abs(self.stable + self.canary - 100) <= 1e-9:  # not a number is refused too
             raise ValueError(
                 f"weights stable {self.stable:g} + canary {self.canary:g} sum to "
                 f"{self.stable + self.canary:g}, expected 100"
@@ -31,6 +31,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def canary_share_bp(self) -> int:
+        """The canary's, in basis points."""
         return round(self.canary * 100)
 
 

@@ -21,9 +21,6 @@ LATENCY_FIRST_EDGE_US = 100
 COUNT_FIRST_EDGE = 1
 """Of characters and tokens: 0 and 1 lie in bin 0."""
 
-LATENCY_BIN_RATIO = BIN_RATIO
-"""The same, by the name of what it was first for."""
-
 SCORE_BINS = 200
 """Of a score in 0..1: bin i holds i/200 and what lies up to (i+1)/200; the last one 1.0 too."""
 

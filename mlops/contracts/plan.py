@@ -20,12 +20,8 @@ FULL_SHARE_BP = 10_000
 MAX_CANARY_SHARE_BP = 9_500
 """A canary never takes everything: below this a control remains to judge it against."""
 
-DEFAULT_HOLDBACK_SHARE_BP = 500
-"""What `previous` keeps during bake, as the control that the new stable is judged against."""
-
 MAX_SALT_BYTES = 64
 """Longest salt that blake2b takes as a key."""
-
 
 HIDDEN = "(hidden)"
 """What is shown in place of a header's value."""

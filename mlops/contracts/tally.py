@@ -25,6 +25,8 @@ class TallyEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """One second of one worker."""
+
     worker: str
     second: int
     """Unix time in whole seconds. Every record that ended in it, or before, is already spooled."""

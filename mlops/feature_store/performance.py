@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mlops.contracts.evidence import LATENCY_BIN_RATIO, LATENCY_FIRST_EDGE_US
+from mlops.contracts.evidence import BIN_RATIO, LATENCY_FIRST_EDGE_US
 from mlops.contracts.record import ERROR_OUTCOMES, Kind, Outcome
 from mlops.feature_store.aggregates import bin_sql
 from mlops.feature_store.tables import PERFORMANCE, ROWS
@@ -110,5 +110,5 @@ def _quantile_ms(bins: Mapping[int, int], share: float) -> float | None:
     for index in sorted(bins):
         seen += bins[index]
         if seen >= needed:
-            return float(LATENCY_FIRST_EDGE_US * LATENCY_BIN_RATIO ** (index + 1) / 1000)
+            return float(LATENCY_FIRST_EDGE_US * BIN_RATIO ** (index + 1) / 1000)
     return None

@@ -70,7 +70,7 @@ class Airflow:
         passwords.touch(mode=0o600)
         passwords.write_text(json.dumps({_USER: self._password}), encoding="utf-8")
         self._environment = self._settings(port, passwords)
-        self._run("migrate", "db", "migrate").wait(READY_TIMEOUT_S)
+        self._migrate()
         for part, arguments in (
             ("api-server", ("--host", "127.0.0.1", "--port", str(port), "--workers", "1")),
             ("scheduler", ("--skip-serve-logs",)),
@@ -145,6 +145,16 @@ class Airflow:
             time.sleep(POLL_S)
 
     # ---- parts ----------------------------------------------------------------------------------
+
+    def _migrate(self) -> None:
+        process = self._run("migrate", "db", "migrate")
+        try:
+            code = process.wait(READY_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.stop()
+            code = process.wait()
+        if code:
+            raise AirflowFailed(f"migrate ended with code {code}; see {self._log('migrate')}")
 
     def _settings(self, port: int, passwords: Path) -> dict[str, str]:
         ours = {

@@ -14,11 +14,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Final
 
 from mlops.local.processes import members_of_group
@@ -107,7 +107,7 @@ def _answers(child: Child) -> bool:
             child.url + child.health_path, timeout=PROBE_TIMEOUT_S
         ):
             return child.is_complete()
-    except (urllib.error.URLError, OSError):
+    except (OSError, HTTPException):  # refused, reset, late, or the start of an answer
         return False
 
 

@@ -68,6 +68,7 @@ async def serve(engine: Engine, host: str, port: int) -> bool:
 
 
 def main() -> int:
+    """Parse the arguments and serve; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m mlops.local.clickhouse", description=__doc__)
     parser.add_argument("--path", type=Path, required=True, help="directory of the database")
     parser.add_argument("--port", type=int, required=True, help="0 takes a free one")

@@ -33,6 +33,7 @@ class EngineError(Exception):
 
     @classmethod
     def of(cls, code: int, sentence: str) -> EngineError:
+        """One of ours, in ClickHouse's form; `sentence` has no full stop."""
         return cls(code, f"Code: {code}. DB::Exception: {sentence}.")
 
 
@@ -55,6 +56,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
+    """What a statement answered."""
+
     body: bytes
     summary: dict[str, str]
     """As in `X-ClickHouse-Summary`."""

@@ -97,6 +97,7 @@ class Engine:
         self.version = self._scalar("SELECT version()")
 
     def close(self) -> None:
+        """Write down what is in memory, and let go of the directory; no statement may run."""
         with self._lock:
             for named in self._sessions.values():
                 named.handle.close()

@@ -95,7 +95,8 @@ class Runs(Protocol):
     timezone: str
     version: str
 
-    def run(self, call: Call) -> Answer: ...
+    def run(self, call: Call) -> Answer:
+        """Run one statement; blocking. Raises EngineError: it was refused."""
 
 
 def inflate_lz4(body: bytes, limit_bytes: int = MAX_BODY_BYTES) -> bytes:
@@ -136,6 +137,7 @@ class Front:
         self._running_lock = Lock()
 
     def application(self) -> web.Application:
+        """The routes of ClickHouse's HTTP interface."""
         application = web.Application(client_max_size=MAX_BODY_BYTES)
         application.router.add_route("*", "/", self._root)
         for path in ("/ping", "/replicas_status"):

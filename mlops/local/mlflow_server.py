@@ -45,6 +45,7 @@ def artifacts_of(environ: Mapping[str, str], path: Path) -> str:
 
 
 def main() -> int:
+    """Parse the arguments and serve."""
     parser = argparse.ArgumentParser(
         prog="python -m mlops.local.mlflow_server", description=__doc__
     )

@@ -108,9 +108,8 @@ def _spawn(command: Command, out_path: Path, log_path: Path) -> int:
 def _wait_ready(pid: int, name: str, out_path: Path, log_path: Path) -> tuple[str, ...]:
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
-        for line in out_path.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.split()[:1] == ["ready"]:
-                return tuple(word for word in line.split()[1:] if "://" in word)
+        if (urls := ready_urls(out_path.read_text(encoding="utf-8", errors="replace"))) is not None:
+            return urls
         ended, code = os.waitpid(pid, os.WNOHANG)
         if ended:
             raise StartFailed(
@@ -121,6 +120,15 @@ def _wait_ready(pid: int, name: str, out_path: Path, log_path: Path) -> tuple[st
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     raise StartFailed(f"{name} was not ready within {READY_TIMEOUT_S:.0f} s:\n{tail(log_path)}")
+
+
+def ready_urls(said: str) -> tuple[str, ...] | None:
+    """The addresses on the line `ready [URL ...]`; None while there is none, or half of it."""
+    whole_lines = said[: said.rfind("\n") + 1].splitlines()
+    for words in map(str.split, whole_lines):
+        if words[:1] == ["ready"]:
+            return tuple(word for word in words[1:] if "://" in word)
+    return None
 
 
 def tail(path: Path, lines: int = 15) -> str:
@@ -140,6 +148,7 @@ def start_ticks(pid: int) -> int | None:
 
 
 def is_running(process: Started) -> bool:
+    """Whether that very process runs still, and not another one with its number."""
     return start_ticks(process.pid) == process.start_ticks
 
 

@@ -13,9 +13,11 @@ from functools import partial
 from pathlib import Path
 
 from minio import Minio
-from minio.error import S3Error
+from minio.error import MinioException
+from urllib3 import PoolManager
+from urllib3.exceptions import HTTPError
 
-from mlops.local.child import Child, free_ports, run
+from mlops.local.child import PROBE_TIMEOUT_S, Child, free_ports, run
 
 SERVER = Path(sys.executable).parent / "weed"
 HOST = "127.0.0.1"
@@ -49,6 +51,7 @@ def arguments_of(path: Path, port: int, buckets: list[str]) -> list[str]:
 
 
 def main() -> int:
+    """Parse the arguments and serve."""
     parser = argparse.ArgumentParser(prog="python -m mlops.local.s3", description=__doc__)
     parser.add_argument("--path", type=Path, required=True, help="directory of the objects")
     parser.add_argument("--port", type=int, required=True, help="0 takes a free one")
@@ -77,11 +80,15 @@ def main() -> int:
 
 def _has_buckets(port: int, access_key: str, secret_key: str, names: list[str]) -> bool:
     client = Minio(
-        endpoint=f"{HOST}:{port}", access_key=access_key, secret_key=secret_key, secure=False
+        endpoint=f"{HOST}:{port}",
+        access_key=access_key,
+        secret_key=secret_key,
+        secure=False,
+        http_client=PoolManager(timeout=PROBE_TIMEOUT_S, retries=False),  # it is asked again
     )
     try:
         return all(client.bucket_exists(bucket_name=name) for name in names)
-    except S3Error:
+    except (MinioException, HTTPError):
         return False
 
 

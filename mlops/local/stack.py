@@ -78,6 +78,7 @@ class StackFile(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def addresses(self) -> dict[str, str]:
+        """By part; `admin` is the gateway's second one."""
         found: dict[str, str] = {}
         for process in self.processes:
             if not process.urls:
@@ -224,11 +225,13 @@ class Stack:
         )
 
     def start_recorder(self) -> str:
+        """From the gateway's spool to ClickHouse."""
         return self._start(
             "recorder", "gateway.recorder", ["--config", str(self.directory / "gateway.yaml")]
         )
 
     def start_agent(self) -> str:
+        """With its memory in SQLite, for the one gateway; its address."""
         config = {
             "listen": f"127.0.0.1:{self._port('agent', self.ports.agent)}",
             "memory": f"sqlite:///{self.directory / 'agent.sqlite'}",
@@ -246,15 +249,18 @@ class Stack:
 
     @property
     def addresses(self) -> dict[str, str]:
+        """Of the parts that run, by their names."""
         return self.file.addresses
 
     @property
     def file(self) -> StackFile:
+        """What is written down of it."""
         return StackFile(
             directory=str(self.directory), processes=tuple(self.processes), secrets=self.secrets
         )
 
     def process(self, name: str) -> Started:
+        """The part of that name. Raises StopIteration where none runs."""
         return next(process for process in self.processes if process.name == name)
 
     def kill(self, name: str) -> None:

@@ -49,6 +49,7 @@ class Figure:
     retrain: bool = False
 
     def shown(self, value: float) -> str:
+        """With its unit."""
         return f"{100 * value:.2f} %" if self.unit == "%" else f"{value:.4g}{self.unit}"
 
 

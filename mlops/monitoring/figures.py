@@ -33,8 +33,8 @@ HOURS: Final = f"""SELECT toString(route), {_HOUR.format(column="ended_at")} AS 
   countIf({_SCORED}) AS scored,
   sumIf({_SCORE}, {_SCORED}) AS score_total,
   sumIf(pow({_SCORE}, 2), {_SCORED}) AS score_squares,
-  countIf(isNull(query_text)) AS without_text,
-  countIf(empty(embedding)) AS without_embedding
+  countIf({_REQUEST} AND isNull(query_text)) AS without_text,
+  countIf({_REQUEST} AND empty(embedding)) AS without_embedding
 FROM {ROWS}
 WHERE kind = '{Kind.SERVED}' AND arm = '{Arm.STABLE}' AND {_SPAN.format(column="ended_at")}
 GROUP BY route, hour
@@ -68,14 +68,18 @@ class HourFigures(msgspec.Struct, frozen=True, kw_only=True):
     hour: int
     """Its first second (Unix time)."""
     requests: int
+    """Not cancelled."""
     errors: int
+    """Of these, by their first attempt."""
     latency_p50_ms: float
     latency_p95_ms: float
     scored: int
     score_total: float
     score_squares: float
     without_text: int
+    """Of `requests`."""
     without_embedding: int
+    """Of `requests`."""
 
 
 class ScoreFigures(msgspec.Struct, frozen=True, kw_only=True):

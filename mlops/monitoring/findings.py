@@ -41,6 +41,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, findings: list[Finding], not_judged: list[str]) -> Look:
+        """With the sentence that follows from both."""
         found = "; ".join(one.sentence for one in findings) or "nothing found"
         silent = f"; {len(not_judged)} not judged" if not_judged else ""
         return cls(findings=findings, not_judged=not_judged, sentence=found + silent)

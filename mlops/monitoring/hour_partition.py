@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from mlops.monitoring.figures import HOUR_S
 from mlops.serving.files import write_whole
 
 FOLDER: Final = "monitoring"
@@ -29,7 +30,7 @@ class HourPartition:
         Raises:
             ValueError: not a whole hour.
         """
-        if hour % 3600:
+        if hour % HOUR_S:
             raise ValueError(f"hour {hour} is not the first second of an hour")
         self.name = f"{datetime.fromtimestamp(hour, UTC):%Y-%m-%dT%H%MZ}"
         self.path = root / FOLDER / self.name

@@ -36,6 +36,7 @@ class HourLog:
 
     @classmethod
     async def open(cls, settings: ClickHouseSettings) -> Self:
+        """Connect; raises Unavailable."""
         return cls(await open_client(settings, database=settings.database), settings)
 
     async def __aenter__(self) -> Self:

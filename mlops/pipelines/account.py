@@ -53,6 +53,7 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, model: str, status: ReleaseStatus, url: str) -> Released:
+        """As the agent tells of it, at `url`."""
         return cls(
             release_id=status.id,
             model=model,

@@ -26,6 +26,7 @@ class ModelKind(StrEnum):
 
     @property
     def default_name(self) -> str:
+        """Of the registered model."""
         return f"rag_{self}_model"
 
 
@@ -74,10 +75,12 @@ class RegisteredVersion(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def facts(self) -> Facts:
+        """What a decision about the next number needs."""
         return Facts(space=self.space, metrics=self.metrics)
 
     @property
     def space(self) -> EmbeddingSpace:
+        """Of its vectors."""
         return EmbeddingSpace(
             embedding_model=self.embedding_model, dimension=self.dimension, index=self.index
         )

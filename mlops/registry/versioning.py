@@ -83,6 +83,7 @@ class EmbeddingSpace:
 
     @property
     def is_known(self) -> bool:
+        """Whether anything is said of it."""
         return bool(self.embedding_model or self.dimension or self.index)
 
 

@@ -45,6 +45,8 @@ _SIGNATURE = re.compile(r"^[\w.]+\(.*\)(\s*(->.*|--))?$", re.DOTALL)
 
 
 class Split(StrEnum):
+    """What a document's summary is used for."""
+
     TRAINING = "training"
     VALIDATION = "validation"
     HELD_OUT = "held_out"
@@ -61,6 +63,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def split(self) -> Split:
+        """By its name alone."""
         return split_of(self.id)
 
     @property
@@ -154,6 +157,7 @@ def pair_of(docstring: str) -> tuple[str, str] | None:
 
 
 def installed_docstrings() -> Iterator[tuple[str, Iterable[Docstring]]]:
+    """Those of numpy, scipy and the standard library as they are here, by domain."""
     yield "numpy", _numpy_ufuncs()
     for package in ("numpy", "scipy"):
         yield package, docstrings_under(folder_of(package), package)
@@ -169,6 +173,11 @@ def _numpy_ufuncs() -> Iterator[Docstring]:
 
 
 def folder_of(package: str) -> Path:
+    """Where an installed package lies.
+
+    Raises:
+        RuntimeError: it is not installed.
+    """
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeError(f"package {package!r} is not installed; the corpus is made from it")

@@ -100,6 +100,7 @@ class Metrics:
         return requests, self._operations.labels(operation, model, error)
 
     def batched(self, one: Batched) -> None:
+        """One call of the model."""
         self._batches.observe(one.texts)
         self._batch_requests.inc(one.requests)
         self._batch_wait.observe(one.waited_s)
@@ -109,6 +110,7 @@ class Metrics:
         self._loads.labels(result).observe(duration_s)
 
     def serves(self, model: str, version: str, loaded: int) -> None:
+        """Which version serves, and how many are in memory."""
         self._serving.clear()
         self._serving.labels(model, version).set(1)
         self.loaded.set(loaded)

@@ -53,6 +53,7 @@ class Completion:
 
     @property
     def usage(self) -> Json:
+        """Tokens of the question, of the answer, and of both."""
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
@@ -126,6 +127,7 @@ def space_response(model: Model) -> Json:
 
 
 def error_body(message: str, *, code: str, status: int) -> Json:
+    """The body of a refusal."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 

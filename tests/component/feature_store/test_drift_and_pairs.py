@@ -13,39 +13,15 @@ from mlops.feature_store.connection import open_client
 from mlops.feature_store.embedding_sums import EmbeddingSample
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.settings import ClickHouseSettings
+from tests.stored_rows import stored_row
 
 NOON = datetime(2026, 4, 1, 12, 0, tzinfo=UTC)
 SECOND = int(NOON.timestamp())
 
 
 def row(number: int, at_s: float, **changes: Any) -> Row:
-    ended = NOON + timedelta(seconds=at_s)
-    values: dict[str, Any] = {
-        "record_id": f"w-1-{number}",
-        "request_id": f"q{number}",
-        "route": "rag",
-        "model": "m",
-        "generation": 7,
-        "share_bp": 500,
-        "bucket": 0,
-        "arm": "stable",
-        "served_arm": "stable",
-        "version": "1.2.0",
-        "kind": "served",
-        "started_at": ended - timedelta(microseconds=3_000),
-        "ended_at": ended,
-        "status": 200,
-        "outcome": "ok",
-        "first_attempt_outcome": "ok",
-        "attempts": 1,
-        "latency_us": 3_000,
-        "first_byte_us": 1_000,
-        "events": 1,
-        "max_event_gap_us": 0,
-        "request_bytes": 10,
-        "response_bytes": 20,
-    }
-    return Row(**{**values, **changes})
+    named = {"record_id": f"w-1-{number}", "request_id": f"q{number}"}
+    return stored_row(**{"ended_at": NOON + timedelta(seconds=at_s), **named, **changes})
 
 
 async def command(settings: ClickHouseSettings, *statements: str) -> None:

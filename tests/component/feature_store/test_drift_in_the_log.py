@@ -22,6 +22,7 @@ from mlops.contracts.drift import DriftStatus
 from mlops.contracts.plan import RoutePlan, Slot
 from mlops.contracts.record import Row
 from mlops.feature_store.log import FeatureLog
+from tests.stored_rows import stored_row
 
 BEGIN = int(datetime(2026, 4, 1, 12, tzinfo=UTC).timestamp())
 A_SECOND, DIMS, REFERENCE_S = 20, 8, 96
@@ -85,12 +86,9 @@ class World:
 
 def _row(second: int, number: int, vector: list[float], text: str) -> Row:
     ended = datetime.fromtimestamp(second, UTC) + timedelta(milliseconds=number)
-    return Row(
-        record_id=f"w-{second}-{number}", request_id=f"q{second}-{number}", route="rag", model="m",
-        generation=1, share_bp=0, bucket=number, arm="stable", served_arm="stable", version="1",
-        kind="served", started_at=ended, ended_at=ended, status=200, outcome="ok",
-        first_attempt_outcome="ok", attempts=1, latency_us=3_000, first_byte_us=1_000, events=1,
-        max_event_gap_us=0, request_bytes=10, response_bytes=20, embedding=vector, query_text=text,
+    return stored_row(
+        record_id=f"w-{second}-{number}", request_id=f"q{second}-{number}", ended_at=ended,
+        generation=1, version="1", bucket=number, embedding=vector, query_text=text,
     )  # fmt: skip
 
 

@@ -16,39 +16,16 @@ from mlops.contracts.evidence import (
 from mlops.contracts.record import Row
 from mlops.contracts.tally import Tally, TallyEntry
 from mlops.feature_store.log import Evaluation, FeatureLog
+from tests.stored_rows import stored_row
 
 NOON = datetime(2026, 4, 1, 12, 0, tzinfo=UTC)
 SECOND = int(NOON.timestamp())
 
 
 def row(number: int, at_s: float, **changes: Any) -> Row:
-    ended = NOON + timedelta(seconds=at_s)
-    values: dict[str, Any] = {
-        "record_id": f"w-1-{number}",
-        "request_id": f"q{number}",
-        "route": "rag",
-        "model": "m",
-        "generation": 7,
-        "share_bp": 500,
-        "bucket": 0,
-        "arm": "canary",
-        "served_arm": "canary",
-        "version": "1.3.0",
-        "kind": "served",
-        "started_at": ended - timedelta(microseconds=3_000),
-        "ended_at": ended,
-        "status": 200,
-        "outcome": "ok",
-        "first_attempt_outcome": "ok",
-        "attempts": 1,
-        "latency_us": 3_000,
-        "first_byte_us": 1_000,
-        "events": 1,
-        "max_event_gap_us": 0,
-        "request_bytes": 10,
-        "response_bytes": 20,
-    }
-    return Row(**{**values, **changes})
+    canary = {"arm": "canary", "served_arm": "canary", "version": "1.3.0"}
+    named = {"record_id": f"w-1-{number}", "request_id": f"q{number}"}
+    return stored_row(**{"ended_at": NOON + timedelta(seconds=at_s), **named, **canary, **changes})
 
 
 def tally(worker: str, at_s: int, answered: int = 0, *, final: bool = False) -> Tally:

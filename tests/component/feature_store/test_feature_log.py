@@ -25,37 +25,15 @@ from mlops.feature_store.log import (
 from mlops.feature_store.migrations import migrate
 from mlops.feature_store.schema import MIGRATION_STEPS, ROW_TYPES
 from mlops.feature_store.settings import ClickHouseSettings
+from tests.stored_rows import stored_row
 
 NOON = datetime(2026, 4, 1, 12, 0, tzinfo=UTC)
 
 
 def row(number: int, **changes: Any) -> Row:
-    values: dict[str, Any] = {
-        "record_id": f"w-1-{number}",
-        "request_id": f"q{number}",
-        "route": "rag",
-        "model": "m",
-        "generation": 7,
-        "share_bp": 500,
-        "bucket": number % 10_000,
-        "arm": "canary",
-        "served_arm": "stable",
-        "version": "1.3.0",
-        "kind": "served",
-        "started_at": NOON,
-        "ended_at": NOON + timedelta(microseconds=number),
-        "status": 200,
-        "outcome": "ok",
-        "first_attempt_outcome": "ok",
-        "attempts": 1,
-        "latency_us": 2_000,
-        "first_byte_us": 1_000,
-        "events": 1,
-        "max_event_gap_us": 0,
-        "request_bytes": 10,
-        "response_bytes": 20,
-    }
-    return Row(**{**values, **changes})
+    named = {"record_id": f"w-1-{number}", "request_id": f"q{number}", "bucket": number % 10_000}
+    ended = NOON + timedelta(microseconds=number)
+    return stored_row(**{"ended_at": ended, "arm": "canary", **named, **changes})
 
 
 async def query(settings: ClickHouseSettings, sql: str) -> list[tuple[Any, ...]]:

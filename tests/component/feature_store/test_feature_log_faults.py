@@ -8,41 +8,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mlops.contracts.record import Row
 from mlops.feature_store import connection, log
 from mlops.feature_store.connection import open_client
 from mlops.feature_store.log import FeatureLog, Unavailable
 from mlops.feature_store.settings import ClickHouseSettings
+from tests.stored_rows import stored_row
 
 NOON = datetime(2026, 4, 1, 12, 0, tzinfo=UTC)
-ROWS = [
-    Row(
-        record_id=f"w-1-{number}",
-        request_id=f"q{number}",
-        route="rag",
-        model="m",
-        generation=1,
-        share_bp=0,
-        bucket=0,
-        arm="stable",
-        served_arm="stable",
-        version="1",
-        kind="served",
-        started_at=NOON,
-        ended_at=NOON,
-        status=200,
-        outcome="ok",
-        first_attempt_outcome="ok",
-        attempts=1,
-        latency_us=1_000,
-        first_byte_us=500,
-        events=1,
-        max_event_gap_us=0,
-        request_bytes=1,
-        response_bytes=1,
-    )
-    for number in range(500)
-]
+ROWS = [stored_row(record_id=f"w-1-{number}", ended_at=NOON) for number in range(500)]
 
 
 class LossyNetwork:

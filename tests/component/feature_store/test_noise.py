@@ -9,6 +9,7 @@ from mlops.contracts.evidence import KEY_GROUPS
 from mlops.contracts.record import Row
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.settings import ClickHouseSettings
+from tests.stored_rows import stored_row
 
 NOON = datetime(2026, 4, 1, 12, tzinfo=UTC)
 UNTIL = int(NOON.timestamp())
@@ -22,12 +23,9 @@ def _row(number: int, route: str, slower: float) -> Row:
     bucket = number * 7919 % 10_000
     factor = slower if bucket % KEY_GROUPS % 2 else 1.0
     latency_us = int((20_000 + 137 * (number % 400)) * factor)
-    return Row(
-        record_id=f"{route}-{number}", request_id=str(number), route=route, model="m",
-        generation=1, share_bp=0, bucket=bucket, arm="stable", served_arm="stable", version="1",
-        kind="served", started_at=ended, ended_at=ended, status=200, outcome="ok",
-        first_attempt_outcome="ok", attempts=1, latency_us=latency_us, first_byte_us=10_000,
-        events=1, max_event_gap_us=0, request_bytes=10, response_bytes=20, relevance_score=0.5,
+    return stored_row(
+        record_id=f"{route}-{number}", request_id=str(number), ended_at=ended, route=route,
+        bucket=bucket, latency_us=latency_us, relevance_score=0.5,
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from gateway.recorder.metrics import RecorderMetrics
 from gateway.recorder.spans import Spans, span_id_of
 from gateway.trace_context import join
 from mlops.contracts.record import Row
+from tests.stored_rows import stored_row
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
@@ -67,30 +68,8 @@ async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]
 
 
 def row(**changed: object) -> Row:
-    values: dict[str, Any] = {
-        "record_id": "w-1-1",
-        "request_id": "id-1",
-        "route": "rag",
-        "model": "rag_embedding_model",
-        "generation": 7,
-        "share_bp": 1000,
-        "bucket": 5,
-        "arm": "canary",
-        "served_arm": "canary",
-        "version": "1.3.0",
-        "kind": "served",
-        "started_at": BEGAN,
-        "ended_at": BEGAN + timedelta(microseconds=12_345),
-        "status": 200,
-        "outcome": "ok",
-        "first_attempt_outcome": "ok",
-        "attempts": 1,
-        "latency_us": 12_345,
-        "first_byte_us": 11_000,
-        "events": 0,
-        "max_event_gap_us": 0,
-        "request_bytes": 10,
-        "response_bytes": 20,
+    canary = {"arm": "canary", "served_arm": "canary", "version": "1.3.0", "share_bp": 1000}
+    said = {
         "query_text": "a secret question",
         "user_id": "somebody",
         "prompt_tokens": 9,
@@ -98,7 +77,10 @@ def row(**changed: object) -> Row:
         "model_reported": "small-7b",
         "finish_reason": "stop",
     }
-    return Row(**{**values, **changed})
+    timed = {"latency_us": 12_345, "first_byte_us": 11_000}
+    named = {"request_id": "id-1", "model": "rag_embedding_model", "bucket": 5, "events": 0}
+    ended = BEGAN + timedelta(microseconds=12_345)
+    return stored_row(**{"ended_at": ended, **named, **canary, **timed, **said, **changed})
 
 
 def recorded(traceparent: bytes) -> ExchangeRecord:

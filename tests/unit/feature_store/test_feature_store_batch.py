@@ -9,36 +9,14 @@ import pytest
 from mlops.contracts.record import ROW_COLUMNS, Row
 from mlops.feature_store.batch import MAX_BATCH_DAYS, MAX_BATCH_ROWS, batch_of, microseconds
 from mlops.feature_store.errors import Refused
+from tests.stored_rows import stored_row
 
 NOON = datetime(2026, 4, 1, 12, 0, tzinfo=UTC)
 
 
 def row(number: int, route: str = "rag", ended_at: datetime | None = None) -> Row:
-    return Row(
-        record_id=f"w-1-{number}",
-        request_id="q",
-        route=route,
-        model="m",
-        generation=1,
-        share_bp=0,
-        bucket=0,
-        arm="stable",
-        served_arm="stable",
-        version="1",
-        kind="served",
-        started_at=NOON,
-        ended_at=ended_at or NOON + timedelta(microseconds=number),
-        status=200,
-        outcome="ok",
-        first_attempt_outcome="ok",
-        attempts=1,
-        latency_us=1,
-        first_byte_us=1,
-        events=1,
-        max_event_gap_us=0,
-        request_bytes=1,
-        response_bytes=1,
-    )
+    ended = NOON + timedelta(microseconds=number) if ended_at is None else ended_at
+    return stored_row(record_id=f"w-1-{number}", ended_at=ended, route=route)
 
 
 def test_microseconds_are_exact_where_floats_are_not() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops.local.airflow import Airflow
+from mlops.local.airflow import Airflow, AirflowFailed
 
 
 @pytest.fixture
@@ -39,3 +39,13 @@ def test_what_belongs_to_the_folder_is_ended_and_nothing_else(
     airflow.stop()
     assert ours.poll() is not None
     assert stranger.poll() is None
+
+
+def test_a_database_that_cannot_be_made_is_told_at_once(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "airflow"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+    airflow = Airflow(home=home, binary=program.parent, project=home, environment={})
+    with pytest.raises(AirflowFailed, match=r"migrate ended with code 3; see .*migrate\.log"):
+        airflow.start()
