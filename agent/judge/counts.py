@@ -5,7 +5,7 @@ Cases are runs, one block of each, or blocks of one release: see `running`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -90,70 +90,85 @@ class Chunk:
     looks_by: Ints
 
 
-def chunk_of(block: Block, histograms: Iterable[str], score: str | None) -> Chunk:
-    """One block, or one second for the guard."""
-    if block.guard_only:
-        moments = int(block.candidate.errors > 0)
-        counts, looks = None, look_counts(block)
-    else:
-        moments = 1
-        counts, looks = block_counts(block, histograms, score), NO_LOOKS
+def chunk_of(blocks: Sequence[Block], histograms: Iterable[str], score: str | None) -> Chunk:
+    """Blocks and looks in the order of the log.
+
+    `histograms` names those that are needed, `score` the score.
+    """
+    whole = [block for block in blocks if not block.guard_only]
+    looks = [block for block in blocks if block.guard_only]
+    is_moment = np.array([not one.guard_only or one.candidate.errors > 0 for one in blocks], bool)
+    is_look = np.array([one.guard_only for one in blocks], bool)
+    ends = np.array([one.start_second + one.seconds - 1 for one in blocks], np.int64)
     return Chunk(
-        blocks=counts,
-        looks=looks,
-        newest=(-1, 0) if counts is None else (block.generation, block.share_bp),
-        seconds=np.full(moments, block.start_second + block.seconds - 1),
-        blocks_by=np.full(moments, int(counts is not None)),
-        looks_by=np.full(moments, int(counts is None)),
+        blocks=block_counts(whole, histograms, score) if whole else None,
+        looks=look_counts(looks),
+        newest=max(((one.generation, one.share_bp) for one in whole), default=(-1, 0)),
+        seconds=ends[is_moment],
+        blocks_by=np.cumsum(~is_look)[is_moment],
+        looks_by=np.cumsum(is_look)[is_moment],
     )
 
 
-def block_counts(block: Block, histograms: Iterable[str], score: str | None) -> BlockCounts:
-    """One block of one release. `histograms` names those that are needed, `score` the score."""
+def block_counts(
+    blocks: Sequence[Block], histograms: Iterable[str], score: str | None
+) -> BlockCounts:
+    """Blocks of one release."""
     names = tuple(histograms)
     return BlockCounts(
-        candidate=_arm(block.candidate, names, score),
-        control=_arm(block.control, names, score),
-        share_bp=np.array([block.share_bp]),
-        settled=np.array([block.settled]),
-        start_second=np.array([block.start_second]),
+        candidate=_arms([one.candidate for one in blocks], names, score),
+        control=_arms([one.control for one in blocks], names, score),
+        share_bp=np.array([one.share_bp for one in blocks]),
+        settled=np.array([one.settled for one in blocks]),
+        start_second=np.array([one.start_second for one in blocks]),
     )
 
 
 NO_LOOKS = Table(*np.zeros((4, 0), np.int64))
 
 
-def look_counts(block: Block) -> Table:
-    """What the guard needs of a second."""
-    names = RATE_COUNTS["errors"][::-1]
-    arms = (block.candidate, block.control)
-    return Table(*(np.array([getattr(arm, name)]) for arm in arms for name in names))
+def look_counts(looks: Sequence[Block]) -> Table:
+    """What the guard needs of seconds."""
+    if not looks:
+        return NO_LOOKS
+    bad, of = RATE_COUNTS["errors"]
+    arms = ([one.candidate for one in looks], [one.control for one in looks])
+    return Table(*(_column(arm, name) for arm in arms for name in (of, bad)))
 
 
-def _arm(arm: ArmBlock, histograms: tuple[str, ...], score: str | None) -> ArmCounts:
-    needed = {name for pair in RATE_COUNTS.values() for name in pair} | set(TALLIES)
-    counts = {name: np.array([getattr(arm, name)]) for name in needed}
-    counts["hanging_known"] = np.array([arm.hanging + max(0, arm.ended - arm.ended_long)])
-    bins = {name: _dense(getattr(arm, name), HISTOGRAM_BINS) for name in histograms}
+_COUNTED = tuple({name for pair in RATE_COUNTS.values() for name in pair} | set(TALLIES))
+
+
+def _arms(arms: Sequence[ArmBlock], histograms: tuple[str, ...], score: str | None) -> ArmCounts:
+    ended = _column(arms, "ended")
+    counts = {name: _column(arms, name) for name in _COUNTED}
+    briefly = np.maximum(0, ended - _column(arms, "ended_long"))
+    counts["hanging_known"] = counts["hanging"] + briefly
+    bins = {name: _dense([getattr(arm, name) for arm in arms], HISTOGRAM_BINS)
+            for name in histograms}  # fmt: skip
     if score is not None:
-        bins["score_bins"] = _dense(
-            arm.scores[score].bins if score in arm.scores else {}, SCORE_BINS
-        )
+        late = [arm.scores[score].bins if score in arm.scores else {} for arm in arms]
+        bins["score_bins"] = _dense(late, SCORE_BINS)
         if score == ROW_SCORE:
-            bins["score_bins"] += _dense(arm.score_bins, SCORE_BINS)
+            bins["score_bins"] += _dense([arm.score_bins for arm in arms], SCORE_BINS)
     return ArmCounts(
-        ended=np.array([arm.ended]),
+        ended=ended,
         counts=counts,
         bins=bins,
-        request_groups=_dense(arm.request_groups, KEY_GROUPS),
-        error_groups=_dense(arm.error_groups, KEY_GROUPS),
+        request_groups=_dense([arm.request_groups for arm in arms], KEY_GROUPS),
+        error_groups=_dense([arm.error_groups for arm in arms], KEY_GROUPS),
     )
 
 
-def _dense(bins: Mapping[int, int], length: int) -> Ints:
-    dense = np.zeros((1, length), np.int64)
-    if bins:
-        dense[0, np.fromiter(bins, np.int64, len(bins))] = np.fromiter(
-            bins.values(), np.int64, len(bins)
-        )
+def _column(arms: Sequence[ArmBlock], name: str) -> Ints:
+    return np.array([getattr(arm, name) for arm in arms], np.int64)
+
+
+def _dense(histograms: Sequence[Mapping[int, int]], length: int) -> Ints:
+    dense = np.zeros((len(histograms), length), np.int64)
+    for row, bins in zip(dense, histograms, strict=True):
+        if bins:
+            row[np.fromiter(bins, np.int64, len(bins))] = np.fromiter(
+                bins.values(), np.int64, len(bins)
+            )
     return dense

@@ -60,9 +60,10 @@ class Judge:
         """The name of the score that is judged."""
         return self._panel.score_field
 
-    def absorb(self, block: Block) -> None:
-        """One more block or look, in the order of the log."""
-        self.absorb_chunk(chunk_of(block, self.histograms, self.score_field))
+    def absorb(self, *blocks: Block) -> None:
+        """More blocks and looks, in order; many at once cost little more than one."""
+        if blocks:
+            self.absorb_chunk(chunk_of(blocks, self.histograms, self.score_field))
 
     def absorb_chunk(self, chunk: Chunk) -> None:
         """More of the log, in its order."""
@@ -90,10 +91,10 @@ class Judge:
         self._before = self._complaints(len(self._trace) - 1)
         self._panel.absorb(blocks)
         self._completeness.absorb(candidate.counts, control.counts)
-        self._results.absorb(blocks)
         hanging = (arm.counts["hanging"] for arm in (candidate, control))
         _, counted = self._counted.push(np.stack([candidate.ended, *hanging], axis=-1))
         following = Trace.of(self._panel, self._completeness, counted)
+        self._results.absorb(blocks, following.harmless)
         self._trace = self._trace.then(following)
 
     def _show(self, blocks: Ints, looks: Ints) -> None:
@@ -129,7 +130,8 @@ class Judge:
         evidence = log_sum([guard + log(GUARD_WEIGHT), trace.rest[row]])
         is_suspicious = np.maximum(trace.most[row], guard) >= LOG_SUSPICIOUS
         verdicts = np.full(len(row), Verdict.UNDECIDED, object)
-        verdicts[trace.proved[row, level] & ~is_suspicious] = Verdict.HEALTHY
+        if trace.harmless:  # without a check nothing is proved
+            verdicts[trace.proved[row, level] & ~is_suspicious] = Verdict.HEALTHY
         verdicts[evidence >= log_goal(self._alpha)] = Verdict.REGRESSED
         verdicts[trace.invalid[row]] = Verdict.INVALID
         found: list[Verdict] = verdicts.tolist()

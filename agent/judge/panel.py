@@ -191,10 +191,13 @@ class Panel:
 
     def is_proved(self, level: int) -> Bools:
         """Every check refuted its margin at this level, by case."""
-        if not self.checks:
+        return self.are_proved([check.log_mirror(level) for check in self.checks.values()])
+
+    def are_proved(self, log_mirrors: Sequence[Floats]) -> Bools:
+        """The same where what each check says is known, of any levels."""
+        if not log_mirrors:
             return np.zeros(len(self.hanging.log_value), bool)
-        mirrors = [check.log_mirror(level) for check in self.checks.values()]
-        return np.asarray(np.min(mirrors, axis=0) >= log_goal(self._policy.beta))
+        return np.asarray(np.min(log_mirrors, axis=0) >= log_goal(self._policy.beta))
 
 
 def log_sum(log_parts: Sequence[Floats]) -> Floats:

@@ -59,32 +59,39 @@ def level_for(share_bp: int, policy: Policy) -> int:
 
 
 class Pace:
-    """From the growth of a log e-value so far, how many more requests it needs."""
+    """From the growth of log e-values so far, one of each level, how many more requests they need.
+
+    Arrays by block and level, of the last blocks; in front, before them.
+    """
 
     def __init__(self) -> None:
-        self._lowest = np.zeros(1)
-        self._lowest_at = np.zeros(1, np.int64)
-        self._counts = np.zeros(1, np.int64)
-        """After each of the last blocks, and in front before them."""
+        self._values: Floats = np.zeros((1, len(PROOFS)))
+        self._lowest = self._values
+        self._lowest_at: Ints = np.zeros((1, len(PROOFS)), np.int64)
+        self._counts: Ints = np.zeros(1, np.int64)
 
     def observe(self, log_values: Floats, counts: Ints) -> None:
-        """The value after each block, and after so many candidate requests."""
-        lowest = np.minimum.accumulate(np.append(self._lowest[-1:], log_values))
-        is_lower = np.append(False, log_values <= lowest[:-1])
-        since = np.maximum.accumulate(np.where(is_lower, np.arange(len(lowest)), 0))
-        self._lowest_at = np.append(self._lowest_at[-1:], counts)[since]
-        self._counts = np.append(self._counts[-1:], counts)
+        """The values after each block, and after so many candidate requests."""
+        before = self._lowest[-1:]
+        self._values = np.concatenate([self._values[-1:], log_values])
+        lowest = np.minimum.accumulate(np.concatenate([before, log_values]), axis=0)
+        self._counts = np.concatenate([self._counts[-1:], counts])
+        is_lowest = log_values <= lowest[:-1]
+        rows = np.where(is_lowest, np.arange(1, len(lowest))[:, None], 0)
+        since = np.maximum.accumulate(np.concatenate([np.zeros_like(rows[:1]), rows]), axis=0)
+        self._lowest_at = np.where(since > 0, self._counts[since], self._lowest_at[-1:])
         self._lowest = lowest
 
-    def needed(self, row: int, log_value: float, log_goal: float) -> int | None:
-        """After so many of the last blocks: requests from `log_value` to `log_goal`.
+    def needed(self, row: int, level: int, log_goal: float) -> int | None:
+        """After so many of the last blocks: requests to `log_goal`.
 
         At the pace since the lowest point.
         """
+        log_value = float(self._values[row, level])
         if log_value >= log_goal:
             return 0
-        grown = log_value - float(self._lowest[row])
-        seen = int(self._counts[row] - self._lowest_at[row])
+        grown = log_value - float(self._lowest[row, level])
+        seen = int(self._counts[row] - self._lowest_at[row, level])
         if grown <= 0 or seen <= 0:
             return None
         return round((log_goal - log_value) * seen / grown) or 1

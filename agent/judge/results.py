@@ -12,7 +12,7 @@ from agent.judge.eprocess import Floats, Ints, Table, e_value
 from agent.judge.history import REFERENCE_BLOCKS
 from agent.judge.intervals import MeanInterval, QuantileInterval, RateInterval
 from agent.judge.panel import Panel, QuantileTest
-from agent.judge.proof import PROOFS, Pace
+from agent.judge.proof import Pace
 from agent.judge.quantiles import Bins
 from agent.judge.rates import RateTest
 from agent.judge.running import OVER_TIME, Bools, Sums, carried
@@ -198,18 +198,16 @@ class Results:
                 self._numbers[name] = QuantileNumbers(name, test, alpha, bins)
             else:
                 self._numbers[name] = ScoreNumbers(test, alpha)
-        self._paces = {name: [Pace() for _ in PROOFS] for name in panel.checks}
+        self._paces = {name: Pace() for name in panel.checks}
         self._compared: Ints = np.zeros(1, np.int64)
 
-    def absorb(self, blocks: BlockCounts) -> None:
-        """Blocks that the panel has had just now."""
+    def absorb(self, blocks: BlockCounts, harmless: Mapping[str, Floats]) -> None:
+        """Blocks that the panel has had just now, and what each check proved after them."""
         compared = self._panel.compared
         self._compared = np.append(0, np.cumsum(compared))
-        for name, test in self._panel.checks.items():
-            numbers = self._numbers[name]
+        for name, numbers in self._numbers.items():
             numbers.absorb(blocks, compared)
-            for level, pace in enumerate(self._paces[name]):
-                pace.observe(test.log_mirror(level), numbers.counts)
+            self._paces[name].observe(harmless[name], numbers.counts)
 
     def at(
         self, block: int, evidence: Mapping[str, tuple[float, float]], level: int, log_goal: float
@@ -221,12 +219,11 @@ class Results:
         found = {}
         for name, (log_worse, log_mirror) in evidence.items():
             numbers, at = self._numbers[name], At(block, int(self._compared[block]))
-            pace = self._paces[name][level]
             found[name] = numbers.result(
                 at,
                 e_value=e_value(log_worse),
                 noninferiority_e_value=e_value(log_mirror),
-                still_needed=pace.needed(block, log_mirror, log_goal),
+                still_needed=self._paces[name].needed(block, level, log_goal),
             )
         return found
 

@@ -46,23 +46,25 @@ class Sums:
         """The sums before and after each block."""
         if self._is_over_time:
             return self._push_blocks(values)
-        before = self._sum
-        self._sum = before + values
-        if self._kept is not None:
-            self._sum -= self._kept[self._oldest]
-            self._kept[self._oldest] = values
-            self._oldest = (self._oldest + 1) % len(self._kept)
-        return before, self._sum
+        before, after = self._push_blocks(values[None])
+        return before[0], after[0]
 
     def _push_blocks(self, values: Array) -> tuple[Array, Array]:
-        change = values
-        if self._kept is not None:
-            kept = np.concatenate([self._kept, values.astype(self._kept.dtype)])
-            change = values - kept[: len(values)]
-            self._kept = kept[len(values) :]
-        sums = np.cumsum(np.concatenate([self._sum[None], change]), axis=0)
+        change = values if self._kept is None else values - self._leaving(self._kept, values)
+        sums = np.concatenate([self._sum[None], change])
+        np.cumsum(sums, axis=0, out=sums)
         self._sum = sums[-1]
         return sums[:-1], sums[1:]
+
+    def _leaving(self, kept: Array, values: Array) -> Array:
+        """What leaves the window as each block comes; the last of them are kept in their place."""
+        window, count = len(kept), len(values)
+        stays = min(window, count)
+        first = (self._oldest + np.arange(stays)) % window
+        leaving: Array = np.concatenate([kept[first], values[: count - stays]])
+        self._oldest = (self._oldest + count) % window
+        kept[(self._oldest - stays + np.arange(stays)) % window] = values[count - stays :]
+        return leaving
 
 
 class Least:
@@ -112,16 +114,17 @@ class FixedShareOverTime:
         active: Bools | None = None,
     ) -> None:
         """More blocks, of which only the active ones count; bets are the last axis."""
-        count = len(log_ratios)
-        which = np.arange(count) if active is None else np.flatnonzero(active)
+        count, before = len(log_ratios), self.log_value[-1:]
+        if active is None or active.all():
+            resting = self._resting(np.arange(count), count) if self._is_resting else None
+            self.log_value = _capped(before, self._gains(log_ratios, resting), ceiling)
+            return
+        which = np.flatnonzero(active)
         resting = self._resting(which, count) if self._is_resting else None
-        before = self.log_value[-1:]
-        gained = self._gains(log_ratios[which], resting)
         limit = ceiling if isinstance(ceiling, float) else ceiling[which]
+        gained = self._gains(log_ratios[which], resting)
         after = np.concatenate([before, _capped(before, gained, limit)])
-        seen = np.zeros(count, np.int64)
-        seen[which] = 1
-        self.log_value = after[np.cumsum(seen)]
+        self.log_value = after[np.cumsum(active)]
 
     def _resting(self, which: Ints, count: int) -> Ints:
         """How many blocks just before each active one were none."""
@@ -174,11 +177,11 @@ class FixedShare:
 
 def _capped(before: Floats, gained: Floats, ceiling: float | Floats) -> Floats:
     """Running sums from `before` on, each cut off at the ceiling."""
-    values = np.cumsum(np.concatenate([before, gained]), axis=0)[1:]
-    limits = np.broadcast_to(ceiling, values.shape)
-    if (values <= limits).all():
+    values = np.concatenate([before, gained])
+    values = np.cumsum(values, axis=0, out=values)[1:]
+    if (values <= ceiling).all():
         return np.asarray(values)
-    value = before[0]
+    value, limits = before[0], np.broadcast_to(ceiling, values.shape)
     for index, gain in enumerate(gained):
         value = values[index] = np.minimum(limits[index], value + gain)
     return np.asarray(values)

@@ -39,17 +39,17 @@ class Trace:
     def of(cls, panel: Panel, completeness: Completeness, counted: Ints) -> Trace:
         """After the blocks that the panel has had just now."""
         parts = panel.log_rest()
-        levels = range(len(PROOFS))
+        harmless = {
+            name: np.stack([test.log_mirror(level) for level in range(len(PROOFS))], axis=-1)
+            for name, test in panel.checks.items()
+        }
         return cls(
             parts=parts,
             rest=log_sum(list(parts.values())),
             worse={name: test.log_value for name, test in panel.checks.items()},
-            harmless={
-                name: np.stack([test.log_mirror(level) for level in levels], axis=-1)
-                for name, test in panel.checks.items()
-            },
+            harmless=harmless,
             most=panel.log_most(),
-            proved=np.stack([panel.is_proved(level) for level in levels], axis=-1),
+            proved=panel.are_proved(list(harmless.values())),
             invalid=panel.sample_ratio.is_violated | completeness.is_violated,
             counted=counted,
         )
