@@ -12,8 +12,9 @@ import click
 from msgspec.structs import asdict
 
 from cli.connect import run
-from cli.output import dry_run_option, is_data, output_option, print_data, print_entry
+from cli.output import dry_run_option, is_data, print_data, print_entry, prints
 from cli.progress import Tell, shown
+from cli.shapes import ArchivedDay, DueDay, ErasedRows, ListedDay, RestoredDay
 from cli.store import clickhouse_settings
 from mlops.artifact_store.bucket import Bucket
 from mlops.config import ConfigError, read_config
@@ -43,7 +44,7 @@ def archive() -> None:
     help="Also tables without retention, and days that are this many days old.",
 )
 @dry_run_option
-@output_option
+@prints(list[ArchivedDay], list[DueDay])
 def archive_run(older_than_days: int | None, output: str, *, dry_run: bool) -> None:
     """Archive every day that is due and not archived yet. Safe to repeat; run it daily.
 
@@ -55,15 +56,13 @@ def archive_run(older_than_days: int | None, output: str, *, dry_run: bool) -> N
         return
     done = run(_archive(older_than_days, output))
     if is_data(output):
-        print_data(
-            output, [{"table": table, "day": day, "rows": rows} for table, day, rows in done]
-        )
+        print_data(output, done)
     elif not done:
         click.echo("nothing to do")
 
 
 @archive.command("check")
-@output_option
+@prints(list[DueDay])
 def archive_check(output: str) -> None:
     """Exit 1 where a day is due and not archived."""
     due = run(_due(None))
@@ -74,7 +73,7 @@ def archive_check(output: str) -> None:
 
 def _print_due(due: list[tuple[str, date]], output: str) -> None:
     if is_data(output):
-        print_data(output, [{"table": table, "day": day} for table, day in due])
+        print_data(output, [DueDay(table=table, day=day) for table, day in due])
         return
     lines = [f"due {table} {day}" for table, day in due]
     click.echo("\n".join(lines) or "every day that is due is archived")
@@ -82,7 +81,7 @@ def _print_due(due: list[tuple[str, date]], output: str) -> None:
 
 @archive.command("ls")
 @click.argument("tables", nargs=-1, type=click.Choice(sorted(ARCHIVED)))
-@output_option
+@prints(list[ListedDay])
 def archive_ls(tables: tuple[str, ...], output: str) -> None:
     """List archived days with their rows and bytes."""
     found = run(_archived(tables or tuple(ARCHIVED)))
@@ -90,7 +89,7 @@ def archive_ls(tables: tuple[str, ...], output: str) -> None:
         print_data(output, found)
         return
     for one in found:
-        click.echo(f"{one['table']} {one['day']}: {one['rows']:,} rows, {one['bytes']:,} bytes")
+        click.echo(f"{one.table} {one.day}: {one.rows:,} rows, {one.bytes:,} bytes")
 
 
 @archive.command("restore")
@@ -99,7 +98,7 @@ def archive_ls(tables: tuple[str, ...], output: str) -> None:
 @click.option("--until", "last", type=DAY, help="Last day, if there are several.")
 @click.option("--into", help="Table to fill.  [default: TABLE_restored]")
 @dry_run_option
-@output_option
+@prints(RestoredDay, is_stream=True)
 def archive_restore(
     table: str,
     first: datetime,
@@ -120,7 +119,10 @@ def archive_restore(
         rows = run(_archived_rows(table, day) if dry_run else _restore(table, day, target, output))
         said = "dry run: would restore" if dry_run else "restored"
         if is_data(output):
-            print_entry(output, {"table": table, "day": day, "into": target, "rows": rows})
+            print_entry(
+                output,
+                RestoredDay(table=table, day=day, into=target, rows=rows, dry_run=dry_run),
+            )
         else:
             click.echo(f"{said} {table} {day} into {target}: {rows:,} rows")
         day += timedelta(days=1)
@@ -136,7 +138,7 @@ def archive_restore(
     " [default: MLOPS_RETRAINING_DATA_PATH, if it is there]",
 )
 @dry_run_option
-@output_option
+@prints(ErasedRows)
 def erase(user_id: str, places: tuple[str, ...], output: str, *, dry_run: bool) -> None:
     """Take a person out of tables, archived days and training partitions.
 
@@ -146,7 +148,7 @@ def erase(user_id: str, places: tuple[str, ...], output: str, *, dry_run: bool) 
     with shown(output) as tell:
         erased = run(_erase(user_id, places, tell, dry_run=dry_run))
     if is_data(output):
-        print_data(output, asdict(erased) | ({"dry_run": True} if dry_run else {}))
+        print_data(output, ErasedRows(**asdict(erased), dry_run=dry_run))
         return
     click.echo(
         ("dry run: would erase " if dry_run else "erased ")
@@ -156,16 +158,16 @@ def erase(user_id: str, places: tuple[str, ...], output: str, *, dry_run: bool) 
     )
 
 
-async def _archive(older_than_days: int | None, output: str) -> list[tuple[str, date, int]]:
+async def _archive(older_than_days: int | None, output: str) -> list[ArchivedDay]:
     """Each day is said as soon as it is there: what is archived stays, whatever comes after."""
-    done: list[tuple[str, date, int]] = []
+    done: list[ArchivedDay] = []
     async with _archive_of_settings() as store:
         due = await store.missing(older_than_days=older_than_days)
         with shown(output) as tell:
             for table, day in due:
                 tell("days archived", len(done), len(due))
                 manifest = await store.archive_day(table, day, told=_rows(tell))
-                done.append((table, day, manifest.rows))
+                done.append(ArchivedDay(table=table, day=day, rows=manifest.rows))
                 if not is_data(output):
                     click.echo(f"archived {table} {day}: {manifest.rows:,} rows")
     return done
@@ -180,15 +182,15 @@ async def _due(older_than_days: int | None) -> list[tuple[str, date]]:
         return await store.missing(older_than_days=older_than_days)
 
 
-async def _archived(tables: tuple[str, ...]) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = []
+async def _archived(tables: tuple[str, ...]) -> list[ListedDay]:
+    found: list[ListedDay] = []
     async with _archive_of_settings() as store:
         for table in tables:
             for day in await store.days(table):
                 if (manifest := await store.manifest(table, day)) is not None:
                     size_bytes = sum(part.size_bytes for part in manifest.parts)
                     found.append(
-                        {"table": table, "day": day, "rows": manifest.rows, "bytes": size_bytes}
+                        ListedDay(table=table, day=day, rows=manifest.rows, bytes=size_bytes)
                     )
     return found
 

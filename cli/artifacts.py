@@ -8,12 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import click
-import msgspec
 
-from cli.output import dry_run_option, is_data, output_option, print_answer, print_data
+from cli.output import dry_run_option, is_data, print_answer, print_data, prints
 from cli.progress import shown
+from cli.shapes import Bucket, DeletedVersion, Downloaded, Garbage, Lifecycle, Uploaded
 from mlops.artifact_store import ArtifactError, MinIOArtifactStore
 from mlops.artifact_store.bucket import lifecycle_rules
+from mlops.artifact_store.store import PlannedUpload, StoredModel
 from mlops.config import ConfigError
 
 
@@ -40,7 +41,7 @@ def artifacts() -> None:
 @artifacts.command()
 @click.option("--object-lock", is_flag=True, help="Make the bucket so that versions can be locked.")
 @dry_run_option
-@output_option
+@prints(Bucket)
 def init(object_lock: bool, output: str, *, dry_run: bool) -> None:
     """Make the bucket, if it is missing."""
     with _told() as store:
@@ -53,7 +54,7 @@ def init(object_lock: bool, output: str, *, dry_run: bool) -> None:
         sentence = f"dry run: bucket {name} {'would be made' if made else 'is there'}"
     else:
         sentence = f"bucket {name} {'made' if made else 'was there'}"
-    print_answer(output, {"bucket": name, "made": made, "dry_run": dry_run}, sentence)
+    print_answer(output, Bucket(bucket=name, made=made, dry_run=dry_run), sentence)
 
 
 @artifacts.command()
@@ -63,7 +64,7 @@ def init(object_lock: bool, output: str, *, dry_run: bool) -> None:
 @click.option("--metadata", multiple=True, metavar="NAME=VALUE", help="Kept with the version.")
 @click.option("--lock-days", type=click.IntRange(1), help="Let nobody delete it for so long.")
 @dry_run_option
-@output_option
+@prints(Uploaded, PlannedUpload)
 def upload(
     path: Path,
     model: str,
@@ -83,7 +84,7 @@ def upload(
         sentence = f"{planned.files} files, {planned.size_bytes:,} bytes"
         print_answer(
             output,
-            msgspec.to_builtins(planned),
+            planned,
             f"dry run: {planned.uri} {what}: {sentence}",
         )
         return
@@ -96,7 +97,7 @@ def upload(
             lock_for=None if lock_days is None else timedelta(days=lock_days),
             progress=progress,
         )
-    print_answer(output, {"uri": uri}, uri)
+    print_answer(output, Uploaded(uri=uri), uri)
 
 
 @artifacts.command()
@@ -104,30 +105,31 @@ def upload(
 @click.argument("version")
 @click.argument("path", type=click.Path(path_type=Path))
 @dry_run_option
-@output_option
+@prints(Downloaded)
 def download(model: str, version: str, path: Path, output: str, *, dry_run: bool) -> None:
     """Bring VERSION of MODEL to PATH; every byte is checked."""
-    if dry_run:
-        with _told() as store:
-            found = store.manifest(model, version)
-        sentence = f"dry run: {path} would get {len(found.files)} files, {found.size:,} bytes"
-        sizes = {"files": len(found.files), "size_bytes": found.size, "dry_run": True}
-        print_answer(output, {"path": str(path), **sizes}, sentence)
-        return
-    with _told() as store, _bytes_shown(f"{model} {version}", output) as progress:
-        store.download_model(model, version, path, progress=progress)
-    print_answer(output, {"path": str(path)}, str(path))
+    with _told() as store:
+        found = store.manifest(model, version)
+        if not dry_run:
+            with _bytes_shown(f"{model} {version}", output) as progress:
+                store.download_model(model, version, path, progress=progress)
+    sizes = f"{len(found.files)} files, {found.size:,} bytes"
+    print_answer(
+        output,
+        Downloaded(path=str(path), files=len(found.files), size_bytes=found.size, dry_run=dry_run),
+        f"dry run: {path} would get {sizes}" if dry_run else str(path),
+    )
 
 
 @artifacts.command("list")
 @click.argument("model", required=False)
-@output_option
+@prints(list[StoredModel])
 def list_models(model: str | None, output: str) -> None:
     """Versions that are stored, of MODEL or of all models; newest first."""
     with _told() as store:
         found = store.list_models(model)
     if is_data(output):
-        print_data(output, msgspec.to_builtins(found))
+        print_data(output, found)
         return
     for one in found:
         click.echo(
@@ -146,7 +148,7 @@ def list_models(model: str | None, output: str) -> None:
     show_default=True,
     help="How long the address works.",
 )
-@output_option
+@prints(list[str])
 def presign(model: str, version: str, file: str, hours: float, output: str) -> None:
     """Addresses from which anybody can read FILE for so long; joined in order they are the file."""
     with _told() as store:
@@ -158,7 +160,7 @@ def presign(model: str, version: str, file: str, hours: float, output: str) -> N
 @click.argument("model")
 @click.argument("version")
 @dry_run_option
-@output_option
+@prints(DeletedVersion)
 def delete(model: str, version: str, output: str, *, dry_run: bool) -> None:
     """Forget VERSION of MODEL; `gc` frees what no other version shares with it."""
     with _told() as store:
@@ -168,20 +170,20 @@ def delete(model: str, version: str, output: str, *, dry_run: bool) -> None:
     said = "dry run: would delete" if dry_run else "deleted"
     print_answer(
         output,
-        {"model": model, "version": version, "size_bytes": found.size, "dry_run": dry_run},
+        DeletedVersion(model=model, version=version, size_bytes=found.size, dry_run=dry_run),
         f"{said} {model} {version}: {len(found.files)} files, {found.size:,} bytes",
     )
 
 
 @artifacts.command()
 @dry_run_option
-@output_option
+@prints(Garbage)
 def gc(output: str, *, dry_run: bool) -> None:
     """Delete what no version refers to and is a day old."""
     with _told() as store:
         chunks = len(store.garbage()) if dry_run else store.collect_garbage()
     said = f"dry run: {chunks} chunks would be deleted" if dry_run else f"{chunks} chunks deleted"
-    print_answer(output, {"chunks": chunks, "dry_run": dry_run}, said)
+    print_answer(output, Garbage(chunks=chunks, dry_run=dry_run), said)
 
 
 @artifacts.group()
@@ -198,7 +200,7 @@ def lifecycle() -> None:
     help="Days that an overwritten object is kept.",
 )
 @dry_run_option
-@output_option
+@prints(Lifecycle)
 def apply(noncurrent_days: int, output: str, *, dry_run: bool) -> None:
     """Set the rules: replaced versions of objects, unfinished uploads, temporary files."""
     with _told() as store:
@@ -210,12 +212,12 @@ def apply(noncurrent_days: int, output: str, *, dry_run: bool) -> None:
     wanted = lifecycle_rules(noncurrent_days)
     sentences = [f"now: {one}" for one in before or ["no rules"]]
     sentences += [f"dry run: {one}" for one in wanted]
-    value = {"rules": before, "would_be": wanted, "dry_run": True}
+    value = Lifecycle(rules=before, would_be=wanted, dry_run=True)
     print_answer(output, value, "\n".join(sentences))
 
 
 @lifecycle.command()
-@output_option
+@prints(Lifecycle)
 def show(output: str) -> None:
     """Print the rules in force."""
     with _told() as store:
@@ -223,7 +225,7 @@ def show(output: str) -> None:
 
 
 def _print_rules(rules: list[str], output: str) -> None:
-    print_answer(output, {"rules": rules}, "\n".join(rules or ["no rules"]))
+    print_answer(output, Lifecycle(rules=rules), "\n".join(rules or ["no rules"]))
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:

@@ -6,13 +6,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cli.output import is_data, output_option, print_data
+from cli.output import is_data, print_data, prints
+from cli.shapes import EffectiveSetting
 from mlops.config import ConfigError
 from mlops.config.reading import config_of, effective
 
 
 @click.command()
-@output_option
+@prints(dict[str, EffectiveSetting])
 def config(output: str) -> None:
     """Print every MLOPS_* setting with its value and where it came from; secrets are not shown.
 
@@ -27,7 +28,7 @@ def config(output: str) -> None:
         print_data(
             output,
             {
-                one.setting.name: {"value": one.shown, "origin": str(one.origin)}
+                one.setting.name: EffectiveSetting(value=one.shown, origin=str(one.origin))
                 for one in found.values()
             },
         )

@@ -23,7 +23,8 @@ import click
 import msgspec
 import yaml
 
-from cli.output import dry_run_option, is_data, output_option, print_answer, print_data, print_table
+from cli.output import dry_run_option, is_data, print_answer, print_data, print_table, prints
+from cli.shapes import CurrentContext
 from mlops.service.tls_settings import ClientTls
 
 MAX_FILE_BYTES = 1024 * 1024
@@ -91,12 +92,12 @@ def context() -> None:
 
 
 @context.command("list")
-@output_option
+@prints(Contexts)
 def list_contexts(output: str) -> None:
     """Every context of the file; `*` marks the current one."""
     found = read_contexts(contexts_file(os.environ))  # noqa: TID251  names the file
     if is_data(output):
-        print_data(output, msgspec.to_builtins(found))
+        print_data(output, found)
         return
     rows = [
         ["*" if name == found.current else "", name, ", ".join(one.gateways), one.agent]
@@ -108,7 +109,7 @@ def list_contexts(output: str) -> None:
 @context.command()
 @click.argument("name")
 @dry_run_option
-@output_option
+@prints(CurrentContext)
 def use(name: str, output: str, *, dry_run: bool) -> None:
     """Make NAME the current context, for every later command."""
     path = contexts_file(os.environ)  # noqa: TID251  names the file
@@ -116,10 +117,10 @@ def use(name: str, output: str, *, dry_run: bool) -> None:
     found.named(name)
     if dry_run:
         sentence = f"dry run: {path} would name {name} as current"
-        print_answer(output, {"current": name, "dry_run": True}, sentence)
+        print_answer(output, CurrentContext(current=name, dry_run=True), sentence)
         return
     content = msgspec.to_builtins(msgspec.structs.replace(found, current=name))
     written = path.with_name(f"{path.name}.{os.getpid()}")
     written.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     written.replace(path)
-    print_answer(output, {"current": name}, f"current context: {name}")
+    print_answer(output, CurrentContext(current=name, dry_run=False), f"current context: {name}")

@@ -9,14 +9,13 @@ from pathlib import Path
 from textwrap import shorten
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from cli.connect import run
 from cli.exits import EXIT_FAILED
 from cli.margins import suggested
-from cli.output import is_data, output_option, print_data
+from cli.output import is_data, print_data, prints
 from mlops.config import ConfigError, MlopsConfig, read_config
 from mlops.doctor.checks import examine
 from mlops.doctor.findings import Finding, State
@@ -34,7 +33,7 @@ _COLOURS = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "red"}
     show_default=True,
     help="Where the gateway spools: its disk is looked at.",
 )
-@output_option
+@prints(list[Finding])
 def doctor(spool: Path, output: str) -> None:
     """Check services, credentials, schema, clocks and disk, and say how to mend what is wrong.
 
@@ -48,7 +47,7 @@ def doctor(spool: Path, output: str) -> None:
         raise click.ClickException(str(error)) from error
     findings = run(_examined(config, spool))
     if is_data(output):
-        print_data(output, msgspec.to_builtins(findings))
+        print_data(output, findings)
     else:
         _print(findings)
     sys.exit(EXIT_FAILED if any(one.state is State.FAILED for one in findings) else 0)

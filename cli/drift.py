@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.judge.drift import EmbeddingDrift
+from cli.output import print_entry, prints
 from cli.rows import RowsError, read_table, times_s
+from cli.shapes import DriftAlarm, DriftResult
 
 BLOCK = 20
 """Queries at a time."""
@@ -24,21 +26,13 @@ BLOCK = 20
 @click.option(
     "--reference", default=2000, show_default=True, help="First rows, from a time that was good."
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["json"]),
-    default="json",
-    show_default=True,
-    help="There is one form: JSON lines.",
-)
+@prints(DriftAlarm, DriftResult, is_stream=True, only=("json", "yaml"))
 def drift(rows: Path, column: str, reference: int, output: str) -> None:
     """Look for a change in ROWS (JSON lines, Parquet, CSV with JSON arrays), oldest first.
 
     Rows are sorted by `ts` where there is one. A JSON line for each alarm; the last one is the
     result. Without any change an alarm comes once in 40,000 queries at most.
     """
-    del output  # there is one
     table = read_table(rows)
     vectors, ts = _vectors(table, column, rows)
     try:
@@ -50,15 +44,15 @@ def drift(rows: Path, column: str, reference: int, output: str) -> None:
     alarms = []
     for alarm in _alarms(detector, vectors, ts, reference):
         alarms.append(alarm)
-        click.echo(json.dumps(alarm))
-    result = {
-        "result": "drift" if alarms else "no drift",
-        "queries": len(vectors) - reference,
-        "alarms": len(alarms),
-        "first_alarm": alarms[0]["query"] if alarms else None,
-        "distance": round(detector.distance, 6),
-    }
-    click.echo(json.dumps(result))
+        print_entry(output, alarm)
+    result = DriftResult(
+        result="drift" if alarms else "no drift",
+        queries=len(vectors) - reference,
+        alarms=len(alarms),
+        first_alarm=alarms[0].query if alarms else None,
+        distance=round(detector.distance, 6),
+    )
+    print_entry(output, result)
 
 
 def _alarms(
@@ -66,17 +60,17 @@ def _alarms(
     vectors: NDArray[np.float64],
     ts: NDArray[np.float64] | None,
     first: int,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[DriftAlarm]:
     for start in range(first, len(vectors), BLOCK):
         block = vectors[start : start + BLOCK]
         if detector.absorb(len(block), block.sum(axis=0)):
             last = start + len(block)
-            yield {
-                "t": None if ts is None else float(ts[last - 1]),
-                "query": last - first,
-                "verdict": "drift",
-                "distance": round(detector.distance, 6),
-            }
+            yield DriftAlarm(
+                t=None if ts is None else float(ts[last - 1]),
+                query=last - first,
+                verdict="drift",
+                distance=round(detector.distance, 6),
+            )
 
 
 def _vectors(

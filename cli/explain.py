@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
-import msgspec
 
-from cli.output import is_data, output_option, print_data
+from cli.output import is_data, print_data, prints
 from gateway.config import ConfigError, load
 from gateway.explain import Explanation, explain, plan_of
 from gateway.plan_store import BadPlanFile, read_plan
@@ -31,7 +30,7 @@ from mlops.contracts.plan import FULL_SHARE_BP
 @click.option(
     "--header", "headers", multiple=True, metavar="NAME=VALUE", help="Of the request; repeatable."
 )
-@output_option
+@prints(Explanation)
 def explain_command(
     path: Path,
     key: str,
@@ -50,7 +49,7 @@ def explain_command(
     except (ConfigError, BadPlanFile, ValueError) as error:
         raise click.ClickException(str(error)) from None
     if is_data(output):
-        print_data(output, msgspec.to_builtins(found))
+        print_data(output, found)
     else:
         click.echo("\n".join(_lines(found)))
 

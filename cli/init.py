@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from cli.output import dry_run_option, output_option, print_answer
+from cli.output import dry_run_option, print_answer, prints
+from cli.shapes import WrittenFiles
 from gateway.config import parse
 
 DEFAULT_CANARY_PERCENT = 10.0
@@ -188,7 +189,7 @@ def _text(value: str) -> str:
 )
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @dry_run_option
-@output_option
+@prints(WrittenFiles)
 def init(
     stable: str,
     version: str,
@@ -219,7 +220,8 @@ def init(
         f"# dry run: {path} would hold\n{text}" if dry_run else f"wrote {path}"
         for path, text in files.items()
     ]
-    value = {"files": {str(path): text for path, text in files.items()}, "dry_run": dry_run}
+    contents = {str(path): text for path, text in files.items()}
+    value = WrittenFiles(files=contents, dry_run=dry_run)
     print_answer(output, value, "\n".join(sentences))
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -16,7 +14,9 @@ from agent.row_columns import RowColumns
 from agent.row_log import RowLog
 from agent.row_rehearsal import RowRehearsal
 from cli.metrics import metrics_of
+from cli.output import print_entry, prints
 from cli.rows import read_table, row_columns
+from cli.shapes import JudgedMoment, JudgedResult
 
 _ACTIONS = {
     "step": "step",
@@ -35,21 +35,13 @@ _ACTIONS = {
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Release policy; without it the default one.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["json"]),
-    default="json",
-    show_default=True,
-    help="There is one form: JSON lines.",
-)
+@prints(JudgedMoment, JudgedResult, is_stream=True, only=("json", "yaml"))
 def judge(rows: Path, policy_path: Path | None, output: str) -> None:
     """Judge ROWS (CSV, JSON lines, Parquet), and print a JSON line for each change.
 
     Columns: ts (epoch seconds or ISO 8601), arm (stable, canary, holdback), status, latency_ms;
     optional ttft_ms, score, weight (percent asked for), session. The last line is the result.
     """
-    del output  # there is one
     try:
         policy = Policy() if policy_path is None else load_policy(policy_path)
     except PolicyError as error:
@@ -58,13 +50,13 @@ def judge(rows: Path, policy_path: Path | None, output: str) -> None:
         _tell("taken as passed: pauses for a person once HEALTHY, gates, freeze windows, mirrors")
     columns = row_columns(read_table(rows), rows, _tell)
     _check_columns(policy, columns)
-    click.echo(json.dumps(_result(_play(policy, columns))))
+    print_entry(output, _result(_play(policy, columns, output)))
 
 
-def _play(policy: Policy, columns: RowColumns) -> Ending:
+def _play(policy: Policy, columns: RowColumns, output: str) -> Ending:
     rehearsal = RowRehearsal(alone(policy), RowLog(columns))
     for moment in rehearsal.play():
-        click.echo(json.dumps(_line(moment)))
+        print_entry(output, _line(moment))
     return rehearsal.ending()
 
 
@@ -84,25 +76,25 @@ def _check_columns(policy: Policy, columns: RowColumns) -> None:
         _tell("no column 'weight': whether the split was as asked is not judged")
 
 
-def _line(moment: Moment) -> dict[str, Any]:
-    return {
-        "t": moment.at_s,
-        "verdict": moment.judgement.verdict.value,
-        "action": _ACTIONS.get(moment.action, "hold"),
-        "to": moment.to_share_bp / 100,
-        "weight": moment.share_bp / 100,
-        "reasons": list(moment.judgement.reasons),
-        "metrics": metrics_of(moment.judgement),
-    }
+def _line(moment: Moment) -> JudgedMoment:
+    return JudgedMoment(
+        t=moment.at_s,
+        verdict=moment.judgement.verdict.value,
+        action=_ACTIONS.get(moment.action, "hold"),
+        to=moment.to_share_bp / 100,
+        weight=moment.share_bp / 100,
+        reasons=moment.judgement.reasons,
+        metrics=metrics_of(moment.judgement),
+    )
 
 
-def _result(ending: Ending) -> dict[str, Any]:
-    return {
-        "result": ending.result,
-        "t": ending.at_s,
-        "canary_requests": ending.canary_requests,
-        "reason": ending.reason,
-    }
+def _result(ending: Ending) -> JudgedResult:
+    return JudgedResult(
+        result=ending.result,
+        t=ending.at_s,
+        canary_requests=ending.canary_requests,
+        reason=ending.reason,
+    )
 
 
 def _tell(text: str) -> None:

@@ -14,10 +14,12 @@ import click
 from rich.console import Console
 
 from cli.connect import UP_DIRECTORY, running_stack
+from cli.demo.report import Report
 from cli.demo.story import ROUTE, Story
 from cli.demo.view import View, print_report
-from cli.output import dry_run_option, is_data, output_option, print_answer, print_data
+from cli.output import dry_run_option, is_data, print_answer, print_data, prints
 from cli.progress import shown
+from cli.shapes import StackEnded
 from mlops.config import ConfigError, read_config
 from mlops.local.processes import is_running, stop
 from mlops.local.stack import Ports, Stack, read_stack, remove_files
@@ -31,7 +33,7 @@ DEMO_DIRECTORY = Path("var/demo")
 
 @click.command()
 @dry_run_option
-@output_option
+@prints(dict[str, str])
 def up(output: str, *, dry_run: bool) -> None:
     """Start the whole system on this machine, and leave it running.
 
@@ -102,7 +104,7 @@ def _start_all(stack: Stack) -> None:
 
 @click.command()
 @dry_run_option
-@output_option
+@prints(StackEnded)
 def down(output: str, *, dry_run: bool) -> None:
     """End the stack that `up` (or `demo --keep`) started; its data stays."""
     ended: list[str] = []
@@ -121,7 +123,7 @@ def down(output: str, *, dry_run: bool) -> None:
         had_to = f"; had to kill {', '.join(killed)}" if killed else ""
         sentences.append(f"ended {', '.join(names)}{had_to}")
     said = "\n".join(sentences) or "nothing was running"
-    print_answer(output, {"ended": ended, "dry_run": dry_run}, said)
+    print_answer(output, StackEnded(ended=ended, dry_run=dry_run), said)
 
 
 @click.command()
@@ -131,7 +133,8 @@ def down(output: str, *, dry_run: bool) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write what the terminal showed at the end, as an SVG.",
 )
-def demo(keep: bool, picture: Path | None) -> None:
+@prints(Report)
+def demo(keep: bool, picture: Path | None, output: str) -> None:
     """Release a better version and a worse one, with real queries, and prove what happened.
 
     Exit code 0 only if the better one was promoted, the worse one rolled back, every answer has
@@ -141,7 +144,7 @@ def demo(keep: bool, picture: Path | None) -> None:
         raise click.ClickException("a kept demo is running; `rag-mlops down` ends it")
     shutil.rmtree(DEMO_DIRECTORY, ignore_errors=True)
     DEMO_DIRECTORY.mkdir(parents=True)
-    console = Console()
+    console = Console(quiet=is_data(output))
     view = View(console)
     story = Story(
         DEMO_DIRECTORY.resolve(),
@@ -154,19 +157,21 @@ def demo(keep: bool, picture: Path | None) -> None:
             report = asyncio.run(story.tell())
         report.write(DEMO_DIRECTORY / "report.json")
         print_report(console, report)
+        if is_data(output):
+            print_data(output, report)
         if picture is not None:
             view.save_picture(picture, report)
         if keep:
-            _print_addresses(story.stack.addresses, "text")
+            _print_addresses(story.stack.addresses, "text", err=is_data(output))
     finally:
         if not keep:
             story.stack.stop()
     sys.exit(1 if report.false else 0)
 
 
-def _print_addresses(addresses: dict[str, str], output: str) -> None:
+def _print_addresses(addresses: dict[str, str], output: str, *, err: bool = False) -> None:
     if is_data(output):
         print_data(output, addresses)
         return
     for name, url in addresses.items():
-        click.echo(f"{name:<12} {url}")
+        click.echo(f"{name:<12} {url}", err=err)

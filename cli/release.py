@@ -23,8 +23,9 @@ from cli.connect import connection, run
 from cli.exits import EXIT_FAILED, EXIT_NOT_OVER
 from cli.lazy import LazyGroup
 from cli.live import ReleaseView
-from cli.output import dry_run_option, is_data, output_option, print_data, print_table
-from mlops.contracts.release import ReleaseStatus
+from cli.output import dry_run_option, is_data, print_data, print_table, prints
+from cli.shapes import AgentRequest
+from mlops.contracts.release import ReleaseEvent, ReleaseStatus
 
 FAILED_PHASES = frozenset({"rolled_back", "aborted"})
 DONE_PHASES = frozenset({"settled"}) | FAILED_PHASES
@@ -50,7 +51,7 @@ def release() -> None:
 @click.option("--strategy", help="Instead of a policy: canary, shadow or blue_green.")
 @click.option("--reason", required=True, help="Kept in the journal.")
 @dry_run_option
-@output_option
+@prints(ReleaseStatus, AgentRequest)
 def start(  # noqa: PLR0913 - one for each option
     route: str,
     version: str,
@@ -88,7 +89,7 @@ def _read_policy(path: Path) -> object:
 
 
 @release.command("list")
-@output_option
+@prints(list[ReleaseStatus])
 def list_releases(output: str) -> None:
     """Every release, newest first."""
     found = run(call(connection(), "GET", "/v1/releases"))
@@ -105,7 +106,7 @@ def list_releases(output: str) -> None:
     "--watch/--no-watch", "-w/ ", default=True, show_default=True, help="Wait for the end."
 )
 @click.option("--timeout", "timeout_s", type=float, default=0.0, help="Seconds; 0 waits for ever.")
-@output_option
+@prints(ReleaseStatus)
 def status(release_id: str, watch: bool, timeout_s: float, output: str) -> None:
     """Wait for the release to end, and show how it goes.
 
@@ -190,7 +191,7 @@ def _watcher(output: str) -> Watcher:
 
 @release.command()
 @click.argument("release_id")
-@output_option
+@prints(list[ReleaseEvent])
 def history(release_id: str, output: str) -> None:
     """What was done in this release, by whom and why."""
     events = run(call(connection(), "GET", f"/v1/releases/{release_id}/events"))
@@ -206,7 +207,7 @@ def _verb(name: str, summary: str) -> click.Command:
     @click.argument("release_id")
     @click.option("--reason", default="", help="Kept in the journal.")
     @dry_run_option
-    @output_option
+    @prints(ReleaseStatus, AgentRequest)
     def command(release_id: str, reason: str, output: str, *, dry_run: bool) -> None:
         _send(f"/v1/releases/{release_id}/{name}", {"reason": reason}, output, dry_run=dry_run)
 
@@ -229,7 +230,7 @@ def _send(path: str, body: object, output: str, *, dry_run: bool) -> None:
     if dry_run:
         request = {"method": "POST", "url": f"{where.agent}{path}", "body": body}
         if is_data(output):
-            print_data(output, {"dry_run": True, "request": request})
+            print_data(output, AgentRequest(dry_run=True, request=request))
         else:
             click.echo(f"dry run: would send POST {request['url']} {json.dumps(body)}")
         return

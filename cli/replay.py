@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -18,7 +17,8 @@ from cli.agent import call
 from cli.connect import connection, run
 from cli.exits import EXIT_FAILED, EXIT_NO_ANSWER, EXIT_NOT_OVER
 from cli.metrics import metrics_of
-from cli.output import is_data, output_option, print_entry
+from cli.output import is_data, print_entry, prints
+from cli.shapes import ReplayMoment, ReplayResult
 from cli.store import clickhouse_settings
 from mlops.feature_store.errors import Refused, Unavailable
 from mlops.feature_store.log import FeatureLog
@@ -38,7 +38,7 @@ _EXITS = {"promoted": 0, "rolled_back": EXIT_FAILED}
 @click.option("--route", help="With --what-if: whose traffic.")
 @click.option("--since", help="ISO 8601 or epoch seconds.")
 @click.option("--until", help="The same; default: now.")
-@output_option
+@prints(ReplayMoment, ReplayResult, is_stream=True)
 def replay(
     release_id: str | None,
     policy_path: Path | None,
@@ -108,40 +108,38 @@ async def _replay(span: Span, policy: Policy, output: str) -> str:
         await log.close()
 
 
-def _line(moment: Moment) -> dict[str, Any]:
-    return {
-        "t": iso(moment.at_s),
-        "verdict": moment.judgement.verdict.value,
-        "action": moment.action,
-        "weight": moment.to_share_bp / 100,
-        "logged": moment.share_bp / 100,
-        "reasons": list(moment.reasons),
-        "metrics": metrics_of(moment.judgement),
-    }
+def _line(moment: Moment) -> ReplayMoment:
+    return ReplayMoment(
+        t=iso(moment.at_s),
+        verdict=moment.judgement.verdict.value,
+        action=moment.action,
+        weight=moment.to_share_bp / 100,
+        logged=moment.share_bp / 100,
+        reasons=moment.reasons,
+        metrics=metrics_of(moment.judgement),
+    )
 
 
-def _last(ending: Ending) -> dict[str, Any]:
-    return {
-        "result": ending.result,
-        "t": iso(ending.at_s),
-        "canary_requests": ending.canary_requests,
-        "reason": ending.reason,
-    }
+def _last(ending: Ending) -> ReplayResult:
+    return ReplayResult(
+        result=ending.result,
+        t=iso(ending.at_s),
+        canary_requests=ending.canary_requests,
+        reason=ending.reason,
+    )
 
 
-def _show(line: dict[str, Any], output: str) -> None:
+def _show(line: ReplayMoment | ReplayResult, output: str) -> None:
     """JSON lines, or a line for people."""
     if is_data(output):
         print_entry(output, line)
-    elif "result" in line:
-        click.echo(f"{line['t']}  {line['result']}: {line['reason']} "
-                   f"({line['canary_requests']} canary requests)")  # fmt: skip
+    elif isinstance(line, ReplayResult):
+        click.echo(f"{line.t}  {line.result}: {line.reason} "
+                   f"({line.canary_requests} canary requests)")  # fmt: skip
     else:
-        what = line["action"] or "looks"
         click.echo(
-            f"{line['t']}  {what:<12} {line['weight']:g} % (was {line['logged']:g} %)  "
-            f"{line['verdict']:<10} "
-            f"{'; '.join(line['reasons'])}"
+            f"{line.t}  {line.action or 'looks':<12} {line.weight:g} % (was {line.logged:g} %)  "
+            f"{line.verdict:<10} {'; '.join(line.reasons)}"
         )
 
 

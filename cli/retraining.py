@@ -10,8 +10,9 @@ from typing import Any
 import click
 import msgspec
 
-from cli.output import dry_run_option, is_data, output_option, print_data
+from cli.output import dry_run_option, is_data, print_data, prints
 from cli.progress import shown
+from cli.shapes import WouldBegin, WouldDo
 from mlops.artifact_store import MinIOArtifactStore
 from mlops.config import ConfigError, MlopsConfig, read_config
 from mlops.feature_store import ClickHouseFeatureStore
@@ -44,7 +45,7 @@ def retrain() -> None:
 
 def _common(command: Command) -> Command:
     for option in (
-        output_option,
+        prints(Outcome, WouldBegin, WouldDo),
         dry_run_option,
         click.option(
             "--data-path",
@@ -250,7 +251,7 @@ def _would_begin(output: str, partition: Partition, plan: Plan) -> None:
         return
     shown = msgspec.to_builtins(plan)
     if is_data(output):
-        print_data(output, {"dry_run": True, "partition": str(partition.path), "plan": shown})
+        print_data(output, WouldBegin(dry_run=True, partition=str(partition.path), plan=shown))
         return
     click.echo(f"dry run: would begin {partition.path}")
     for key, value in shown.items():
@@ -274,7 +275,7 @@ def _would_do(output: str, partition: Partition, step: Step) -> None:
     if found is not None:
         _say(output, lambda: found)
     elif is_data(output):
-        print_data(output, {"dry_run": True, "partition": str(partition.path), "step": step})
+        print_data(output, WouldDo(dry_run=True, partition=str(partition.path), step=step))
     else:
         click.echo(f"dry run: would {step} in {partition.path}")
 
@@ -286,7 +287,7 @@ def _say(output: str, step: Callable[[], Outcome]) -> None:
     except (PartitionConflict, StepMissing, MissingExtra) as error:
         raise click.ClickException(str(error)) from error
     if is_data(output):
-        print_data(output, msgspec.to_builtins(outcome))
+        print_data(output, outcome)
     elif isinstance(outcome, Stopped):
         click.echo(f"{outcome.step} stopped ({outcome.reason}): {outcome.sentence}")
     else:

@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
+from msgspec.structs import asdict
 
-from cli.output import is_data, output_option, print_data, print_entry
+from cli.output import is_data, print_data, print_entry, prints
 from gateway import config
 from gateway.recorder import inspection
 from gateway.recorder.cursor import BadCursor
 from gateway.spool.format import BadSegment
+
+
+class VerifiedWorker(inspection.WorkerReport, kw_only=True):
+    """What lies after the cursor, and whether it is whole."""
+
+    whole: bool
 
 
 @click.group()
@@ -50,13 +56,13 @@ def _spool(directory: Path | None, config_path: Path | None) -> Path:
 
 @spool.command()
 @_where
-@output_option
+@prints(list[inspection.WorkerState])
 def ls(directory: Path | None, config: Path | None, output: str) -> None:
     """List the workers: alive or gone, how much lies there, how far it is acknowledged."""
     path = _spool(directory, config)
     states = [inspection.state_of(path, worker) for worker in inspection.workers(path)]
     if is_data(output):
-        print_data(output, [msgspec.to_builtins(state) for state in states])
+        print_data(output, states)
         return
     for state in states:
         life = "alive" if state.alive else "gone"
@@ -72,7 +78,7 @@ def ls(directory: Path | None, config: Path | None, output: str) -> None:
 @click.option("--worker", help="Only this one's records.")
 @click.option("--limit", type=int, help="At most so many records.")
 @click.option("--bodies", is_flag=True, help="With the bodies of requests and answers, as sent.")
-@output_option
+@prints(dict[str, Any], is_stream=True)
 def cat(
     directory: Path | None,
     config: Path | None,
@@ -113,13 +119,13 @@ def _line(record: dict[str, Any]) -> str:
 
 @spool.command()
 @_where
-@output_option
+@prints(list[VerifiedWorker])
 def verify(directory: Path | None, config: Path | None, output: str) -> None:
     """Read everything that is not acknowledged; exit 1 where something of it is damaged."""
     path = _spool(directory, config)
     reports = [inspection.verify(path, worker) for worker in inspection.workers(path)]
     if is_data(output):
-        print_data(output, [{**msgspec.to_builtins(x), "whole": x.is_whole} for x in reports])
+        print_data(output, [VerifiedWorker(**asdict(x), whole=x.is_whole) for x in reports])
     else:
         for report in reports:
             click.echo(_verdict(report))

@@ -10,7 +10,8 @@ import click
 import msgspec
 import yaml
 
-from cli.output import dry_run_option, output_option, print_answer
+from cli.output import dry_run_option, print_answer, prints
+from cli.shapes import NewToken
 from mlops.service.tokens import TokenEntry, TokenFile, new_token
 
 
@@ -43,7 +44,7 @@ def token() -> None:
     help="Token file, as `tokens: {file: ...}` names it; made if it is missing.",
 )
 @dry_run_option
-@output_option
+@prints(NewToken)
 def new(
     name: str,
     role: Literal["viewer", "operator", "admin"],
@@ -67,10 +68,10 @@ def new(
         raise click.ClickException(str(error)) from None
     if dry_run:
         sentence = f"dry run: {path} would get the token {name}, {role}"
-        print_answer(output, {"name": name, "role": role, "dry_run": True}, sentence)
+        print_answer(output, NewToken(name=name, role=role, token=None, dry_run=True), sentence)
         return
     _write(path, (*before, entry))
-    print_answer(output, {"name": name, "role": role, "token": made}, made)
+    print_answer(output, NewToken(name=name, role=role, token=made, dry_run=False), made)
 
 
 def _entries(path: Path) -> tuple[TokenEntry, ...]:

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import click
-import msgspec
 from msgspec.structs import replace
 
 from cli.connect import Connection, connection, run
-from cli.output import dry_run_option, is_data, output_option, print_data
+from cli.output import dry_run_option, is_data, print_data, prints
+from cli.shapes import GatewayAnswer
 from mlops.config import ConfigError, read_config
 from mlops.contracts.api import RouteStatus, Weights
 from mlops.contracts.plan import without_header_values
@@ -54,7 +54,7 @@ def weights() -> None:
 
 @weights.command("get")
 @click.argument("route")
-@output_option
+@prints(list[GatewayAnswer])
 def get_weights(route: str, output: str) -> None:
     """Print the weights asked for and the split in force, on every gateway."""
     report(run(on_every_gateway(connection(), lambda client: client.route(route))), output)
@@ -65,7 +65,7 @@ def get_weights(route: str, output: str) -> None:
 @click.argument("assignments", nargs=-1, required=True, metavar="stable=90 canary=10")
 @click.option("--reason", default="", help="Kept in the plan and in the journal.")
 @dry_run_option
-@output_option
+@prints(list[GatewayAnswer])
 def set_weights(
     route: str, assignments: tuple[str, ...], reason: str, output: str, *, dry_run: bool
 ) -> None:
@@ -120,7 +120,7 @@ def _parse(assignments: tuple[str, ...]) -> dict[str, float]:
 )
 @click.option("--force", is_flag=True, help="Restore previous even if it does not answer.")
 @dry_run_option
-@output_option
+@prints(list[GatewayAnswer])
 def rollback(
     route: str, to: str | None, reason: str, output: str, *, force: bool, dry_run: bool
 ) -> None:
@@ -201,9 +201,9 @@ def report(answers: list[Answer], output: str) -> None:
         print_data(
             output,
             [
-                {"gateway": answer.gateway, "error": answer.problem}
+                GatewayAnswer(gateway=answer.gateway, error=answer.problem)
                 if answer.status is None
-                else {"gateway": answer.gateway, "status": _shown(answer.status)}
+                else GatewayAnswer(gateway=answer.gateway, status=_shown(answer.status))
                 for answer in answers
             ],
         )
@@ -213,9 +213,9 @@ def report(answers: list[Answer], output: str) -> None:
     sys.exit(0 if all(answer.status for answer in answers) else 1)
 
 
-def _shown(status: RouteStatus) -> object:
+def _shown(status: RouteStatus) -> RouteStatus:
     """Output ends up in tickets and in the logs of pipelines."""
-    return msgspec.to_builtins(replace(status, plan=without_header_values(status.plan)))
+    return replace(status, plan=without_header_values(status.plan))
 
 
 def _sentence(answer: Answer) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cli.output import dry_run_option, is_data, output_option, print_data
+from cli.output import dry_run_option, is_data, print_data, prints
 from mlops.training.linear_adapter import demo_model_paths, prepare_demo_models
 
 
@@ -19,7 +19,7 @@ from mlops.training.linear_adapter import demo_model_paths, prepare_demo_models
     help="Folder of the versions.",
 )
 @dry_run_option
-@output_option
+@prints(dict[str, str])
 def train(out: Path, output: str, *, dry_run: bool) -> None:
     """Train the demo's model versions into OUT (kept if they are there already)."""
     versions = demo_model_paths(out) if dry_run else prepare_demo_models(out)

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from agent.policy_file import PolicyError, load_policy
-from cli.output import is_data, output_option, print_data
+from cli.output import is_data, print_data, prints
+from cli.shapes import CheckedFile
 from gateway.config import ConfigError, load
 
 
@@ -27,7 +28,7 @@ from gateway.config import ConfigError, load
     type=click.Choice(["gateway", "policy"]),
     help="What FILE is; else told by its keys: a policy has `steps`.",
 )
-@output_option
+@prints(CheckedFile)
 def validate(path: Path, kind: str | None, output: str) -> None:
     """Check FILE; exit code 1 and the reason if it would be refused."""
     kind = kind or ("policy" if _looks_like_policy(path) else "gateway")
@@ -40,9 +41,8 @@ def validate(path: Path, kind: str | None, output: str) -> None:
     except (ConfigError, PolicyError) as error:
         problem = str(error)
     if is_data(output):
-        print_data(
-            output, {"file": str(path), "kind": kind, "valid": not problem, "problem": problem}
-        )
+        checked = CheckedFile(file=str(path), kind=kind, valid=not problem, problem=problem)
+        print_data(output, checked)
     else:
         click.echo(problem or f"{path}: a valid {kind} file", err=bool(problem))
     sys.exit(1 if problem else 0)

@@ -30,6 +30,7 @@ from gateway.recorder.metrics import RecorderMetrics
 from mlops.config.names import SETTINGS
 from mlops.contracts import api, plan, record, release
 from mlops.feature_store import schema, tables
+from scripts import output_shapes
 
 MADE = "<!-- made by scripts/reference.py -->\n\n"
 
@@ -42,6 +43,7 @@ def pages() -> dict[str, str]:
     """Every generated page by its path below docs/."""
     made = {
         "reference/cli.md": command_line(),
+        "reference/output.md": output(),
         "reference/settings.md": settings(),
         "reference/metrics.md": metrics(),
         "reference/api.md": apis(),
@@ -78,6 +80,29 @@ def _below(
             assert inner is not None, "it was listed"
             inside = click.Context(inner, parent=context, info_name=name, terminal_width=88)
             yield from _below(f"{path} {name}".strip(), inner, inside)
+
+
+def output() -> str:
+    """What commands print for programs."""
+    found = dict(output_shapes.shapes())
+    silent = [
+        path
+        for path, command, _ in commands()
+        if path not in found and any("--output" in one.opts for one in command.params)
+    ]
+    if silent:
+        raise Undocumented(f"what {', '.join(silent)} prints with -o json")
+    rows = [(f"`{path}`", f"`{output_shapes.said(shape)}`") for path, shape in found.items()]
+    parts = [
+        "# Output for programs\n",
+        "What each command prints with `-o json`, and with `-o yaml` likewise. Fields are added, "
+        "and never renamed or taken away. `[A, ...]` is a list, `{name: A}` an object by name; "
+        "*one after another* is a line of JSON each, or a document of YAML.\n",
+        _table(rows, "command", "prints"),
+    ]
+    kinds = [kind for shape in found.values() for kind in shape.kinds]
+    parts += [_struct(kind) for kind in output_shapes.structs(kinds).values()]
+    return "\n".join(parts)
 
 
 # ---- settings ----------------------------------------------------------------------------------

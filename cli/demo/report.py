@@ -21,18 +21,22 @@ POLL_S = 0.25
 
 
 class Promoted(msgspec.Struct, frozen=True, kw_only=True):
+    """How the better version went."""
+
     seconds: float
     canary_requests: int
 
 
 class RolledBack(msgspec.Struct, frozen=True, kw_only=True):
+    """How the worse version went."""
+
     seconds: float
     canary_requests: int
     reason: str
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """`var/demo/report.json`."""
+    """What the demo proved; also in `var/demo/report.json`."""
 
     requests: int
     answered: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pty
 import signal
@@ -11,16 +12,30 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 import yaml
 
 from mlops.local.stack import Stack
+from scripts.output_shapes import shapes
 from tests.process.gateway_process import DEADLINE_S, READY, Servers
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 
 COLUMNS = "120"
-POLICY = {"steps": [{"setWeight": 50}, {"pause": {}}], "lease": "20s", "grace": "1s"}
+SHAPES = dict(shapes())
+RATE_PER_S = 40.0
+"""Enough to be judged; what is tested is the command line."""
+POLICY = {
+    "steps": [{"setWeight": 50}, {"pause": {}}],
+    "lease": "20s",
+    "grace": "1s",
+    "block": 1,
+    "settle": 1,
+}
+"""Evidence is there to be drawn as soon as it can be."""
+SHOWN_S = 60.0
+"""For evidence to be drawn: it goes through gateway, recorder, engine and agent."""
 
 ANY_PORTS = ("--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
 
@@ -73,9 +88,9 @@ async def test_a_release_from_start_to_rollback(
         *("release", "start", "rag", "--version", "2", "--endpoint", upstreams[1].url),
         *("--policy", str(policy), "--reason", "a test"),
     )
-    async with load(stack.addresses["gateway"]) as traffic:
+    async with load(stack.addresses["gateway"], RATE_PER_S) as traffic:
         await traffic.until_answered(1)
-        assert "would send POST" in await command.run(*start, "--dry-run")
+        assert (await command.data(*start, "--dry-run"))["request"]["method"] == "POST"
         assert await command.data("release", "list") == []
         started = await command.data(*start)
         screen = await command.until_shown(started["id"], "errors", "▁")
@@ -83,13 +98,15 @@ async def test_a_release_from_start_to_rollback(
             assert said in screen
         (listed,) = await command.data("release", "list")
         assert (listed["id"], listed["version"]) == (started["id"], "2")
-        assert "stable 1, canary 2 50 %" in await command.run("weights", "get", "rag")
+        (answer,) = await command.data("weights", "get", "rag")
+        assert answer["status"]["plan"]["canary_share_bp"] == 5000
         dry = await command.run("weights", "set", "rag", "stable=90", "canary=10", "--dry-run")
         assert "would be set to stable=90 canary=10" in dry
         assert "canary 2 50 %" in dry
         await command.run("rollback", "rag", "--reason", "seen enough")
         assert "rolled_back" in await command.run("release", "status", started["id"], code=1)
-        assert "seen enough" in await command.run("release", "history", started["id"])
+        events = await command.data("release", "history", started["id"])
+        assert any("seen enough" in event["reason"] for event in events)
 
 
 class CommandLine:
@@ -113,8 +130,11 @@ class CommandLine:
         return said.decode()
 
     async def data(self, *words: str) -> Any:
-        """What it prints as YAML."""
-        return yaml.safe_load(await self.run(*words, "-o", "yaml"))
+        """What it prints for programs, which is what the reference says."""
+        printed = json.loads(await self.run(*words, "-o", "json"))
+        path = next(path for path in SHAPES if " ".join(words).startswith(path))
+        assert any(_is(kind, printed) for kind in SHAPES[path].kinds), (path, printed)
+        return printed
 
     async def until_shown(self, release_id: str, *texts: str) -> str:
         """What `release status` draws in a terminal, once all of these are in it."""
@@ -124,7 +144,7 @@ class CommandLine:
         os.set_blocking(ours, False)
         screen = ""
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(SHOWN_S):
                 while not all(text in screen for text in texts):
                     await asyncio.sleep(0.1)
                     screen += _read(ours)
@@ -142,6 +162,14 @@ class CommandLine:
             stderr=asyncio.subprocess.STDOUT,
             env={**self._environ, "TERM": "xterm"},
         )
+
+
+def _is(kind: Any, printed: Any) -> bool:
+    """All of it, and nothing beside it, is of this type."""
+    try:
+        return bool(json.loads(msgspec.json.encode(msgspec.convert(printed, kind))) == printed)
+    except msgspec.ValidationError:
+        return False
 
 
 def _read(terminal: int) -> str:

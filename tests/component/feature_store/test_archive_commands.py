@@ -87,7 +87,7 @@ def test_from_due_to_archived_to_restored_to_erased(typed: Any, tmp_path: Path) 
 
     erased = json.loads(typed("erase", "--user", "u1", "-o", "json").output)
 
-    assert erased == OF_ONE_PERSON
+    assert erased == {**OF_ONE_PERSON, "dry_run": False}
     assert "would erase 0 rows" in typed("erase", "--user", "u1", "--dry-run").output
     (listed,) = json.loads(typed("archive", "ls", "query_features", "-o", "json").output)
     assert listed["rows"] == 5
