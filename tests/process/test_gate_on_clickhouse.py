@@ -8,22 +8,11 @@ import pytest
 
 from agent.condition import Condition
 from agent.providers import Providers
-from agent.release import Release
 from agent.rules import ClickHouse, Gate
-from mlops.contracts.plan import Slot
 from mlops.local.stack import Stack
+from tests.releases import release
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(90)]
-
-RELEASE = Release(
-    id="rel-1",
-    route="rag",
-    candidate=Slot(version="2", endpoints=("http://127.0.0.1:9",)),
-    policy={},
-    reason="test",
-    started_by="ann",
-    started_at_s=0.0,
-)
 
 
 async def test_a_query_decides_and_cannot_write(stack: Stack) -> None:
@@ -32,7 +21,7 @@ async def test_a_query_decides_and_cannot_write(stack: Stack) -> None:
 
     async def ask(query: str, condition: str = "result[0] == 0") -> tuple[bool, str]:
         gate = Gate(name="g", provider=ClickHouse(query=query), condition=Condition(condition))
-        return await providers.ask(gate, RELEASE)
+        return await providers.ask(gate, release())
 
     try:
         rows = "SELECT count() FROM query_features WHERE route = {route:String}"

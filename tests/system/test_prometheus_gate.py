@@ -12,22 +12,11 @@ from aiohttp import web
 
 from agent.condition import Condition
 from agent.providers import Providers
-from agent.release import Release
 from agent.rules import Gate, Prometheus
-from mlops.contracts.plan import Slot
 from mlops.feature_store.settings import ClickHouseSettings
+from tests.releases import release
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(90)]
-
-RELEASE = Release(
-    id="rel-1",
-    route="rag",
-    candidate=Slot(version="2", endpoints=("http://127.0.0.1:9",)),
-    policy={},
-    reason="test",
-    started_by="ann",
-    started_at_s=0.0,
-)
 
 
 async def metrics(_: web.Request) -> web.Response:
@@ -62,7 +51,7 @@ async def test_a_query_decides(tmp_path: Path) -> None:
     async def ask(query: str, condition: str) -> tuple[bool, str]:
         provider = Prometheus(address=address, query=query)
         gate = Gate(name="g", provider=provider, condition=Condition(condition))
-        return await providers.ask(gate, RELEASE)
+        return await providers.ask(gate, release())
 
     try:
         query = 'load{route="{{args.route}}"}'

@@ -28,6 +28,7 @@ from mlops.feature_store.entries import Evaluation, ReleaseEvent
 from mlops.feature_store.errors import Unavailable
 from mlops.feature_store.queries import LoggedQuery, queries_sql
 from mlops.feature_store.settings import ClickHouseSettings
+from mlops.feature_store.splits import Split
 
 STABLE = Slot(version="1", endpoints=("http://127.0.0.1:9",))
 WAIT_S = 20.0
@@ -140,6 +141,10 @@ class FakeLog:
         plan = self._gateway.plan
         arm = Arm.HOLDBACK if plan.holdback_share_bp else Arm.CANARY
         self._history[int(time.time())] = (plan.generation, self._gateway.share_bp, arm)
+
+    async def read_splits(self, route: str, *, since: int, until: int) -> tuple[Split, ...]:
+        """None that anybody could replay."""
+        return ()
 
     async def read_evidence(
         self, route: str, *, since: int, until: int | None = None, release_id: str | None = None

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from agent.api import PUBLIC_PATHS
 from agent.openapi import document
-from mlops.service.tokens import new_token
+from tests import tokens_of_each_kind
+from tests.tokens_of_each_kind import TOKENS, headers_of, operations
 
-MADE = {
-    "viewer": new_token("reader", "viewer"),
-    "operator": new_token("release-bot", "operator", ["rag"]),
-    "other route": new_token("other-bot", "operator", ["chat"]),
-    "admin": new_token("root", "admin"),
-    "expired": new_token("old", "admin", last_day=date(2020, 1, 1)),
-    "wrong": new_token("unknown", "admin"),
-}
 REQUEST = {
     "route": "rag",
     "version": "2",
@@ -34,25 +24,17 @@ ABOUT_EVERY_ROUTE = frozenset({"/v1/evaluations", "/v1/events"})
 @pytest.fixture
 def token_file(tmp_path: Path) -> Path:
     path = tmp_path / "tokens.yaml"
-    entries = [entry for who, (_, entry) in MADE.items() if who != "wrong"]
-    path.write_bytes(msgspec.yaml.encode(entries))
+    path.write_bytes(tokens_of_each_kind.token_file())
     return path
 
 
-def operations() -> Iterator[tuple[str, str]]:
-    for path, verbs in document()["paths"].items():
-        for verb in verbs:
-            if verb != "parameters":
-                yield verb.upper(), path
-
-
-@pytest.mark.parametrize("who", ["none", *MADE])
+@pytest.mark.parametrize("who", ["none", *TOKENS])
 async def test_every_request_with_every_token(start: Any, gateway: Any, log: Any, who: str) -> None:
     agent = await start()
-    status, release = await agent.call("POST", "/v1/releases", REQUEST, token=MADE["admin"][0])
+    status, release = await agent.call("POST", "/v1/releases", REQUEST, token=TOKENS["admin"][0])
     assert status == 201
-    headers = {"Authorization": f"Bearer {MADE[who][0]}"} if who in MADE else {}
-    for method, path in operations():
+    headers = headers_of(who)
+    for method, path in operations(document()):
         got = await _status(agent, method, _named(path, release), headers)
         if path in PUBLIC_PATHS:
             assert got in (200, 503), (method, path)
@@ -87,10 +69,10 @@ async def test_a_release_of_another_route_is_refused_and_not_listed(
     start: Any, gateway: Any, log: Any
 ) -> None:
     agent = await start()
-    theirs = MADE["other route"][0]
+    theirs = TOKENS["other route"][0]
     status, refused = await agent.call("POST", "/v1/releases", REQUEST, token=theirs)
     assert (status, refused["code"]) == (403, "forbidden")
     assert "is not of route 'rag'" in refused["error"]
-    status, _ = await agent.call("POST", "/v1/releases", REQUEST, token=MADE["operator"][0])
+    status, _ = await agent.call("POST", "/v1/releases", REQUEST, token=TOKENS["operator"][0])
     assert status == 201
     assert await agent.call("GET", "/v1/releases", token=theirs) == (200, [])

@@ -16,6 +16,7 @@ from agent.release import Release
 from agent.rules import Gate, Prometheus, Provider, Rules, Web
 from mlops.contracts.plan import Slot
 from mlops.feature_store.settings import ClickHouseSettings
+from tests import releases
 
 POLICY: dict[str, Any] = {
     "steps": [{"setWeight": 20}, {"pause": {}}],
@@ -28,15 +29,8 @@ POLICY: dict[str, Any] = {
 
 
 def release(*endpoints: str, version: str = '2"b') -> Release:
-    return Release(
-        id="rel-1",
-        route="rag",
-        candidate=Slot(version=version, endpoints=endpoints or ("http://127.0.0.1:9",)),
-        policy={},
-        reason="test",
-        started_by="ann",
-        started_at_s=0.0,
-    )
+    slot = Slot(version=version, endpoints=endpoints or ("http://127.0.0.1:9",))
+    return releases.release(candidate=slot)
 
 
 @pytest.fixture

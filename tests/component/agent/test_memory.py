@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from agent.database import MemoryUnavailable
 from agent.memory import Memory, NotLeader, Outdated, RouteTaken
 from agent.release import Change, Phase, Release
-from mlops.contracts.plan import Slot
+from tests import releases
 
 STARTED = Change(kind="release.started", actor="ann", reason="test")
 STEP = Change(kind="release.step", actor="agent", reason="test")
@@ -21,15 +21,7 @@ NOTED = Change(kind="asked.promote", actor="ann", reason="test")
 
 
 def release(number: int = 1, route: str = "rag") -> Release:
-    return Release(
-        id=f"rel-{number}",
-        route=route,
-        candidate=Slot(version="2", endpoints=("http://127.0.0.1:9",)),
-        policy={},
-        reason="test",
-        started_by="ann",
-        started_at_s=float(number),
-    )
+    return releases.release(id=f"rel-{number}", route=route, started_at_s=float(number))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -11,9 +11,9 @@ from standardwebhooks import Webhook
 from agent.memory import Memory
 from agent.metrics import Metrics
 from agent.notifier import MAX_ATTEMPTS, Notifier, wait_s
-from agent.release import Change, Release
+from agent.release import Change
 from agent.rules import Rules, Target
-from mlops.contracts.plan import Slot
+from tests.releases import release
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 POLICY: dict[str, Any] = {
@@ -121,16 +121,7 @@ async def test_a_notice_survives_the_agent_and_is_delivered_by_the_next(
 
 async def test_a_target_that_never_answers_is_given_up(tmp_path, receiver):
     memory = Memory.open(f"sqlite:///{tmp_path / 'agent.sqlite'}", ("hook",))
-    release = Release(
-        id="rel-1",
-        route="rag",
-        candidate=Slot(version="2", endpoints=("http://127.0.0.1:9",)),
-        policy={},
-        reason="test",
-        started_by="ann",
-        started_at_s=0.0,
-    )
-    await memory.create(release, Change(kind="release.started", actor="ann", reason=""), 0.0)
+    await memory.create(release(), Change(kind="release.started", actor="ann", reason=""), 0.0)
     target = Target(
         name="hook", url=f"{receiver.url}/gone", is_slack=False, events=("release.started",)
     )

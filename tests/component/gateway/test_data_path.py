@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -344,26 +345,40 @@ async def test_as_many_connections_wait_to_be_accepted_as_the_socket_was_opened_
         assert struct.unpack_from("I", info, 28) == (min(BACKLOG, most),)
 
 
+@contextmanager
+def connected(world, count):
+    """So many clients, in the gateway's queue or past it."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(socket.create_connection(("127.0.0.1", world.address.port)))
+            for _ in range(count)
+        ]
+
+
+def post(clients):
+    for client in clients:
+        client.sendall(POST)
+        client.setblocking(False)
+
+
+async def all_answered(clients):
+    loop = asyncio.get_running_loop()
+    for client in clients:
+        assert (await loop.sock_recv(client, 4096)).startswith(b"HTTP/1.1 200 OK")
+
+
 async def test_a_queue_of_clients_is_taken_in_within_a_few_turns_of_the_loop(world):
     """libuv alone accepts one in each turn; the loop is slow while many connections are busy."""
     upstream = await world.upstream()
     await world.gateway(upstream.url)
-    clients = [socket.create_connection(("127.0.0.1", world.address.port)) for _ in range(200)]
-    try:
+    with connected(world, 200) as clients:
         turns = 0
         while len(world.connections) < len(clients):
             await asyncio.sleep(0)
             turns += 1
             assert turns < 50, f"{len(world.connections)} of {len(clients)} after {turns} turns"
-        for client in clients:
-            client.sendall(POST)
-            client.setblocking(False)
-        loop = asyncio.get_running_loop()
-        for client in clients:
-            assert (await loop.sock_recv(client, 4096)).startswith(b"HTTP/1.1 200 OK")
-    finally:
-        for client in clients:
-            client.close()
+        post(clients)
+        await all_answered(clients)
     await world.records(len(clients))
     await world.nothing_left()
 
@@ -373,19 +388,11 @@ async def test_whoever_had_connected_before_the_end_is_answered(world):
         pytest.skip("asyncio does not say whom it is taking in; workers run on uvloop")
     upstream = await world.upstream()
     await world.gateway(upstream.url)
-    clients = [socket.create_connection(("127.0.0.1", world.address.port)) for _ in range(100)]
-    try:
-        for client in clients:
-            client.sendall(POST)
-            client.setblocking(False)
+    with connected(world, 100) as clients:
+        post(clients)
         await world.proxy.accept_waiting()
         assert len(world.connections) == len(clients)
         await world.proxy.listen(())
         assert await world.proxy.drain(5, 0.2) == 0
-        loop = asyncio.get_running_loop()
-        for client in clients:
-            assert (await loop.sock_recv(client, 4096)).startswith(b"HTTP/1.1 200 OK")
-    finally:
-        for client in clients:
-            client.close()
+        await all_answered(clients)
     await world.records(len(clients))

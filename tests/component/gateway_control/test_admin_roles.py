@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from datetime import date
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from gateway.admin import PUBLIC_PATHS
 from gateway.openapi import openapi_document
 from mlops.service.failures import MAX_FAILURES
 from mlops.service.tokens import new_token
+from tests import tokens_of_each_kind
+from tests.tokens_of_each_kind import TOKENS, headers_of, operations
 
 OpenDesk = Callable[..., Awaitable[Any]]
 
@@ -22,46 +23,26 @@ NEEDS = {"none": 401, "wrong": 401, "expired": 401, "viewer": 403, "other route"
 """What a change is answered with; anything else gets past the door."""
 
 
-@pytest.fixture(scope="module")
-def tokens() -> dict[str, Any]:
-    return {
-        "viewer": new_token("reader", "viewer"),
-        "operator": new_token("release-bot", "operator", ["rag"]),
-        "other route": new_token("other-bot", "operator", ["chat"]),
-        "admin": new_token("root", "admin"),
-        "expired": new_token("old", "admin", last_day=date(2020, 1, 1)),
-        "wrong": new_token("unknown", "admin"),
-    }
-
-
 @pytest.fixture
-def token_file(tmp_path: Path, tokens: dict[str, Any]) -> Path:
+def token_file(tmp_path: Path) -> Path:
     path = tmp_path / "tokens.yaml"
-    entries = [entry for name, (_, entry) in tokens.items() if name != "wrong"]
-    path.write_bytes(msgspec.yaml.encode(entries))
+    path.write_bytes(tokens_of_each_kind.token_file())
     return path
 
 
-def operations() -> Iterator[tuple[str, str]]:
-    for path, verbs in openapi_document()["paths"].items():
-        for verb in verbs:
-            if verb != "parameters":
-                yield verb.upper(), path
-
-
 def test_there_are_operations_of_each_kind() -> None:
-    found = list(operations())
+    found = list(operations(openapi_document()))
     assert {method for method, _ in found} == {"GET", "PUT", "POST"}
     assert {path for _, path in found} >= PUBLIC_PATHS
 
 
 @pytest.mark.parametrize("who", ["none", *sorted(NEEDS.keys() - {"none"}), "operator", "admin"])
 async def test_every_request_with_every_token(
-    open_desk: OpenDesk, token_file: Path, tokens: dict[str, Any], who: str
+    open_desk: OpenDesk, token_file: Path, who: str
 ) -> None:
     desk = await open_desk(tokens=token_file)
-    headers = {"Authorization": f"Bearer {tokens[who][0]}"} if who in tokens else {}
-    for method, path in operations():
+    headers = headers_of(who)
+    for method, path in operations(openapi_document()):
         where = path.replace("{route}", "rag")
         async with desk.client.request(method, where, headers=headers, data=b"{") as answer:
             got = answer.status
@@ -83,7 +64,6 @@ async def test_every_request_with_every_token(
 async def test_a_change_is_audited_with_who_and_how_it_ended(
     open_desk: OpenDesk,
     token_file: Path,
-    tokens: dict[str, Any],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, logger="audit")
@@ -93,16 +73,16 @@ async def test_a_change_is_audited_with_who_and_how_it_ended(
         ("operator", "alice (operator release-bot)"),
         ("viewer", "alice (viewer reader)"),
     ):
-        headers = {"Authorization": f"Bearer {tokens[who][0]}", "x-actor": "alice"}
+        headers = headers_of(who) | {"x-actor": "alice"}
         async with desk.client.post(path, headers=headers) as answer:
             assert f"POST {path} by {said} from 127.0.0.1: {answer.status}" in caplog.text
     async with desk.client.post(path) as answer:
         assert f"POST {path} by nobody from 127.0.0.1: {answer.status}" in caplog.text
-    assert not [token for token, _ in tokens.values() if token in caplog.text]
+    assert not [token for token, _ in TOKENS.values() if token in caplog.text]
 
 
 async def test_a_token_is_taken_away_and_given_without_a_restart(
-    open_desk: OpenDesk, token_file: Path, tokens: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    open_desk: OpenDesk, token_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlops.service.tokens.LOOK_S", 0.0)
     desk = await open_desk(tokens=token_file)
@@ -112,23 +92,23 @@ async def test_a_token_is_taken_away_and_given_without_a_restart(
         async with desk.client.get("/v1/routes", headers=headers) as answer:
             return int(answer.status)
 
-    assert await answered(tokens["viewer"][0]) == 200
+    assert await answered(TOKENS["viewer"][0]) == 200
     fresh, entry = new_token("fresh", "viewer")
     token_file.write_bytes(msgspec.yaml.encode([entry]))
-    assert (await answered(fresh), await answered(tokens["viewer"][0])) == (200, 401)
+    assert (await answered(fresh), await answered(TOKENS["viewer"][0])) == (200, 401)
     token_file.write_text("- {name: broken}")
     assert await answered(fresh) == 200
 
 
 async def test_wrong_tokens_without_end_are_not_listened_to(
-    open_desk: OpenDesk, token_file: Path, tokens: dict[str, Any]
+    open_desk: OpenDesk, token_file: Path
 ) -> None:
     desk = await open_desk(tokens=token_file)
-    wrong = {"Authorization": f"Bearer {tokens['wrong'][0]}"}
+    wrong = headers_of("wrong")
     for headers in (*[wrong] * MAX_FAILURES, *[{}] * 2):
         async with desk.client.get("/v1/routes", headers=headers) as answer:
             assert answer.status == (401 if headers else 429)
-    headers = {"Authorization": f"Bearer {tokens['admin'][0]}"}
+    headers = headers_of("admin")
     async with desk.client.get("/v1/routes", headers=headers) as answer:
         assert answer.status == 429
         assert 0 < int(answer.headers["Retry-After"]) <= 60
