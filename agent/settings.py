@@ -117,7 +117,9 @@ class _AlertsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: ClientTls = ClientTls()
 
 
-class _AgentFile(RulesFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class AgentFile(RulesFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Every key that the file may have."""
+
     gateways: list[_GatewayFile]
     listen: str = "127.0.0.1:8002"
     tls: ServerTls | None = None
@@ -139,7 +141,7 @@ def load(path: Path, environ: Mapping[str, str]) -> AgentSettings:
             content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
             raise SettingsError(f"{path}: more than {MAX_FILE_BYTES} bytes")
-        given = msgspec.convert(yaml.safe_load(content), _AgentFile)
+        given = msgspec.convert(yaml.safe_load(content), AgentFile)
         return _settings(given, environ)
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
@@ -149,7 +151,7 @@ def load(path: Path, environ: Mapping[str, str]) -> AgentSettings:
         raise SettingsError(f"{path}: {error}") from error
 
 
-def _settings(given: _AgentFile, environ: Mapping[str, str]) -> AgentSettings:
+def _settings(given: AgentFile, environ: Mapping[str, str]) -> AgentSettings:
     host, port = _address(given.listen)
     operator = _token(given.tokens.operator, environ)
     token_file = Path(given.tokens.file) if given.tokens.file is not None else None

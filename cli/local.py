@@ -21,7 +21,7 @@ from cli.output import dry_run_option, is_data, print_answer, print_data, prints
 from cli.progress import shown
 from cli.shapes import StackEnded
 from mlops.config import ConfigError, read_config
-from mlops.local.processes import is_running, stop
+from mlops.local.processes import StartFailed, is_running, stop
 from mlops.local.stack import Ports, Stack, read_stack, remove_files
 from mlops.training.linear_adapter import prepare_demo_models
 
@@ -66,8 +66,10 @@ def up(output: str, *, dry_run: bool) -> None:
         tell("parts that answer", 0, PARTS)
         try:
             _start_all(stack)
-        except BaseException:
+        except BaseException as error:
             stack.stop()
+            if isinstance(error, StartFailed):
+                raise click.ClickException(f"{error}\nwhat had started is ended") from None
             raise
     _print_addresses(stack.addresses, output)
 
@@ -163,6 +165,8 @@ def demo(keep: bool, picture: Path | None, output: str) -> None:
             view.save_picture(picture, report)
         if keep:
             _print_addresses(story.stack.addresses, "text", err=is_data(output))
+    except StartFailed as error:
+        raise click.ClickException(str(error)) from None
     finally:
         if not keep:
             story.stack.stop()

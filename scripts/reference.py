@@ -30,7 +30,7 @@ from gateway.recorder.metrics import RecorderMetrics
 from mlops.config.names import SETTINGS
 from mlops.contracts import api, plan, record, release
 from mlops.feature_store import schema, tables
-from scripts import output_shapes
+from scripts import file_keys, output_shapes
 
 MADE = "<!-- made by scripts/reference.py -->\n\n"
 
@@ -45,6 +45,7 @@ def pages() -> dict[str, str]:
         "reference/cli.md": command_line(),
         "reference/output.md": output(),
         "reference/settings.md": settings(),
+        "reference/files.md": files(),
         "reference/metrics.md": metrics(),
         "reference/api.md": apis(),
         "reference/schema.md": columns(),
@@ -116,6 +117,21 @@ def settings() -> str:
     ]
     table = _table(rows, "variable", "default", "meaning")
     return f"# Settings\n\nEnvironment variables, also read from `.env`.\n\n{table}"
+
+
+def files() -> str:
+    """Every key of the files that people write."""
+    parts = [
+        "# Keys of the files\n",
+        "*needed*: it has to be there; *absent*: without it there is none. `[]` is each of a list. "
+        "What the keys mean: [the gateway](../gateway.md), [its upstreams](../upstreams.md), "
+        "[the recorder](../recorder.md), [the agent](../agent.md), [security](../security.md). "
+        "An unknown key is an error. A policy's keys: [the release policy](../policy.md).\n",
+    ]
+    for name, kind in file_keys.FILES.items():
+        keys = [(f"`{key}`", words, f"`{default}`") for key, words, default in file_keys.rows(kind)]
+        parts.append(f"## {name}\n\n{_table(keys, 'key', 'type', 'default')}")
+    return "\n".join(parts)
 
 
 # ---- metrics -----------------------------------------------------------------------------------

@@ -23,8 +23,8 @@ from typing import Final
 
 from mlops.local.processes import members_of_group
 
-READY_TIMEOUT_S: Final = 55.0
-"""Longest start: MLflow makes its database in ten seconds, on a busy machine in thirty."""
+READY_TIMEOUT_S: Final = 115.0
+"""Longest start: a little less than whoever started us waits, so that the reason is told."""
 
 STOP_TIMEOUT_S: Final = 5.0
 """What a server gets to finish after SIGTERM; then its group is killed."""

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-READY_TIMEOUT_S = 60.0
-"""Longest start of one process: loading the embedding model on a busy machine takes about five."""
+READY_TIMEOUT_S = 120.0
+"""Longest start of one process. MLflow takes six seconds, at a load of 37 on two cores a minute."""
 
 STOP_TIMEOUT_S = 15.0
 """Past that a process is killed: the gateway drains for at most ten."""
@@ -132,10 +132,11 @@ def ready_urls(said: str) -> tuple[str, ...] | None:
 
 
 def tail(path: Path, lines: int = 15) -> str:
-    """The last lines of a log, for an error message."""
+    """The last lines of a log, for an error message, and where the others are."""
     if not path.exists():
         return ""
-    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    said = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join([*said[-lines:], f"(all of it: {path})"])
 
 
 def start_ticks(pid: int) -> int | None:

@@ -49,6 +49,9 @@ POLICY: dict[str, Any] = {
     },
 }
 """Nothing advances by itself: each test acts. Margins so wide that two busy cores break none."""
+PRIVATE = "rag-private"
+"""A route that keeps no query; nobody asks it anything but its own test."""
+PRIVATE_HOST = "private.example"
 MODELS = Path("var/models")
 """Trained once; the demo takes the same."""
 CHROMIUM = "/usr/bin/chromium"
@@ -135,6 +138,16 @@ class Live:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
 
+    def ask(self, query: str, **headers: str) -> None:
+        """One query through the gateway."""
+        request = urllib.request.Request(
+            f"{self.stack.addresses['gateway']}/query",
+            data=json.dumps({"query_text": query, "top_k": 10}).encode(),
+            headers={"Content-Type": "application/json"} | headers,
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            assert answer.status == 200
+
     def wait(self, path: str, holds: Callable[[Any], bool], timeout_s: float = 60) -> Any:
         """Ask until it holds."""
         ended = threading.Event()
@@ -169,7 +182,13 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
                     "match": {"prefix": "/"},
                     "stable": {"version": "1.0.0", "endpoints": [stable]},
                     "sticky": {"header": "x-user-id"},
-                }
+                },
+                {
+                    "name": PRIVATE,
+                    "match": {"host": PRIVATE_HOST},
+                    "stable": {"version": "1.0.0", "endpoints": [stable]},
+                    "record": {"redact": {"query_text": "drop", "retrieved": "drop"}},
+                },
             ]
         )
         stack.start_recorder()

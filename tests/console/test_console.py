@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.console.conftest import PRIVATE, PRIVATE_HOST
 
 pytestmark = [pytest.mark.console, pytest.mark.timeout(240)]
 
@@ -29,7 +32,7 @@ def test_a_wrong_token_is_refused_and_a_right_one_opens(console: Any, live: Any)
     one.picture("login")
     one.complaints.clear()  # the browser itself tells of the 401
     one.sign_in(live.tokens["ann"])
-    page.get_by_text("No release yet.").wait_for()
+    page.get_by_text("No release yet.").first.wait_for()
     assert one.complaints == []
 
 
@@ -113,6 +116,21 @@ def test_queries_are_listed(console: Any, live: Any, release: Any, order: str) -
     assert one.complaints == []
 
 
+def test_what_redaction_dropped_is_on_no_page(console: Any, live: Any) -> None:
+    secret = "what the patient in room 7 has"
+    live.ask(secret, Host=PRIVATE_HOST)
+    path = f"/v1/routes/{PRIVATE}/queries"
+    rows = live.wait(path, lambda found: len(found) > 0)
+    assert rows[0]["query_text"] is None
+    one = console()
+    one.sign_in(live.tokens["ann"])
+    one.open(f"queries?route={PRIVATE}")
+    one.page.get_by_text("not recorded").first.wait_for()
+    assert rows[0]["request_id"] in one.page.content()
+    assert secret not in one.page.content()
+    assert one.complaints == []
+
+
 def test_weights_by_hand_and_resume(console: Any, live: Any, release: Any) -> None:
     one = console()
     path = f"/v1/releases/{release['id']}"
@@ -140,6 +158,44 @@ def test_a_pause_is_said_with_who_and_why(console: Any, live: Any, release: Any)
     live.wait(path, lambda found: not found["pause"] or found["pause"]["kind"] == "step")
 
 
+def test_an_event_is_shown_before_the_page_would_look_again(
+    console: Any, live: Any, release: Any
+) -> None:
+    """Its clock stands still, so no timer goes off: it is told by the agent."""
+    one = console()
+    one.page.clock.install()
+    one.sign_in(live.tokens["eve"])
+    one.page.goto(f"{live.url}/#/history")
+    one.page.get_by_role("heading", name="History").wait_for()
+    one.page.clock.pause_at(datetime.now(UTC) + timedelta(hours=1))
+    with one.page.expect_response("**/v1/releases"):
+        live.call("POST", f"/v1/releases/{release['id']}/pause", {"reason": "look"})
+    one.page.get_by_role("cell", name="paused by operator: look").wait_for()
+    live.call("POST", f"/v1/releases/{release['id']}/resume", {"reason": "seen"})
+
+
+def test_a_change_of_queries_is_acknowledged(console: Any, live: Any, release: Any) -> None:
+    """The change is made up, a real one takes minutes; what the agent answers is not."""
+
+    def changed(route: Any) -> None:
+        answer = route.fetch()
+        found = [
+            one | {"state": "drifted", "detected": {"query_length": one["reference_since"]}}
+            for one in answer.json()
+        ]
+        route.fulfill(response=answer, json=found)
+
+    one = console()
+    one.page.route("**/v1/drift", changed)
+    live.wait("/v1/drift", lambda found: "rag" in [drift["route"] for drift in found])
+    one.sign_in(live.tokens["ann"])
+    one.page.get_by_text("queries have changed").first.wait_for()
+    with one.page.expect_response("**/drift/acknowledge") as told:
+        one.act("Acknowledge", "a new tenant")
+    assert told.value.ok
+    assert one.complaints == []
+
+
 def test_settings_explain_the_policy(console: Any, live: Any, release: Any) -> None:
     one = console()
     one.sign_in(live.tokens["eve"])
@@ -160,7 +216,7 @@ def test_a_viewer_sees_and_cannot_act(console: Any, live: Any, release: Any) -> 
     ):
         one.open(path)
         for action in actions:
-            assert one.page.get_by_role("button", name=action, exact=True).is_disabled()
+            assert one.page.get_by_role("button", name=action, exact=True).first.is_disabled()
     status = one.page.evaluate(
         "fetch('/v1/routes/rag/rollback', {method: 'POST', body: '{\"reason\": \"x\"}'})"
         ".then(answer => answer.status)"
@@ -200,8 +256,8 @@ def test_the_keyboard_alone_is_enough(console: Any, live: Any, release: Any) -> 
     page.get_by_label("Token").wait_for()
     page.keyboard.type(live.tokens["ann"])
     page.keyboard.press("Enter")
-    page.get_by_role("region", name="route rag").wait_for()
-    page.get_by_role("button", name="Roll back").focus()
+    page.get_by_role("region", name="route rag", exact=True).wait_for()
+    page.get_by_role("button", name="Roll back").first.focus()
     for _ in range(3):  # read and drawn again meanwhile
         with page.expect_response("**/v1/drift"):
             pass
@@ -252,7 +308,9 @@ def test_abort_retry_and_roll_back(console: Any, live: Any, release: Any) -> Non
     one.page.get_by_text("20.0 % to the canary").wait_for()
     one.act("Roll back", "another drill")
     page = one.page
-    page.get_by_role("region", name="route rag").get_by_text("1.1.0 was rolled back").wait_for()
+    page.get_by_role("region", name="route rag", exact=True).get_by_text(
+        "1.1.0 was rolled back"
+    ).wait_for()
     alerts = page.get_by_role("region", name="alerts")
     alerts.get_by_text("ReleaseRolledBack").wait_for()
     alerts.get_by_text("by what this agent sees itself").wait_for()
@@ -261,11 +319,21 @@ def test_abort_retry_and_roll_back(console: Any, live: Any, release: Any) -> Non
     assert (route["weight"], route["stable"]) == (0, "1.0.0")
 
 
+def test_history_is_filtered(console: Any, live: Any, release: Any) -> None:
+    one = console()
+    one.sign_in(live.tokens["eve"])
+    one.open("history")
+    one.page.get_by_text("2 releases, newest first").wait_for()
+    one.page.get_by_label("Phase").select_option("rolled_back")
+    one.page.get_by_text("1 releases, newest first").wait_for()
+    one.page.get_by_label("Phase").select_option("")
+    one.page.get_by_label("Route").select_option("rag")
+    one.page.get_by_text("2 releases, newest first").wait_for()
+
+
 def test_two_releases_are_compared(console: Any, live: Any, release: Any) -> None:
     one = console()
     one.sign_in(live.tokens["eve"])
-    one.open("history?phase=rolled_back")
-    one.page.get_by_text("1 releases, newest first").wait_for()
     ids = ",".join(found["id"] for found in live.call("GET", "/v1/releases"))
     one.open(f"history?compare={ids}")
     one.page.get_by_role("heading", name="Side by side").wait_for()

@@ -20,8 +20,9 @@ from mlops.local.stack import Stack
 from scripts.output_shapes import shapes
 from tests.process.gateway_process import DEADLINE_S, READY, Servers
 
-pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
+ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = "120"
 SHAPES = dict(shapes())
 RATE_PER_S = 40.0
@@ -107,6 +108,23 @@ async def test_a_release_from_start_to_rollback(
         assert "rolled_back" in await command.run("release", "status", started["id"], code=1)
         events = await command.data("release", "history", started["id"])
         assert any("seen enough" in event["reason"] for event in events)
+
+
+async def test_a_part_that_does_not_start_is_said_and_the_rest_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "var/up").mkdir(parents=True)
+    (tmp_path / "var/up/s3").write_text("where a folder should be")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "ignore::SyntaxWarning", "-m", "cli", "up"),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 1
+    assert "Error: s3 ended with code" in said.decode()
+    assert f"all of it: {tmp_path / 'var/up/logs/s3.log'}" in said.decode()
+    assert "cli/local.py" not in said.decode(), "no traceback of ours"
+    assert not (tmp_path / "var/up/stack.json").exists()
 
 
 class CommandLine:

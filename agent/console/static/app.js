@@ -55,6 +55,9 @@ function put(content, moved) {
   scrollTo(at.x, at.y);
 }
 
+// Pages that are not read again by themselves hold what somebody chose or is typing.
+function again() { if (me !== null && PAGES[where().name][2] > 0) show(false); }
+
 async function who() {
   const found = await get("/console/me");
   if (found.role === "nobody") throw new NeedsLogin();
@@ -64,7 +67,7 @@ async function who() {
   document.getElementById("who").textContent = found.open ? "no tokens are configured" : `${found.name || found.role}${found.routes ? `, of ${found.routes.join(", ")}` : ""} (${found.role})`;
   document.getElementById("logout").hidden = found.open;
   source?.close();
-  source = found.routes ? null : listen(() => show(false));
+  source = found.routes ? null : listen(again);
 }
 
 function login(problem = "") {
@@ -98,6 +101,6 @@ function freshness() {
 
 document.getElementById("logout").addEventListener("click", async () => { await post("/console/logout").catch(() => null); login("You are logged out."); });
 addEventListener("hashchange", () => show(true));
-addEventListener("visibilitychange", () => { if (!document.hidden && me !== null) show(false); });
+addEventListener("visibilitychange", () => { if (!document.hidden) again(); });
 setInterval(freshness, 1000);
 show(true);

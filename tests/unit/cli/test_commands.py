@@ -11,9 +11,11 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from agent.settings import AgentFile
 from cli.connect import connection
 from cli.main import main
 from gateway.config_file import GatewayFile, _file_in
+from scripts.file_keys import rows
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -72,7 +74,7 @@ def keys_shown(*documents: str) -> set[str]:
         key
         for document in documents
         for block in yaml_blocks(document)
-        for key in re.findall(r"[a-z_]+", block)
+        for key in re.findall(r"[A-Za-z_]+", block)
     }
 
 
@@ -80,6 +82,14 @@ def test_the_pages_show_every_key_of_the_gateways_file() -> None:
     elsewhere = set(keys_of(GatewayFile)) - keys_shown("docs/gateway.md")
     assert elsewhere <= keys_shown("docs/recorder.md", "docs/security.md")
     assert len(elsewhere) < 15, "its own page has nearly all of them"
+
+
+def test_the_pages_show_every_key_of_the_agents_file() -> None:
+    keys = {key.rpartition(".")[2].removesuffix("[]") for key, _, _ in rows(AgentFile)}
+    pages = [f"docs/{name}.md" for name in ("agent", "security", "drift", "upstreams")]
+    text = "".join((ROOT / page).read_text() for page in pages)
+    said = " ".join(re.findall(r"`[^`]+`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)))
+    assert keys - keys_shown(*pages) - set(re.findall(r"\w+", said)) == set()
 
 
 def test_a_bad_file_is_refused_with_its_reason(tmp_path: Path) -> None:
