@@ -92,10 +92,28 @@ test-console: .venv/console.stamp  ## the console in Chromium during a real rele
 	$(RUN) -m pytest -m console tests/console
 
 console-pictures: .venv/dev.stamp ## the docs' pictures, from what test-console photographed
-	$(BIN)/python scripts/console_pictures.py
+	$(BIN)/python scripts/pictures.py console
 
 .venv/console.stamp: .venv/dev.stamp requirements/console.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/console.lock
+	touch $@
+
+.PHONY: test-dashboards dashboard-pictures
+test-dashboards: .venv/console.stamp .venv-airflow-image/run.stamp .venv/preview/page.js ## every panel's query after the demo, drawn by Grafana's components in Chromium (installs them)
+	scripts/install_debian chromium prometheus prometheus-alertmanager prometheus-node-exporter
+	rm -rf var/dashboards
+	$(RUN) -m pytest -m dashboards tests/dashboards
+
+dashboard-pictures: .venv/dev.stamp ## the docs' pictures, from what test-dashboards photographed
+	$(BIN)/python scripts/pictures.py dashboards
+
+.venv/preview/page.js: scripts/build_preview $(wildcard grafana/preview/*) | .venv/dev.stamp
+	scripts/build_preview
+
+.venv-airflow-image/run.stamp: requirements/airflow-image.lock requirements/pip.txt
+	test -x .venv-airflow-image/bin/python || $(PYTHON) -m venv .venv-airflow-image
+	.venv-airflow-image/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/pip.txt
+	.venv-airflow-image/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/airflow-image.lock
 	touch $@
 
 test-kubernetes: .venv/kubernetes.stamp .venv/kubectl.stamp ## deploy/kubernetes: kustomize builds it, the published schemas take it

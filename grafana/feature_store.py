@@ -1,6 +1,6 @@
 """Feature Store: how rows get there, how complete they are, what queries look like."""
 
-from grafana.panels import Page, Panel, Prometheus, clickhouse
+from grafana.panels import Page, Panel, Prometheus, clickhouse, or_none
 
 _ROUTES = "route IN (${route:singlequote})"
 
@@ -80,6 +80,7 @@ PAGE = Page(
             description="Repeated: ClickHouse was away. Split: it refused a batch, and the bad record was "
             "looked for.",
             unit="ops",
+            soft_most=1,
             queries=(
                 Prometheus("rate(recorder_retries_total[5m])", "repeated {{instance}}"),
                 Prometheus("rate(recorder_splits_total[5m])", "split {{instance}}"),
@@ -113,7 +114,10 @@ ORDER BY time
             thresholds=((None, "green"), (1, "red")),
             queries=(
                 Prometheus(
-                    'max by (route, feature) (agent_drift_evidence_ratio{route=~"$route"}) or on () vector(0)',
+                    or_none(
+                        'max by (route, feature) (agent_drift_evidence_ratio{route=~"$route"})',
+                        "feature",
+                    ),
                     "{{route}} {{feature}}",
                 ),
             ),
@@ -186,8 +190,9 @@ GROUP BY time, version ORDER BY time
         ),
         Panel(
             title="Samples for training",
-            description="Served rows with text, embedding and score, by day: what retraining can use.",
+            description="Served rows with text and score, by day: what retraining can use.",
             unit="short",
+            style="bars",
             least=0,
             queries=(
                 clickhouse(f"""
@@ -209,7 +214,7 @@ GROUP BY time ORDER BY time
                 clickhouse(
                     """
 SELECT table, sum(rows) AS rows, count() AS parts, formatReadableSize(sum(bytes_on_disk)) AS size,
-  formatReadableSize(sum(data_uncompressed_bytes)) AS uncompressed, min(min_time) AS oldest
+  formatReadableSize(sum(data_uncompressed_bytes)) AS uncompressed, nullIf(min(min_time), toDateTime(0)) AS oldest
 FROM system.parts
 WHERE active AND database = currentDatabase()
 GROUP BY table ORDER BY sum(bytes_on_disk) DESC

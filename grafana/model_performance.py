@@ -1,6 +1,6 @@
 """Model Performance: accuracy, latency and error rates by version."""
 
-from grafana.panels import Page, Panel, Prometheus, clickhouse
+from grafana.panels import Page, Panel, Prometheus, clickhouse, or_none
 
 _OF = 'route=~"$route", version=~"$version"'
 _COUNT = f"http_server_request_duration_seconds_count{{{_OF}}}"
@@ -91,6 +91,7 @@ PAGE = Page(
             title="Error rate by version",
             description="As the stat above, by version and arm. The dashed lines are 1 and 5 %.",
             unit="percentunit",
+            soft_most=0.1,
             thresholds=_ERROR_BOUNDS,
             queries=(
                 Prometheus(
@@ -102,11 +103,15 @@ PAGE = Page(
             title="Errors by outcome",
             description="What came of the requests that were not answered well, per second.",
             unit="reqps",
+            soft_most=1,
             stacked=True,
             queries=(
                 Prometheus(
-                    "sum by (outcome) (rate(http_server_request_duration_seconds_count{"
-                    f'{_OF}, outcome!="ok"}}[1m])) or vector(0)',
+                    or_none(
+                        "sum by (outcome) (rate(http_server_request_duration_seconds_count{"
+                        f'{_OF}, outcome!="ok"}}[1m]))',
+                        "outcome",
+                    ),
                     "{{outcome}}",
                 ),
             ),
@@ -169,6 +174,7 @@ GROUP BY time, score_of ORDER BY time
             title="Retrievals without a document",
             description="Share of the answers whose list of documents was empty, by arm.",
             unit="percentunit",
+            soft_most=0.1,
             queries=(
                 clickhouse("""
 SELECT $__timeInterval(second) AS time, arm,

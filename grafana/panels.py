@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from grafana_foundation_sdk.builders import common as common_builder
@@ -85,11 +85,17 @@ class Panel:
     width: int = 8
     least: float | None = 0
     most: float | None = None
+    soft_most: float | None = None
+    """Where the axis of a panel that is nearly always zero ends, until a value is greater."""
     decimals: int | None = None
+    style: str = "line"
+    """`bars` or `points` for what happens now and then: a line between two such would tell nothing."""
     stacked: bool = False
     logarithmic: bool = False
     texts: bool = False
     """A stat that shows the names of its series, such as a phase, in place of their values."""
+    widths: Mapping[str, int] = field(default_factory=dict)
+    """Of a table's columns, in pixels; the others share what is left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +110,8 @@ class Page:
     """Of `VARIABLES`, in order."""
     has_releases: bool = False
     """Whether release events are drawn over its panels."""
+    since: str = "now-1h"
+    """The time that it shows at first."""
 
 
 VARIABLES: Final = {
@@ -125,6 +133,20 @@ ORDER BY at
 )
 
 
+_STYLES: Final = {
+    "line": common.GraphDrawStyle.LINE,
+    "bars": common.GraphDrawStyle.BARS,
+    "points": common.GraphDrawStyle.POINTS,
+}
+_FILLS: Final = {"bars": 60}
+"""In percent."""
+
+
+def or_none(expression: str, label: str) -> str:
+    """Zero, named `none`, where the query finds nothing: a counter is there once it counted."""
+    return f'{expression} or on () label_replace(vector(0), "{label}", "none", "", "")'
+
+
 def _stat(panel: Panel) -> Any:
     made = stat.Panel()
     made.graph_mode(common.BigValueGraphMode.NONE if panel.texts else common.BigValueGraphMode.AREA)
@@ -138,8 +160,9 @@ def _stat(panel: Panel) -> Any:
 
 def _timeseries(panel: Panel) -> Any:
     made = timeseries.Panel()
-    made.line_width(1).fill_opacity(20 if panel.stacked else 6)
-    made.show_points(common.VisibilityMode.AUTO).span_nulls(False)
+    made.draw_style(_STYLES[panel.style])
+    made.line_width(1).fill_opacity(_FILLS.get(panel.style, 20 if panel.stacked else 6))
+    made.show_points(common.VisibilityMode.AUTO).point_size(5).span_nulls(False)
     made.legend(
         common_builder.VizLegendOptions()
         .show_legend(True)
@@ -153,6 +176,8 @@ def _timeseries(panel: Panel) -> Any:
     )
     if panel.stacked:
         made.stacking(common_builder.StackingConfig().mode(common.StackingMode.NORMAL))
+    if panel.soft_most is not None:
+        made.axis_soft_max(panel.soft_most)
     if panel.logarithmic:
         scale = common_builder.ScaleDistributionConfig()
         made.scale_distribution(scale.type(common.ScaleDistribution.LOG).log(10))
@@ -162,8 +187,12 @@ def _timeseries(panel: Panel) -> Any:
     return made
 
 
-def _table(_: Panel) -> Any:
-    return table.Panel().show_header(True)
+def _table(panel: Panel) -> Any:
+    made = table.Panel().show_header(True)
+    for column, width in panel.widths.items():
+        wanted = dashboard.DynamicConfigValue(id_val="custom.width", value=width)
+        made.override_by_name(column, [wanted])
+    return made
 
 
 _KINDS: Final = {"stat": _stat, "timeseries": _timeseries, "table": _table}
@@ -222,7 +251,7 @@ def _places(panels: Sequence[Panel]) -> list[dashboard.GridPos]:
 def build_dashboard(page: Page) -> Any:
     """The dashboard as the library's value."""
     made = build.Dashboard(page.title).uid(page.uid).description(page.description)
-    made.tags(["rag-mlops"]).timezone("browser").refresh("10s").time("now-1h", "now")
+    made.tags(["rag-mlops"]).timezone("browser").refresh("10s").time(page.since, "now")
     made.tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
     for name in page.variables:
         label, query = VARIABLES[name]

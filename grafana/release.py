@@ -18,7 +18,11 @@ PAGE = Page(
             kind="stat",
             width=6,
             texts=True,
-            queries=(Prometheus(f"agent_release_phase{{{_ROUTE}}} == 1", "{{route}}: {{phase}}"),),
+            queries=(
+                Prometheus(
+                    f"agent_release_phase{{{_ROUTE}}} == 1", "{{route}}: {{phase}}", instant=True
+                ),
+            ),
         ),
         Panel(
             title="Verdict",
@@ -29,7 +33,11 @@ PAGE = Page(
             width=6,
             texts=True,
             queries=(
-                Prometheus(f"agent_release_verdict{{{_ROUTE}}} == 1", "{{route}}: {{verdict}}"),
+                Prometheus(
+                    f"agent_release_verdict{{{_ROUTE}}} == 1",
+                    "{{route}}: {{verdict}}",
+                    instant=True,
+                ),
             ),
         ),
         Panel(
@@ -88,7 +96,7 @@ PAGE = Page(
             title="Evidence for a regression",
             description="E-value of each check, on a logarithmic axis. At the inverse of the check's share of "
             "alpha (1/0.05 is 20) the release is rolled back.",
-            unit="none",
+            unit="sci",
             logarithmic=True,
             least=None,
             thresholds=((None, "green"), (20, "red")),
@@ -101,6 +109,7 @@ PAGE = Page(
             description="Share of first attempts that failed, charged to the assigned arm: what the judge "
             "compares.",
             unit="percentunit",
+            soft_most=0.1,
             queries=(
                 clickhouse("""
 SELECT $__timeInterval(second) AS time, concat(route, ' ', arm) AS arm_of_route, sum(errors) / sum(requests) AS errors
@@ -182,6 +191,14 @@ GROUP BY time, arm_of_route ORDER BY time
             unit="short",
             kind="table",
             width=24,
+            widths={
+                "at": 180,
+                "route": 120,
+                "kind": 170,
+                "actor": 120,
+                "from_percent": 120,
+                "to_percent": 110,
+            },
             queries=(
                 clickhouse(
                     """

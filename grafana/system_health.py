@@ -1,6 +1,6 @@
 """System Health: whether every part answers, and what it uses."""
 
-from grafana.panels import Page, Panel, Prometheus
+from grafana.panels import Page, Panel, Prometheus, or_none
 
 _UP = ((None, "red"), (1, "green"))
 
@@ -97,9 +97,10 @@ PAGE = Page(
             title="Requests refused",
             description="Answered by the gateway before they had a route: bad HTTP, limits, no route.",
             unit="reqps",
+            soft_most=1,
             queries=(
                 Prometheus(
-                    "sum by (status) (rate(gateway_requests_refused_total[5m])) or vector(0)",
+                    or_none("sum by (status) (rate(gateway_requests_refused_total[5m]))", "status"),
                     "{{status}}",
                 ),
             ),
@@ -109,10 +110,11 @@ PAGE = Page(
             description="By the spool, per second and reason. Requests are answered all the same; the log "
             "is then incomplete for good.",
             unit="ops",
+            soft_most=1,
             thresholds=((None, "green"), (0.001, "red")),
             queries=(
                 Prometheus(
-                    "sum by (reason) (rate(gateway_spool_dropped_total[5m])) or vector(0)",
+                    or_none("sum by (reason) (rate(gateway_spool_dropped_total[5m]))", "reason"),
                     "{{reason}}",
                 ),
             ),
@@ -121,6 +123,7 @@ PAGE = Page(
             title="Workers replaced",
             description="Worker processes of gateways that ended and were started again, in five minutes.",
             unit="short",
+            soft_most=2,
             thresholds=((None, "green"), (1, "red")),
             queries=(
                 Prometheus(
@@ -204,6 +207,7 @@ PAGE = Page(
             title="Waiting at the agent",
             description="Notices that no target took yet, and events that ClickHouse lacks.",
             unit="short",
+            soft_most=2,
             thresholds=((None, "green"), (1, "yellow")),
             queries=(
                 Prometheus("sum(agent_notices_waiting)", "notices"),

@@ -9,6 +9,7 @@ PAGE = Page(
     uid="training-pipeline",
     title="Training Pipeline",
     description="DAG runs as Airflow knows them, training runs and versions as MLflow does.",
+    since="now-7d",
     panels=(
         Panel(
             title="DAG runs that succeeded",
@@ -71,6 +72,7 @@ SELECT avg((state = 'success')::int) AS succeeded FROM dag_run WHERE {_ENDED}
             title="DAG runs that ended",
             description="By DAG and state, in an hour.",
             unit="short",
+            style="bars",
             stacked=True,
             width=12,
             queries=(
@@ -87,6 +89,7 @@ FROM dag_run WHERE {_ENDED} GROUP BY 1, 2 ORDER BY 1
             title="Duration of DAG runs",
             description="From start to end, by DAG.",
             unit="s",
+            style="points",
             width=12,
             queries=(
                 postgres(
@@ -102,6 +105,7 @@ FROM dag_run WHERE {_ENDED} ORDER BY 1
             title="Duration of tasks",
             description="Mean of each task that ended, in an hour: where a run's time goes.",
             unit="s",
+            style="points",
             width=12,
             queries=(
                 postgres(
@@ -120,6 +124,7 @@ GROUP BY 1, 2 ORDER BY 1
             unit="short",
             kind="table",
             width=12,
+            widths={"dag_id": 240, "state": 100, "times": 80},
             queries=(
                 postgres(
                     AIRFLOW,
@@ -136,6 +141,7 @@ GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
             title="Quality of trained models",
             description="Accuracy, F1, precision and recall (and what else a run calls so), by run.",
             unit="none",
+            style="points",
             width=12,
             queries=(
                 postgres(
@@ -152,6 +158,7 @@ WHERE {_RUNS} AND m.key ~ 'accuracy|f1|precision|recall|mrr|ndcg' ORDER BY 1
             title="Duration of training runs",
             description="From start to end, by experiment; runs that have not ended are left out.",
             unit="s",
+            style="points",
             width=12,
             queries=(
                 postgres(
@@ -188,6 +195,7 @@ WHERE {_RUNS} ORDER BY 1 DESC LIMIT 100
             unit="short",
             kind="table",
             width=12,
+            widths={"model": 220, "version": 80},
             queries=(
                 postgres(
                     MLFLOW,

@@ -20,22 +20,52 @@ class Asked:
     source: str
     text: str
     """With macros and variables."""
+    dashboard: str = ""
+    """Its uid."""
+    number: int = 0
+    """The panel's; 0 for annotations."""
+    legend: str = ""
+    is_instant: bool = False
+    """Of Prometheus: only the last values."""
+    is_series: bool = False
+    """Whether SQL gives a column `time`, to be drawn over it."""
 
 
 def queries(*sources: str) -> list[Asked]:
     """Of every panel and annotation that asks one of these data sources."""
     found = []
-    for path in sorted(DASHBOARDS.glob("*.json")):
-        dashboard = json.loads(path.read_text(encoding="utf-8"))
+    for dashboard in dashboards():
         annotations = dashboard["annotations"].get("list", [])
-        targets: list[tuple[str, Any]] = [(one["name"], one["target"]) for one in annotations]
-        targets += [(one["title"], t) for one in dashboard["panels"] for t in one["targets"]]
-        for title, target in targets:
-            source = target["datasource"]["uid"]
-            if source in sources:
-                name = f"{dashboard['title']}: {title} {target['refId']}"
-                found.append(Asked(name, source, target.get("rawSql") or target["expr"]))
+        targets: list[tuple[str, int, Any]] = [(a["name"], 0, a["target"]) for a in annotations]
+        targets += [
+            (panel["title"], panel["id"], target)
+            for panel in dashboard["panels"]
+            for target in panel["targets"]
+        ]
+        found += [
+            _asked(dashboard, title, number, target)
+            for title, number, target in targets
+            if target["datasource"]["uid"] in sources
+        ]
     return found
+
+
+def dashboards() -> list[dict[str, Any]]:
+    """As they are checked in."""
+    return [json.loads(path.read_bytes()) for path in sorted(DASHBOARDS.glob("*.json"))]
+
+
+def _asked(dashboard: dict[str, Any], title: str, number: int, target: dict[str, Any]) -> Asked:
+    return Asked(
+        panel=f"{dashboard['title']}: {title} {target['refId']}",
+        source=target["datasource"]["uid"],
+        text=target.get("rawSql") or target["expr"],
+        dashboard=dashboard["uid"],
+        number=number,
+        legend=target.get("legendFormat", ""),
+        is_instant=target.get("instant", False),
+        is_series=target.get("format") in (0, "time_series"),
+    )
 
 
 def promql(text: str, variables: dict[str, str]) -> str:

@@ -90,14 +90,24 @@ class Watched:
     async def run(self, stable: str) -> AsyncIterator[Watched]:
         async with contextlib.AsyncExitStack() as running:
             running.push_async_callback(asyncio.to_thread, self.stack.stop)
-            targets = await asyncio.to_thread(self._start_stack, stable)
+            await asyncio.to_thread(self._start_stack, stable)
+            await running.enter_async_context(self.watch())
+            yield self
+
+    @contextlib.asynccontextmanager
+    async def watch(self) -> AsyncIterator[Watched]:
+        """Only what watches: the stack runs already, and goes on afterwards."""
+        addresses = self.stack.addresses
+        targets = {"gateway": addresses["admin"]}
+        targets |= {part: addresses[part] for part in ("recorder", "agent")}
+        async with contextlib.AsyncExitStack() as running:
             webhook = await serve(self._webhook(), running)
             targets["node"] = await self._tool(running, "prometheus-node-exporter", [])
             targets["alertmanager"] = await self._alertmanager(running, webhook)
             self.prometheus = await self._prometheus(running, targets)
             yield self
 
-    def _start_stack(self, stable: str) -> dict[str, str]:
+    def _start_stack(self, stable: str) -> None:
         self.stack.start_clickhouse()
         slot = {"version": "1.0.0", "endpoints": [stable]}
         sticky = {"header": "x-user-id"}
@@ -105,13 +115,16 @@ class Watched:
         self.stack.start_gateway(
             [{"name": ROUTE, "match": match, "stable": slot, "sticky": sticky}]
         )
-        recorder = self.stack._start(
+        self.start_recorder()
+        self.stack.start_agent()
+
+    def start_recorder(self) -> None:
+        """As the stack does, with its metrics."""
+        self.stack._start(
             "recorder",
             "gateway.recorder",
             ["--config", str(self.stack.directory / "gateway.yaml"), "--metrics-port", "0"],
         )
-        agent = self.stack.start_agent()
-        return {"gateway": self.stack.addresses["admin"], "recorder": recorder, "agent": agent}
 
     def _webhook(self) -> web.Application:
         async def take(request: web.Request) -> web.Response:
