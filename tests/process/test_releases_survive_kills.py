@@ -25,6 +25,8 @@ POLICY: dict[str, Any] = {
     "lease": "3s",
     "grace": "1s",
     "dwell": "2s",
+    "block": 1,
+    "settle": 1,
     "holdback": "10%",
     "checks": {"errors": {"margin": 0.05}},
 }
