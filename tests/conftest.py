@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -87,8 +88,41 @@ def postgresql(postgresql_server: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The three versions of the demo model, trained; some fourteen seconds of work."""
-    from mlops.training.linear_adapter import prepare_demo_models  # noqa: PLC0415  slow to import
+def corpus_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the corpus of what is installed; some seconds of work."""
+    from mlops.serving.corpus import load_corpus  # noqa: PLC0415  slow to import
 
-    return prepare_demo_models(tmp_path_factory.mktemp("models"))
+    return made_once(tmp_path_factory, "corpus", load_corpus)
+
+
+@pytest.fixture(scope="session")
+def versions(tmp_path_factory: pytest.TempPathFactory, corpus_cache: Path) -> dict[str, Path]:
+    """The three versions of the demo model, trained; some fourteen seconds of work."""
+    from mlops.training.linear_adapter import (  # noqa: PLC0415  slow to import
+        demo_model_paths,
+        prepare_demo_models,
+    )
+
+    def make(folder: Path) -> None:
+        shutil.copytree(corpus_cache, folder, dirs_exist_ok=True)
+        prepare_demo_models(folder)
+
+    return demo_model_paths(made_once(tmp_path_factory, "models", make))
+
+
+def made_once(
+    tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]
+) -> Path:
+    """A folder of this process's own, copied from what the first of all test processes made.
+
+    `make` is called by one process at a time, and does nothing where all is there.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # where those of all workers lie
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        make(base / f"{name}-made")
+    own = tmp_path_factory.mktemp(name)
+    shutil.copytree(base / f"{name}-made", own, dirs_exist_ok=True)
+    return own

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from mlops.local.child import free_ports
 from mlops.serving.model import read_manifest, write_model
-from mlops.training.linear_adapter import Material, base_model
+from mlops.training.linear_adapter import BASE_VERSION
 
 pytestmark = pytest.mark.process
 
@@ -24,10 +25,10 @@ BODY = {"query_text": "join two paths", "user_id": "u", "session_id": "s"}
 
 
 @pytest.fixture(scope="module")
-def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def version(versions: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models of a test")  # a space in the path is on purpose
-    base_model(directory / "1.0.0", Material.load(directory), "1.0.0")
-    return directory / "1.0.0"
+    shutil.copytree(versions[BASE_VERSION].parent, directory, dirs_exist_ok=True)
+    return directory / BASE_VERSION
 
 
 @pytest.fixture

@@ -143,7 +143,7 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("right", "wrong", "said"), MISTAKES, ids=[m[1] for m in MISTAKES])
+@pytest.mark.parametrize(("right", "wrong", "said"), MISTAKES, ids=[m[1][:40] for m in MISTAKES])
 def test_a_mistake_is_named_with_its_key_and_what_was_expected(
     tmp_path: Path, right: str, wrong: str, said: str
 ) -> None:
