@@ -32,6 +32,11 @@ _ACTOR = {
     "together with the token's role. "
     f"Only `{AGENT_ACTOR}` publishes plans as they are; a plan from anybody else is held.",
 }
+_OF_ANY_TOKEN = (401, 429, 503)
+"""No known token, too many wrong ones from this address, keys to check it with are away."""
+_OF_A_ROUTE = (403, 404)
+"""The token may not touch it, or it is not there."""
+_OF_A_CHANGE = (400, 403, 404, 409, 413)
 _ROUTES = "RouteStatusList"
 _RELOADED = "Reloaded"
 
@@ -82,16 +87,15 @@ def _paths() -> dict[str, Any]:
         "/healthz": {"get": _text("The same as /readyz.", not_ready=True)},
         "/metrics": {"get": _text("Prometheus text.")},
         "/openapi.json": {"get": _document()},
-        "/v1/routes": {"get": _operation("Every route.", answer=_ROUTES, refusals=(401,))},
-        at_route: routed
-        | {"get": _operation("What is live, and why.", answer="RouteStatus", refusals=(401, 404))},
+        "/v1/routes": {"get": _operation("Every route that the token may see.", answer=_ROUTES)},
+        at_route: routed | {"get": _operation("What is live, and why.", refusals=_OF_A_ROUTE)},
         f"{at_route}/weights": routed
         | {
-            "get": _operation("Weights asked for.", answer="Weights", refusals=(401, 404)),
+            "get": _operation("Weights asked for.", answer="Weights", refusals=_OF_A_ROUTE),
             "put": _operation(
                 "Set weights by hand: the next generation, held, without a lease.",
                 body="Weights",
-                refusals=(400, 401, 403, 404, 409, 413, 503, 507),
+                refusals=(*_OF_A_CHANGE, 507),
                 actor=True,
             ),
         },
@@ -100,7 +104,7 @@ def _paths() -> dict[str, Any]:
             "put": _operation(
                 "Put a whole plan in force; its generation must be above the live one.",
                 body="RoutePlan",
-                refusals=(400, 401, 403, 404, 409, 413, 503, 507),
+                refusals=(*_OF_A_CHANGE, 507),
                 actor=True,
             )
         },
@@ -109,7 +113,7 @@ def _paths() -> dict[str, Any]:
             "put": _operation(
                 "Renew the lease of the live generation.",
                 body="LeaseRenewal",
-                refusals=(400, 401, 403, 404, 409, 413, 503),
+                refusals=_OF_A_CHANGE,
             )
         },
         f"{at_route}/rollback": routed
@@ -117,7 +121,7 @@ def _paths() -> dict[str, Any]:
             "post": _operation(
                 "Everything to stable, now; repeating it changes nothing.",
                 body="RollbackRequest",
-                refusals=(400, 401, 403, 404, 409, 413, 503, 507),
+                refusals=(*_OF_A_CHANGE, 507),
                 actor=True,
                 body_required=False,
             )
@@ -126,7 +130,7 @@ def _paths() -> dict[str, Any]:
             "post": _operation(
                 "Read the file again; a bad file is refused whole.",
                 answer=_RELOADED,
-                refusals=(401, 403, 422),
+                refusals=(403, 422),
             )
         },
     }
@@ -142,7 +146,7 @@ def _operation(
     actor: bool = False,
 ) -> dict[str, Any]:
     responses: dict[str, Any] = {"200": {"description": "Done.", "content": _content(answer)}}
-    for status in refusals:
+    for status in sorted({*_OF_ANY_TOKEN, *refusals}):
         responses[str(status)] = {"description": "Refused.", "content": _content("Problem")}
     operation: dict[str, Any] = {
         "summary": summary,
