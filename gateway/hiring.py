@@ -26,8 +26,14 @@ class ChildProcess:
     """A process that we started, watched by its descriptor rather than by its number."""
 
     def __init__(self, pid: int) -> None:
+        """Raises OSError: it cannot be watched; it has been ended."""
         self.pid = pid
-        self._descriptor = os.pidfd_open(pid)
+        try:
+            self._descriptor = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
         self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().add_reader(self._descriptor, self._has_ended)
 
@@ -66,13 +72,15 @@ async def hire(sockets: Sequence[socket.socket], environ: Mapping[str, str]) -> 
         OSError: the process cannot be started.
     """
     ours, theirs = socket.socketpair()
-    with theirs:
+    with theirs, contextlib.ExitStack() as undoing:
+        undoing.callback(ours.close)
         sources = [each.fileno() for each in (theirs, *sockets)]
         first = max(sources) + 1  # none of the numbers over there is one that is still to be copied
         inherited = {source: first + place for place, source in enumerate(sources)}
         words = [str(number) for number in inherited.values()]
         environ = {**KEPT_MEMORY, **environ}
         process = WorkerProcess(_spawn("gateway.worker", words, environ, inherited))
+        undoing.pop_all()
     ours.settimeout(0)
     process.channel = await Channel.over(ours)
     return process
