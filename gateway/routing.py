@@ -10,7 +10,11 @@ from mlops.contracts.plan import FULL_SHARE_BP, Arm, RoutePlan, Slot
 from mlops.contracts.record import Kind
 
 MAX_KNOWN_BUCKETS: Final = 16_384
-"""Keys whose bucket is remembered under one plan, about 2 MB; past it all are forgotten at once."""
+"""Keys whose bucket is remembered under one plan, at most 4 MB; past it all are forgotten at once.
+"""
+MAX_KNOWN_KEY_BYTES: Final = 128
+"""Of a remembered key. Clients choose their keys, a header of 64 KiB too; longer than any id, they
+are hashed every time."""
 
 
 class Assignment:
@@ -76,10 +80,16 @@ class LivePlan:
             hasher = self._hasher.copy()
             hasher.update(key)
             bucket = int.from_bytes(hasher.digest(), "big") % FULL_SHARE_BP
-            if len(self._buckets) >= MAX_KNOWN_BUCKETS:
-                self._buckets.clear()
-            self._buckets[key] = bucket
+            if len(key) <= MAX_KNOWN_KEY_BYTES:
+                if len(self._buckets) >= MAX_KNOWN_BUCKETS:
+                    self._buckets.clear()
+                self._buckets[key] = bucket
         return bucket
+
+    @property
+    def known_buckets(self) -> int:
+        """Keys whose bucket is remembered now."""
+        return len(self._buckets)
 
     def assignments(self) -> tuple[Assignment, ...]:
         """Every way that this plan knows."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.routing import LivePlan, decide
+from gateway.routing import MAX_KNOWN_BUCKETS, MAX_KNOWN_KEY_BYTES, LivePlan, decide
 from mlops.contracts.plan import Arm, RoutePlan, Slot, bucket_of
 from mlops.contracts.record import Kind
 
@@ -80,6 +80,27 @@ plan = LivePlan(RoutePlan(route="rag", generation=7, salt="release-1", stable=sl
 keys = [b"user-%d" % n for n in range(10_000)]
 print(json.dumps([[decide(plan, key, 0.0).arm, plan.bucket_of(key)] for key in keys]))
 """
+
+
+def test_keys_are_remembered_up_to_a_bound_and_then_forgotten_at_once():
+    plan = live()
+    assert MAX_KNOWN_BUCKETS == 16_384
+    for number in range(MAX_KNOWN_BUCKETS):
+        plan.bucket_of(b"%d" % number)
+    assert plan.known_buckets == MAX_KNOWN_BUCKETS
+    plan.bucket_of(b"0")
+    assert plan.known_buckets == MAX_KNOWN_BUCKETS, "it was known"
+    plan.bucket_of(b"one more")
+    assert plan.known_buckets == 1
+
+
+def test_a_key_longer_than_any_id_is_not_remembered():
+    plan = live()
+    longest = b"k" * MAX_KNOWN_KEY_BYTES
+    assert plan.bucket_of(longest + b"k") == bucket_of("salt", longest + b"k")
+    assert plan.known_buckets == 0
+    plan.bucket_of(longest)
+    assert plan.known_buckets == 1
 
 
 def test_two_processes_agree_on_every_key():
