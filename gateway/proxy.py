@@ -64,6 +64,7 @@ class Proxy:
         self._acceptors: dict[socket.socket, Acceptor] = {}
         self._contexts = contexts or Contexts()
         self._looked_at_files_ns = 0
+        self._looking: asyncio.Task[None] | None = None
         self._checks = HealthChecks(self._contexts)
         randomness = Random(secrets.randbits(128))  # noqa: S311 - splits load, guards nothing
         rules = ClientRules(clients or ClientSettings())
@@ -239,14 +240,16 @@ class Proxy:
         if now_ns - self._clock_read_ns >= SECOND_NS:
             self._clock_read_ns = now_ns
             self._flow.second_passed()
-        if now_ns - self._looked_at_files_ns >= LOOK_S * SECOND_NS:
+        if now_ns - self._looked_at_files_ns >= LOOK_S * SECOND_NS and (
+            self._looking is None or self._looking.done()  # a disk may not answer for long
+        ):
             self.look_at_files()
 
     def look_at_files(self) -> None:
         """Read certificates again that have changed on disk, off the loop."""
         self._looked_at_files_ns = monotonic_ns()
         if self._contexts.names_files:
-            spawn(asyncio.to_thread(self._contexts.refresh), name="certificates")
+            self._looking = spawn(asyncio.to_thread(self._contexts.refresh), name="certificates")
 
     # ---- what passed --------------------------------------------------------------------------
 
