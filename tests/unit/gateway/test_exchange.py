@@ -103,6 +103,20 @@ def test_bodies_are_cut_at_the_limit_and_say_so():
     assert (one.response_body, one.response_body_cut) == (b"ghi", False)
 
 
+def test_a_whole_body_is_not_cut_and_nothing_is_withheld():
+    one = exchange()
+    one.kept, one.kept_bytes, one.request_bytes = [b"a" * 600, b"b" * 400], 1_000, 500 * 2
+    one.withheld = 1
+    one.set_bodies(1_000)
+    assert (len(one.request_body), one.request_body_cut, one.withheld) == (1_000, False, 0)
+
+
+def test_an_answer_that_never_began_has_no_first_byte():
+    one = exchange(started_ns=5_000_000)
+    one.end(Event.CLIENT_LOST, outcome.CANCELLED, 499, 9_500_000, 1_000_000_000)
+    assert (one.first_byte_us, one.first_event_us) == (0, 0)
+
+
 def test_the_record_says_what_the_stream_was_like():
     one = exchange()
     one.stream = EventStream()
