@@ -29,6 +29,7 @@ from mlops.contracts.release import (
     VerbRequest,
 )
 from mlops.feature_store.entries import Evaluation
+from mlops.service.aio import tasks_of
 from mlops.service.http import (
     GRANT,
     actor_of,
@@ -142,6 +143,7 @@ class Api:
         return web.Response(text="leads\n" if self._loop.leads else "stands by\n")
 
     async def _get_metrics(self, _: web.Request) -> web.Response:
+        self._metrics.tasks.set(tasks_of(asyncio.get_running_loop()))
         return web.Response(
             body=self._metrics.render(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},

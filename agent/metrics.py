@@ -76,6 +76,7 @@ class Metrics:
         self._of_the_agent_itself()
 
     def _of_the_agent_itself(self) -> None:
+        self.tasks = Gauge("agent_tasks", "Of the event loop, not ended.", registry=self.registry)
         self.evidence_age_s = Gauge(
             "agent_evidence_age_seconds",
             "How far the complete log is behind.",

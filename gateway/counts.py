@@ -48,6 +48,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
     in_flight: int = 0
     connections: int = 0
+    tasks: int = 0
+    """Of the event loop, not ended."""
     refused: dict[str, int] = {}
     """Requests answered before they were given to a route, by status."""
     dropped: dict[str, int] = {}
@@ -76,6 +78,7 @@ def total(parts: Iterable[Counts]) -> Counts:
     return Counts(
         in_flight=sum(part.in_flight for part in all_of),
         connections=sum(part.connections for part in all_of),
+        tasks=sum(part.tasks for part in all_of),
         refused=_sums(part.refused for part in all_of),
         dropped=_sums(part.dropped for part in all_of),
         access_log_dropped=sum(part.access_log_dropped for part in all_of),
@@ -102,7 +105,7 @@ def ended(counts: Counts) -> Counts:
         versions.setdefault(each.route, {})[each.version] = None
     kept = {route: list(named)[-MAX_ENDED_VERSIONS:] for route, named in versions.items()}
     series = tuple(each for each in counts.series if each.version in kept[each.route])
-    return replace(counts, in_flight=0, connections=0, upstreams={}, series=series)
+    return replace(counts, in_flight=0, connections=0, tasks=0, upstreams={}, series=series)
 
 
 def _keys(parts: Iterable[Mapping[str, object]]) -> list[str]:

@@ -106,6 +106,9 @@ class Metrics:
         )
         yield GaugeMetricFamily("gateway_in_flight", "Exchanges open now.", value=counts.in_flight)
         yield GaugeMetricFamily("gateway_client_connections", "Open now.", value=counts.connections)
+        yield GaugeMetricFamily(
+            "gateway_worker_tasks", "Of the workers' event loops, not ended.", value=counts.tasks
+        )
         yield _by_label(
             CounterMetricFamily,
             "gateway_requests_refused",

@@ -52,7 +52,7 @@ from gateway.settings import RouteSettings
 from gateway.spool.writer import SpoolWriter
 from gateway.tallies import TallySchedule
 from gateway.tls import Contexts
-from mlops.service.aio import spawn
+from mlops.service.aio import spawn, tasks_of
 
 log = logging.getLogger(__name__)
 
@@ -239,6 +239,7 @@ class Worker:
         return Counts(
             in_flight=proxy.in_flight,
             connections=proxy.connections,
+            tasks=tasks_of(asyncio.get_running_loop()),
             refused={str(status): count for status, count in proxy.refused.items()},
             dropped=dict(spool.dropped) if spool is not None else {},
             access_log_dropped=observing.access_log_dropped if observing is not None else 0,

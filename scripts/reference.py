@@ -162,7 +162,7 @@ def registries() -> Mapping[str, list[Any]]:
     text, _ = GatewayMetrics(PlanBook(), NoCrew(), lambda: 0.0).render("text/plain", NOTHING)
     return {
         "Gateway": list(text_string_to_metric_families(text.decode())),
-        "Recorder": _families(RecorderMetrics(lambda: 0, lambda: 0, lambda: 0).registry),
+        "Recorder": _families(RecorderMetrics(lambda: 0, lambda: 0, lambda: 0, lambda: 0).registry),
         "Agent": _families(AgentMetrics().registry),
     }
 

@@ -22,6 +22,7 @@ from gateway.recorder.settings import RecorderSettings
 from gateway.recorder.tailer import Surroundings, WorkerTailer
 from gateway.spool import segments
 from gateway.spool.format import BadSegment
+from mlops.service.aio import tasks_of
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,10 @@ class Recorder:
         rules: Callable[[], Rules] = lambda: AS_THEY_COME,
     ) -> None:
         """`rules` is asked before every read, for those that are in force now."""
-        self.metrics = RecorderMetrics(self._lag_s, self._spool_bytes, lambda: self._backlogs)
+        loop = asyncio.get_running_loop()
+        self.metrics = RecorderMetrics(
+            self._lag_s, self._spool_bytes, lambda: self._backlogs, lambda: tasks_of(loop)
+        )
         self._settings = settings
         self._clock_s = clock_s
         self._stopping = asyncio.Event()

@@ -15,6 +15,7 @@ class RecorderMetrics:
         lag_s: Callable[[], float],
         spool_bytes: Callable[[], float],
         backlogs: Callable[[], float],
+        tasks: Callable[[], float],
     ) -> None:
         self.registry = CollectorRegistry()
         self.rows = self._counter("rows", "Rows that the feature store acknowledged")
@@ -40,6 +41,7 @@ class RecorderMetrics:
         for name, text, read in (
             ("spool_lag_seconds", "Age of the oldest record read and not acknowledged", lag_s),
             ("spool_bytes", "Size of all segments that are there", spool_bytes),
+            ("recorder_tasks", "Of the event loop, not ended", tasks),
             ("recorder_backlogs", "Workers that are gone and not yet read to their end", backlogs),
         ):
             Gauge(name, text, registry=self.registry).set_function(read)

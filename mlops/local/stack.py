@@ -224,11 +224,10 @@ class Stack:
             "gateway", "gateway", ["--config", str(self._write("gateway.yaml", config))]
         )
 
-    def start_recorder(self) -> str:
-        """From the gateway's spool to ClickHouse."""
-        return self._start(
-            "recorder", "gateway.recorder", ["--config", str(self.directory / "gateway.yaml")]
-        )
+    def start_recorder(self, *options: str) -> str:
+        """From the gateway's spool to ClickHouse; `options` of its command line."""
+        file = str(self.directory / "gateway.yaml")
+        return self._start("recorder", "gateway.recorder", ["--config", file, *options])
 
     def start_agent(self) -> str:
         """With its memory in SQLite, for the one gateway; its address."""

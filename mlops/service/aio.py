@@ -20,6 +20,11 @@ def spawn(coroutine: Coroutine[object, object, None], *, name: str) -> asyncio.T
     return task
 
 
+def tasks_of(loop: asyncio.AbstractEventLoop) -> int:
+    """How many tasks have not ended; from any thread."""
+    return len(asyncio.all_tasks(loop))
+
+
 def _ended(task: asyncio.Task[None]) -> None:
     _running.discard(task)
     if not task.cancelled() and (failure := task.exception()) is not None:

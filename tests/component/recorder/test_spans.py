@@ -90,7 +90,7 @@ def recorded(traceparent: bytes) -> ExchangeRecord:
 
 
 def metrics_of_one() -> RecorderMetrics:
-    return RecorderMetrics(lambda: 0.0, lambda: 0.0, lambda: 0.0)
+    return RecorderMetrics(lambda: 0.0, lambda: 0.0, lambda: 0.0, lambda: 0.0)
 
 
 async def exported(spans: Spans, *exchanges: tuple[Row, bytes]) -> None:

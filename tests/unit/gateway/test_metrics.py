@@ -71,11 +71,12 @@ def test_histograms_are_cumulative_in_seconds() -> None:
 
 def test_what_is_open_and_what_was_refused_or_dropped_is_shown() -> None:
     found = samples(
-        Counts(in_flight=2, connections=5, refused={"400": 3}, dropped={"spool_full": 7})
+        Counts(in_flight=2, connections=5, tasks=9, refused={"400": 3}, dropped={"spool_full": 7})
     )
     assert not any(name.startswith("http_server") for name, _ in found)
     assert found["gateway_in_flight", ""] == 2
     assert found["gateway_client_connections", ""] == 5
+    assert found["gateway_worker_tasks", ""] == 9
     assert found["gateway_requests_refused_total", ""] == 3
     assert found["gateway_spool_dropped_total", ""] == 7
 
