@@ -11,7 +11,7 @@ import asyncio
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from random import Random
 from time import monotonic
 from typing import Any
@@ -19,15 +19,18 @@ from typing import Any
 import uvloop
 
 from bench.endurance.faults import FAULTS, Fault
+from bench.endurance.traffic import Failure
 from bench.endurance.world import PARTS, Use, World, world
 from bench.report import Measured, write
 
 PAUSE_S = 6.0
 """Between two faults; two at once every third time."""
+ASK_S = 1.0
+"""Between two questions about a release."""
 RELEASE_S = 60.0
 """Shortest time left in which a release is begun."""
-UNDER_WAY = 64
-"""Exchanges of one worker at a time, at most: streams, and clients that are slow."""
+SEEN_S = 1.0
+"""After a worker was killed: until then a client may write to a connection that it had."""
 WARM_UP = 0.2
 """Share of the run before which memory is not judged: caches fill."""
 GROWTH, GROWTH_MIB = 1.25, 16.0
@@ -90,7 +93,9 @@ def _answers(
 ) -> list[Measured]:
     """What became of the requests."""
     traffic, (lacking, doubles, dropped) = under.traffic, log
-    broken = sum(traffic.failed.values())
+    lost, broken = [], []
+    for failure in traffic.failures:
+        (lost if with_a_worker(failure, under.killed_s) else broken).append(failure)
     refused = sum(count for status, count in traffic.errors.items() if status != 500)
     untold = max(0, len(lacking - under.damaged) - dropped)
     return [
@@ -106,13 +111,12 @@ def _answers(
             peers=dict(traffic.excused),
         ),
         Measured(
-            name="without a whole answer",
-            value=broken,
+            name="under way in a worker when it was killed",
+            value=len(lost),
             unit="",
-            goal=f"at most {UNDER_WAY} for each killed worker: what it had under way",
-            holds=broken <= UNDER_WAY * done["kill_worker"],
-            peers=dict(traffic.failed),
+            peers=Counter(failure.cause for failure in lost),
         ),
+        _none("failed otherwise", len(broken), Counter(failure.cause for failure in broken)),
         _none("answered without a row, neither told as dropped nor damaged by us", untold),
         Measured(name="answered without a row", value=len(lacking), unit=""),
         Measured(name="records damaged on purpose", value=len(under.damaged), unit=""),
@@ -148,6 +152,11 @@ def _memory(before: dict[str, Use], after: dict[str, Use]) -> list[Measured]:
             )
         )
     return rows
+
+
+def with_a_worker(failure: Failure, killed_s: Sequence[float]) -> bool:
+    """Whether the request was under way when a worker was killed."""
+    return any(failure.began_s - SEEN_S <= at_s <= failure.ended_s for at_s in killed_s)
 
 
 async def _try(fault: Fault, under: World) -> str:
@@ -191,13 +200,13 @@ async def _started(under: World, name: str) -> str:
             answer = await under.call("POST", "/v1/releases", body)
             return str(answer["id"])
         except (OSError, KeyError, StopIteration, ValueError):
-            await asyncio.sleep(1.0)  # the agent is away just now
+            await asyncio.sleep(ASK_S)  # the agent is away just now
 
 
 async def _ended(under: World, release_id: str, ends_s: float) -> str:
     phase = ""
     while monotonic() < ends_s and phase not in ("settled", "rolled_back", "aborted"):
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(ASK_S)
         try:
             phase = str((await under.call("GET", f"/v1/releases/{release_id}"))["phase"])
         except (OSError, KeyError, StopIteration, ValueError):
@@ -205,7 +214,7 @@ async def _ended(under: World, release_id: str, ends_s: float) -> str:
     return phase
 
 
-def _none(name: str, count: int, peers: Mapping[int, int] | None = None) -> Measured:
+def _none(name: str, count: int, peers: Mapping[Any, int] | None = None) -> Measured:
     told = {str(key): float(value) for key, value in (peers or {}).items()}
     return Measured(name=name, value=count, unit="", goal="must be 0", holds=count == 0, peers=told)
 

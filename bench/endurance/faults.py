@@ -8,6 +8,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 
 from bench.endurance.world import World, step_to
 from gateway.recorder.cursor import load as load_cursor
@@ -15,6 +16,8 @@ from gateway.spool import segments
 from gateway.spool.format import FRAME, RecordType, decode_exchange
 from gateway.spool.reader import WorkerReader
 
+AWAY_S = 1.0
+"""Between the end of what was killed and its next start."""
 STOPPED_S = 4.0
 CLOCK_STEP_S = 10
 """Forward, and after `STOPPED_S` back again."""
@@ -31,12 +34,12 @@ class Impossible(RuntimeError):
 
 async def _killed(world: World, part: str, start: Callable[[], str]) -> None:
     await asyncio.to_thread(world.stack.kill, part)
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(AWAY_S)
     await asyncio.to_thread(start)
 
 
 async def kill_recorder(world: World) -> None:
-    await _killed(world, "recorder", world.stack.start_recorder)
+    await _killed(world, "recorder", world.start_recorder)
 
 
 async def kill_agent(world: World) -> None:
@@ -49,6 +52,7 @@ async def kill_clickhouse(world: World) -> None:
 
 async def kill_worker(world: World) -> None:
     """What it had under way is lost to its clients; they are counted as broken."""
+    world.killed_s.append(monotonic())
     os.kill(world.pids("worker")[0], signal.SIGKILL)
 
 
@@ -69,13 +73,15 @@ async def slow_version(world: World) -> None:
 
 
 async def lose_version(world: World) -> None:
-    """Nobody listens where stable's only endpoint was: then there is no healthy upstream."""
+    """Nobody listens where stable's only endpoint was: then there is no healthy upstream.
+
+    From the moment that somebody listens again, requests are to be answered.
+    """
     version = world.stable
     world.traffic.has_upstream = False
     await version.stop()
     await asyncio.sleep(LOST_S)
     await version.start()
-    await asyncio.sleep(1.0)
     world.traffic.has_upstream = True
 
 

@@ -1,4 +1,7 @@
-"""`make soak MINUTES=60`: steady load; whether memory, descriptors, threads or latency grow.
+"""`make soak MINUTES=60`: steady load; do memory, descriptors, threads, tasks or latency grow?
+
+The load is half of what generator, stack and servers together were found to be capable of in the
+first `CAPACITY_S` seconds, unless `RATE=` says how many requests a second.
 
 A figure grows if the slope of a line through it, over the last four fifths of the run, comes to
 more than `GROWTH` of its median and is twice as large as its own standard error.
@@ -9,18 +12,20 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from itertools import pairwise
+from math import inf
 from time import monotonic
 
 import numpy as np
 import uvloop
 from scipy.stats import linregress
 
-from bench.endurance.world import PARTS, Use, world
+from bench.endurance.traffic import Traffic
+from bench.endurance.world import PARTS, TASKS, Use, world
 from bench.report import Measured, write
 
-RATE_PER_S = 150
-"""Near half of what this machine's load generator and servers together can do."""
+CAPACITY_S = 20.0
 SAMPLE_S = 5.0
 GROWTH = 0.05
 WARM_UP = 0.2
@@ -30,25 +35,33 @@ LATENCY_WINDOWS = 60
 
 def main() -> int:
     minutes = float(os.environ.get("MINUTES", "60"))
-    rows = uvloop.run(_soak(60 * minutes))
+    rate = float(os.environ.get("RATE", "0"))
+    rows = uvloop.run(_soak(60 * minutes, rate))
     write("soak", rows, {})
     return 0
 
 
-async def _soak(seconds: float) -> list[Measured]:
+async def _soak(seconds: float, rate: float) -> list[Measured]:
     samples: list[tuple[float, dict[str, Use]]] = []
-    async with world(RATE_PER_S, seed=1) as under:
+    tasks: list[tuple[float, dict[str, float]]] = []
+    async with world(rate or inf, seed=1) as under:
+        capacity = 0.0 if rate else await _capacity(under.traffic)
+        rate = rate or capacity / 2
+        under.traffic.set_rate(rate)
         began_s = monotonic()
         while (now_s := monotonic() - began_s) < seconds:
             samples.append((now_s, under.use()))
+            tasks.append((now_s, await under.tasks()))
             print(f"{now_s:6.0f} s  {under.traffic.asked} asked", file=sys.stderr)
             await asyncio.sleep(SAMPLE_S)
         traffic = under.traffic
         await traffic.finish()
         lacking, doubles, dropped = await under.stored()
+    beside = {"all that the machine can do": capacity} if capacity else {}
     rows = [
         Measured(name="requests", value=traffic.asked, unit=""),
-        _none("failed", sum(traffic.failed.values()) + sum(traffic.errors.values())),
+        Measured(name="requests a second", value=rate, unit="1/s", peers=beside),
+        _none("failed", len(traffic.failures) + sum(traffic.errors.values())),
         _none("answered without a row", len(lacking)),
         _none("rows twice", doubles),
         _none("dropped", dropped),
@@ -62,8 +75,20 @@ async def _soak(seconds: float) -> list[Measured]:
         ):
             series = [(at_s, float(pick(used[part]))) for at_s, used in samples]
             rows.append(growth(f"{part}: {name}", unit, series))
+    rows += [
+        growth(f"{part}: tasks", "", [(at_s, found[part]) for at_s, found in tasks])
+        for part in TASKS
+    ]
     rows.append(growth("latency of short requests, p99", "ms", _p99(traffic.latencies_s, began_s)))
     return rows
+
+
+async def _capacity(traffic: Traffic) -> float:
+    """Requests a second with as many at a time as there may be; the first of them are not timed."""
+    await asyncio.sleep(CAPACITY_S / 4)
+    before, began_s = traffic.asked, monotonic()
+    await asyncio.sleep(CAPACITY_S)
+    return (traffic.asked - before) / (monotonic() - began_s)
 
 
 def growth(name: str, unit: str, series: list[tuple[float, float]]) -> Measured:
@@ -87,9 +112,9 @@ def growth(name: str, unit: str, series: list[tuple[float, float]]) -> Measured:
     )
 
 
-def _p99(latencies_s: list[tuple[float, float]], began_s: float) -> list[tuple[float, float]]:
-    edges = np.linspace(began_s, latencies_s[-1][0], LATENCY_WINDOWS + 1)
-    values = np.array(latencies_s)
+def _p99(latencies_s: Sequence[float], began_s: float) -> list[tuple[float, float]]:
+    values = np.array(latencies_s).reshape(-1, 2)
+    edges = np.linspace(began_s, values[-1, 0], LATENCY_WINDOWS + 1)
     found = []
     for low, high in pairwise(edges):
         window = values[(values[:, 0] >= low) & (values[:, 0] < high), 1]

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from array import array
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import dataclass
 from random import Random
 from time import monotonic
 
@@ -22,8 +24,20 @@ MIB = 1024 * 1024
 KINDS = {"short": 0.80, "stream": 0.08, "large": 0.02, "slow": 0.05, "cancel": 0.05}
 """Of requests: JSON; ten events in half a second; a body of 1 MB each way; a client that sends its
 body in pieces; one that goes away while it waits."""
+MAX_LATENCIES = 10_000_000
+"""An hour of 3,000 short requests a second, 160 MB."""
 MAX_UNDER_WAY = 512
 """Requests at a time; past this the rate falls, and is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request without a whole answer."""
+
+    cause: str
+    began_s: float
+    ended_s: float
+    """Monotonic, as its client saw it."""
 
 
 class Version:
@@ -55,7 +69,7 @@ class Version:
             self._runner = None
 
     async def _answer(self, request: web.Request) -> web.Response:
-        body = await request.read()
+        body = await _body(request)
         await asyncio.sleep(self.delay_s)
         if self._random.random() < self.fail_share:
             return web.json_response({"error": "asked to fail"}, status=500)
@@ -63,7 +77,7 @@ class Version:
         return web.json_response({"answer": "42", "relevance_score": 0.9, "padding": padding})
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        await request.read()
+        await _body(request)
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         with suppress(ConnectionError):  # a worker was killed, and the gateway is gone
@@ -73,26 +87,36 @@ class Version:
         return response
 
 
+async def _body(request: web.Request) -> bytes:
+    try:
+        return await request.read()
+    except ConnectionError as error:  # a worker was killed: nobody will read what we say
+        raise web.HTTPBadRequest from error
+
+
 class Traffic:
     """`async with Traffic(url, rate)`: runs until left."""
 
     def __init__(self, url: str, rate_per_s: float, seed: int) -> None:
         self.answered: set[str] = set()
         self.cancelled = 0
-        self.failed: Counter[str] = Counter()
-        """Requests without a whole answer, by cause."""
+        self.failures: list[Failure] = []
+        """Requests without a whole answer."""
         self.errors: Counter[int] = Counter()
         """Of those answered, statuses of 500 and above."""
         self.has_upstream = True
         self.excused: Counter[str] = Counter()
-        """The same, and failures, while there was no healthy upstream; in no other count."""
+        """Failures and statuses above 500 while nobody listened upstream; in no other count."""
         self.longest_s = 0.0
-        self.latencies_s: list[tuple[float, float]] = []
-        """When it ended (monotonic), and how long it took: of short requests, at most a million."""
+        self.latencies_s = array("d")
+        """Of short requests, one after another: when it ended (monotonic), and how long it took.
+        Not of more than `MAX_LATENCIES`."""
         self.late_s = 0.0
         """How far the rate fell behind, at most."""
         self._url = url
-        self._interval_s = 1 / rate_per_s
+        self._interval_s = 0.0
+        self._next_s = 0.0
+        self.set_rate(rate_per_s)
         self._random = Random(seed)
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -110,10 +134,16 @@ class Traffic:
         assert self._task is not None
         await self._task
 
+    def set_rate(self, rate_per_s: float) -> None:
+        """From now on; infinite: as much as `MAX_UNDER_WAY` requests at a time come to."""
+        self._interval_s = 1 / rate_per_s
+        self._next_s = monotonic()
+        self.late_s = 0.0
+
     @property
     def asked(self) -> int:
         excused = sum(count for cause, count in self.excused.items() if not cause.isdigit())
-        return len(self.answered) + self.cancelled + sum(self.failed.values()) + excused
+        return len(self.answered) + self.cancelled + len(self.failures) + excused
 
     async def _run(self) -> None:
         connector = aiohttp.TCPConnector(limit=MAX_UNDER_WAY)
@@ -122,14 +152,13 @@ class Traffic:
             asyncio.TaskGroup() as group,
         ):
             slots = asyncio.Semaphore(MAX_UNDER_WAY)
-            next_s = monotonic()
             while not self._stopping.is_set():
                 await slots.acquire()
                 task = group.create_task(self._one(session))
                 task.add_done_callback(lambda _: slots.release())
-                next_s += self._interval_s
-                self.late_s = max(self.late_s, monotonic() - next_s)
-                await asyncio.sleep(max(0.0, next_s - monotonic()))
+                self._next_s += self._interval_s
+                self.late_s = max(self.late_s, monotonic() - self._next_s)
+                await asyncio.sleep(max(0.0, self._next_s - monotonic()))
 
     async def _one(self, session: aiohttp.ClientSession) -> None:
         kind = self._random.choices(list(KINDS), list(KINDS.values()))[0]
@@ -144,9 +173,9 @@ class Traffic:
             if kind == "cancel":
                 self.cancelled += 1
             else:
-                self._count_failed("no answer in time", had_upstream=had_upstream)
+                self._failed("no answer in time", began_s, had_upstream=had_upstream)
         except (aiohttp.ClientError, OSError) as error:
-            self._count_failed(type(error).__name__, had_upstream=had_upstream)
+            self._failed(type(error).__name__, began_s, had_upstream=had_upstream)
         else:
             self.answered.add(request_id)
             if status > 500 and not (had_upstream and self.has_upstream):
@@ -155,12 +184,14 @@ class Traffic:
                 self.errors[status] += 1
         took_s = monotonic() - began_s
         self.longest_s = max(self.longest_s, took_s)
-        if kind == "short" and len(self.latencies_s) < 1_000_000:
-            self.latencies_s.append((monotonic(), took_s))
+        if kind == "short" and len(self.latencies_s) < 2 * MAX_LATENCIES:
+            self.latencies_s.extend((monotonic(), took_s))
 
-    def _count_failed(self, cause: str, *, had_upstream: bool) -> None:
-        has_upstream = had_upstream and self.has_upstream
-        (self.failed if has_upstream else self.excused)[cause] += 1
+    def _failed(self, cause: str, began_s: float, *, had_upstream: bool) -> None:
+        if had_upstream and self.has_upstream:
+            self.failures.append(Failure(cause, began_s, monotonic()))
+        else:
+            self.excused[cause] += 1
 
     async def _ask(self, session: aiohttp.ClientSession, kind: str, headers: dict[str, str]) -> int:
         path = "/stream" if kind == "stream" else "/query"

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench.endurance.traffic import Traffic, Version
 from mlops.feature_store.connection import open_client
@@ -26,6 +27,13 @@ PARTS = ("gateway", "worker", "recorder", "agent", "clickhouse")
 STORED_WITHIN_S = 60.0
 """Longest wait at the end for the last rows."""
 WORKERS = 2
+WITH_METRICS = ("--metrics-port", "0")
+TASKS = {
+    "worker": ("admin", "gateway_worker_tasks"),
+    "recorder": ("recorder", "recorder_tasks"),
+    "agent": ("agent", "agent_tasks"),
+}
+"""By part: whose metrics say how many tasks it has, and which one."""
 DISK_MIB = 256
 """Of the spool's own file system: a minute of this traffic."""
 CLOCK_BYTES = 8
@@ -59,9 +67,14 @@ class World:
         """The seconds that it holds are added to the time of day of the parts."""
         self.damaged: set[str] = set()
         """Ids of requests whose records were changed on purpose."""
+        self.killed_s: list[float] = []
+        """When a worker was killed (monotonic)."""
 
     def start_clickhouse(self) -> str:
         return _with_true_clock(self.stack, self.stack.start_clickhouse)
+
+    def start_recorder(self) -> str:
+        return self.stack.start_recorder(*WITH_METRICS)
 
     async def upgrade_gateway(self) -> None:
         """Start a process that takes over from the gateway that runs, and wait until that ends."""
@@ -85,6 +98,17 @@ class World:
 
     def use(self) -> dict[str, Use]:
         return {part: _use(self.pids(part)) for part in PARTS}
+
+    async def tasks(self) -> dict[str, float]:
+        """Of the event loops, by part."""
+        found = {}
+        async with aiohttp.ClientSession() as session:
+            for part, (place, metric) in TASKS.items():
+                async with session.get(f"{self.stack.addresses[place]}/metrics") as answer:
+                    families = text_string_to_metric_families(await answer.text())
+                    value = next(f.samples[0].value for f in families if f.name == metric)
+                    found[part] = float(value)
+        return found
 
     async def call(self, method: str, path: str, body: object = None) -> Any:
         """The agent's API."""
@@ -197,7 +221,7 @@ async def world(rate_per_s: float, seed: int, *, may_break: bool = False) -> Asy
                 await version.start()
             await asyncio.to_thread(_with_true_clock, stack, stack.start_clickhouse)
             await asyncio.to_thread(stack.start_gateway, [_route(stable)], WORKERS)
-            await asyncio.to_thread(stack.start_recorder)
+            await asyncio.to_thread(stack.start_recorder, *WITH_METRICS)
             await asyncio.to_thread(stack.start_agent)
             async with Traffic(stack.addresses["gateway"], rate_per_s, seed) as traffic:
                 yield World(stack, stable, canary, traffic)
