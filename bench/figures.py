@@ -65,14 +65,20 @@ def gathered(report: Report, results: dict[str, list[Figure]]) -> Report:
     """`report` with `results`, the contents of `bench/out`, in place of what they replace.
 
     A run of a part of a benchmark replaces its own figures alone, unless the machine is another.
+
+    Raises:
+        ValueError: there is no such benchmark.
     """
     new = dict(report)
     for name, rows in results.items():
+        if name not in COMMANDS:
+            raise ValueError(f"figures: expected one of {', '.join(COMMANDS)}, got {name!r}")
         if not rows:
             continue
         figures = [{key: row[key] for key in _KEPT if key in row} for row in rows]
         before = report.get(name)
-        if before is not None and before["machine"] == rows[-1]["machine"]:
+        is_part = rows[-1].get("is_part", True)
+        if is_part and before is not None and before["machine"] == rows[-1]["machine"]:
             measured = {figure["name"] for figure in figures}
             figures = _in_order(before["figures"], figures, measured)
         new[name] = {
@@ -91,9 +97,9 @@ def _in_order(before: list[Figure], figures: list[Figure], measured: set[str]) -
     return [*kept[:at], *figures, *kept[at:]]
 
 
-def _place(name: str) -> tuple[int, str]:
+def _place(name: str) -> int:
     names = list(COMMANDS)
-    return (names.index(name) if name in names else len(names), name)
+    return names.index(name)
 
 
 def table(figures: Sequence[Figure]) -> str:
@@ -142,7 +148,7 @@ def page(report: Report) -> str:
     parts.append("## Goals that are missed\n")
     parts.append("\n".join(f"- {line}" for line in missed) + "\n" if missed else "None.\n")
     for name, found in report.items():
-        parts.append(f"## {name}\n\n```\n{COMMANDS.get(name, name)}\n```\n")
+        parts.append(f"## {name}\n\n```\n{COMMANDS[name]}\n```\n")
         parts.append(_conditions(found) + "\n")
         parts.append(table(found["figures"]))
     absent = [command for name, command in COMMANDS.items() if name not in report]
@@ -179,12 +185,13 @@ def selected(report: Report, name: str) -> list[Figure]:
 
 
 def filled(text: str, report: Report) -> str:
-    """A document with its tables as the report has them. One not measured yet stays as it is."""
+    """A document with its tables as the report has them; where it has none, the command."""
 
     def block(found: re.Match[str]) -> str:
         figures = selected(report, found["name"])
-        new = f"\n{table(figures)}\n" if figures else found["table"]
-        return found["begin"] + new + found["end"]
+        command = COMMANDS.get(found["name"].removesuffix(" goals"), "make bench")
+        new = table(figures) if figures else f"Not measured for this report: `{command}`.\n"
+        return f"{found['begin']}\n{new}\n{found['end']}"
 
     return _BLOCK.sub(block, text)
 

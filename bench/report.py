@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -48,9 +49,20 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def write(name: str, rows: Sequence[Measured], versions: Mapping[str, str]) -> Path:
-    """Write `bench/out/NAME.json`, print the table, and return the path."""
+def write(
+    name: str,
+    rows: Sequence[Measured],
+    versions: Mapping[str, str],
+    *,
+    is_part: bool | None = None,
+) -> Path:
+    """Write `bench/out/NAME.json`, print the table, and return the path.
+
+    The figures of a part replace their own in the report, those of a whole run all that were there.
+    Unless said otherwise, a run with `ONLY` in its environment is a part.
+    """
     extra = {
+        "is_part": bool(os.environ.get("ONLY")) if is_part is None else is_part,
         "machine": machine(),
         "versions": {"python": platform.python_version(), **versions},
         "measured_on": datetime.now(UTC).date().isoformat(),

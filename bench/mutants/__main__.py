@@ -70,7 +70,8 @@ def main() -> int:
             continue
         scores[module] = _score(module, most, seed, explained.get(module, {}))
         rows = [_row(module, score) for module, score in scores.items()]  # so far, for the patient
-        write("mutants", rows, {"cosmic-ray": version("cosmic-ray"), "seed": str(seed)})
+        versions = {"cosmic-ray": version("cosmic-ray"), "seed": str(seed)}
+        write("mutants", rows, versions, is_part=scores.keys() != MODULES.keys())
     return 0
 
 

@@ -35,6 +35,23 @@ def test_a_run_of_a_part_replaces_its_own_figures_alone() -> None:
     assert values == [("a", 1), ("b", 5), ("d", 4), ("c", 3)]
 
 
+def test_a_whole_run_replaces_all_that_was_there() -> None:
+    before = figures.gathered({}, {"agent": [row("a", 1), row("renamed", 2)]})
+    whole = figures.gathered(before, {"agent": [row("a", 3, is_part=False)]})
+    assert [(each["name"], each["value"]) for each in whole["agent"]["figures"]] == [("a", 3)]
+
+
+def test_a_result_of_no_benchmark_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected one of gateway, .* got 'stroe'"):
+        figures.gathered({}, {"stroe": [row("a", 1)]})
+
+
+def test_every_benchmark_has_a_table_in_a_document() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in figures.documents())
+    for name in figures.COMMANDS:
+        assert f"<!-- figures: {name} -->" in text or f"<!-- figures: {name} goals -->" in text
+
+
 def test_figures_of_another_machine_do_not_stand_beside() -> None:
     whole = figures.gathered({}, {"agent": [row("a", 1), row("b", 2)]})
     other = figures.gathered(whole, {"agent": [row("b", 5, machine={**MACHINE, "cores": 8})]})
@@ -59,7 +76,7 @@ def test_digits_that_count(value: float, expected: str) -> None:
     assert figures.shown(value) == expected
 
 
-def test_a_table_is_filled_in_and_one_without_results_stays() -> None:
+def test_a_table_is_filled_in_and_one_without_results_says_how_to_get_them() -> None:
     text = "a\n<!-- figures: NAME -->\nold\n<!-- /figures -->\nb"
     report = figures.gathered({}, {"agent": [row("x", 1), row("y", 2, goal="<= 3")]})
     filled = figures.filled(text.replace("NAME", "agent goals"), report)
@@ -68,8 +85,9 @@ def test_a_table_is_filled_in_and_one_without_results_stays() -> None:
     assert filled.startswith("a\n<!-- figures")
     assert filled.endswith("<!-- /figures -->\nb")
     assert figures.filled(filled, report) == filled
-    other = text.replace("NAME", "store")
-    assert figures.filled(other, report) == other
+    other = figures.filled(text.replace("NAME", "store goals"), report)
+    assert "\nold\n" not in other
+    assert "Not measured for this report: `make bench-store`." in other
 
 
 def test_a_table_of_nothing_known_is_refused() -> None:
