@@ -193,6 +193,7 @@ test-pipelines: .venv/dev.stamp .venv-airflow/run.stamp ## tests of the DAGs, wi
 
 # ---- measuring --------------------------------------------------------------------------------
 
+bench: export FULL = 1
 bench: bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent bench-mlops bench-training policies   ## every benchmark, and the report
 	$(MAKE) report
 

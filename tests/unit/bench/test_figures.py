@@ -46,6 +46,14 @@ def test_a_result_of_no_benchmark_is_refused() -> None:
         figures.gathered({}, {"stroe": [row("a", 1)]})
 
 
+@pytest.mark.parametrize("name", figures.SELECTIONS)
+def test_a_table_of_several_benchmarks_has_all_its_figures(name: str) -> None:
+    report = figures.load()
+    found = {figure["name"] for figure in figures.selected(report, name)}
+    wanted = figures.SELECTIONS[name]
+    assert found == {figure for benchmark, figure in wanted if benchmark in report}
+
+
 def test_every_benchmark_has_a_table_in_a_document() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in figures.documents())
     for name in figures.COMMANDS:
@@ -87,7 +95,7 @@ def test_a_table_is_filled_in_and_one_without_results_says_how_to_get_them() -> 
     assert figures.filled(filled, report) == filled
     other = figures.filled(text.replace("NAME", "store goals"), report)
     assert "\nold\n" not in other
-    assert "Not measured for this report: `make bench-store`." in other
+    assert "Not measured for this report: `make bench-store FULL=1`." in other
 
 
 def test_a_table_of_nothing_known_is_refused() -> None:
