@@ -101,6 +101,7 @@ def _answers(
     return [
         Measured(name="requests", value=traffic.asked, unit=""),
         Measured(name="answered", value=len(traffic.answered), unit=""),
+        Measured(name="rows of them", value=len(traffic.answered - lacking), unit=""),
         Measured(name="cancelled by their clients", value=traffic.cancelled, unit=""),
         Measured(name="answered 500 by the bad version", value=traffic.errors[500], unit=""),
         _none("answered with an error by the gateway", refused, dict(traffic.errors)),

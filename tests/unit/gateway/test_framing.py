@@ -14,9 +14,12 @@ from gateway.framing import (
     chunk,
     cookie_value,
     drop_named,
+    is_http,
     is_request_id,
     joined,
+    last_chunk,
     remove,
+    without,
 )
 
 
@@ -172,3 +175,75 @@ def test_a_length_has_as_many_digits_as_every_server_reads():
 def test_what_frames_or_routes_a_message_is_no_trailer():
     framing = {b"transfer-encoding", b"connection", b"te", b"x-request-id", b"x-served-by"}
     assert framing | PROTECTED <= NEVER_TRAILERS
+
+
+def test_a_framing_that_1_0_does_not_know_is_refused_without_any_other_header():
+    exchange = head(transfer_encoding=b"chunked")
+    del exchange.headers[b"host"]
+    with pytest.raises(Refused) as refused:
+        check(exchange, b"POST", "1.0")
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize(("version", "waits"), [("1.1", True), ("1.0", False)])
+def test_only_1_1_is_told_to_continue(version, waits):
+    exchange = check(head(expect=b"100-Continue", content_length=b"5"), b"POST", version)
+    assert exchange.expects_continue is waits
+    assert not check(head(content_length=b"5"), b"POST").expects_continue
+
+
+def test_that_trailers_are_taken_is_passed_on_and_nothing_else_of_te():
+    exchange = check(head(te=b"gzip;q=0.5, Trailers"))
+    assert exchange.parts[-8:] == [
+        *(b"te", b": ", b"trailers", b"\r\n"),
+        *(b"connection", b": ", b"te", b"\r\n"),
+    ]
+    assert check(head(te=b"gzip")).parts[-4:] == [b"te", b": ", b"gzip", b"\r\n"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "names", "kept"),
+    [
+        (b"", {b"a"}, b""),
+        (b"A: 1\r\n", set(), b"A: 1\r\n"),
+        (b"A: 1\r\nB: a: 2\r\na: 3\r\n", {b"a"}, b"B: a: 2\r\n"),
+        (b"A: 1\r\n", {b"a", b"b"}, b""),
+    ],
+)
+def test_lines_are_left_out_by_their_whole_names(lines, names, kept):
+    assert without(lines, frozenset(names)) == kept
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_at_start", "expected"),
+    [
+        (b"GET /a HTTP/1.1\r\n", True, True),
+        (b"GET /a RTSP/1.0\r\n", True, False),
+        (b"GET /a ICE/1.0\r\n", True, False),
+        (b"\r\nGET /a RTSP/1.0\r\n", True, False),
+        (b"T /a RTSP/1.0\r\n", True, False),
+        (b"T /a HTTP/1.1\r\n", True, True),
+        # Said by the next request, or by a header: this one is HTTP all the same.
+        (b"GET /a HTTP/1.1\r\nx: GET /a RTSP/1.0\r\n", True, True),
+        (b"T /a HTTP/1.1\r\n\r\nGET /b ICE/1.0\r\n", True, True),
+        # In the middle of what was read.
+        (b"body\r\nGET /a HTTP/1.1\r\n", False, True),
+        (b"bodyGET /a RTSP/1.0\r\n", False, False),
+        (b"bodyGET /a  ICE/1.0\r\n", False, False),
+        (b"GET /a HTTP/1.1\r\n\r\nGET /a RTSP/1.0\r\n", False, False),
+        (b"GET /a HTTP/1.1\r\n\r\nGET /b RTSP/1.0\r\n", False, True),
+        (b"GET /a HTTP/1.1\r\n\r\nPUT /a RTSP/1.0\r\n", False, True),
+    ],
+)
+def test_a_request_line_of_another_protocol_is_told_apart(raw, is_at_start, expected):
+    assert is_http(raw, b"GET", b"/a", is_at_start=is_at_start) is expected
+
+
+def test_a_target_is_no_pattern():
+    assert is_http(b"GET /a+ RTSP/1.0\r\n", b"GET", b"/a+", is_at_start=True) is False
+    assert is_http(b"T /aa RTSP/1.0\r\n", b"GET", b"/a+", is_at_start=True) is True
+
+
+def test_the_last_chunk_carries_the_trailers():
+    assert last_chunk(b"") == b"0\r\n\r\n"
+    assert last_chunk(b"a: 1\r\n") == b"0\r\na: 1\r\n\r\n"
