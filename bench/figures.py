@@ -223,7 +223,8 @@ def main() -> int:
         for path in stale(report):
             print(f"{path}: its figures are not those of {REPORT}; make report", file=sys.stderr)
         return len(stale(report))
-    report = gathered(report, {path.stem: json.loads(_read(path)) for path in OUT.glob("*.json")})
+    found = [path for path in OUT.glob("*.json") if path.stem in COMMANDS]
+    report = gathered(report, {path.stem: json.loads(_read(path)) for path in found})
     REPORT.write_text(json.dumps(report, indent=1, sort_keys=False) + "\n", encoding="utf-8")
     PAGE.write_text(page(report), encoding="utf-8")
     for path in documents():
