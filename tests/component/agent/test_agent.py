@@ -76,7 +76,8 @@ async def published(wait: Wait, gateway: Any, release: Any) -> None:
 
 async def test_a_healthy_release_goes_from_weight_to_weight_and_settles(start, wait, gateway, log):
     agent = await start()
-    release_id = await begin(agent, wait, gateway)
+    # No lease ends meanwhile, however slow the machine: what was published would be so again.
+    release_id = await begin(agent, wait, gateway, QUICK | {"lease": "60s"})
     settled = await phase_is(agent, wait, release_id, "settled")
     await published(wait, gateway, settled)
     assert gateway.plan.stable.version == "2"
