@@ -25,10 +25,7 @@ from cli.lazy import LazyGroup
 from cli.live import ReleaseView
 from cli.output import dry_run_option, is_data, print_data, print_table, prints
 from cli.shapes import AgentRequest
-from mlops.contracts.release import ReleaseEvent, ReleaseStatus
-
-FAILED_PHASES = frozenset({"rolled_back", "aborted"})
-DONE_PHASES = frozenset({"settled"}) | FAILED_PHASES
+from mlops.contracts.release import ENDED_PHASES, FAILED_PHASES, ReleaseEvent, ReleaseStatus
 
 POLL_S = 1.0
 """How often `status` asks while it waits."""
@@ -117,7 +114,7 @@ def status(release_id: str, watch: bool, timeout_s: float, output: str) -> None:
         print_data(output, final)
     if final["phase"] in FAILED_PHASES:
         sys.exit(EXIT_FAILED)
-    if watch and final["phase"] not in DONE_PHASES:
+    if watch and final["phase"] not in ENDED_PHASES:
         click.echo(f"release {release_id} is still {final['phase']}", err=True)
         sys.exit(EXIT_NOT_OVER)
 
@@ -131,7 +128,7 @@ async def _follow(
         while True:
             current: dict[str, Any] = await call(where, "GET", f"/v1/releases/{release_id}")
             watcher.show(current)
-            if not watch or current["phase"] in DONE_PHASES or time.monotonic() >= deadline:
+            if not watch or current["phase"] in ENDED_PHASES or time.monotonic() >= deadline:
                 return current
             await asyncio.sleep(POLL_S)
 

@@ -191,7 +191,6 @@ class Stream(asyncio.Protocol):
 
     def __init__(self, first_ns: list[int], late_ns: list[int], ended: Callable[[], None]) -> None:
         self._first_ns, self._late_ns, self._ended = first_ns, late_ns, ended
-        self.sent_ns = 0
         self._saw_first = False
         self._tail = b""
 

@@ -18,7 +18,7 @@ import msgspec
 from cli.demo.report import Promoted, Report, RolledBack, check_log
 from cli.demo.traffic import SCORE_NAME, Traffic
 from cli.demo.view import View
-from mlops.contracts.release import ReleaseStatus
+from mlops.contracts.release import FAILED_PHASES, PROMOTED_PHASES, ReleaseStatus
 from mlops.local.stack import ANY_PORTS, Stack
 from mlops.service.aio import spawn
 from mlops.serving.corpus import held_out_queries, load_corpus
@@ -60,9 +60,6 @@ POLICY: dict[str, Any] = {
 
 WORSE_FAULTS = ("--delay-ms", "40", "--error-percent", "5", "--seed", "1")
 """Release 2 searches worse, answers slower, and fails one request in twenty."""
-
-PROMOTED_PHASES = frozenset({"baking", "settled"})
-FAILED_PHASES = frozenset({"rolled_back", "aborted"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

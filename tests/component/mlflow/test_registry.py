@@ -72,6 +72,22 @@ def test_versions_follow_from_what_changed(
     assert newest.source.endswith("/model")
 
 
+def test_models_of_every_kind_are_numbered_and_keep_to_themselves(
+    registry: RAGModelRegistry, run_id: str, model_name: str
+) -> None:
+    """The run has an embedding space; what is made beside it has none."""
+    for register, kind in (
+        (registry.register_reranker, "reranker"),
+        (registry.register_generator, "generator"),
+    ):
+        name = f"{model_name}-{kind}"
+        assert register(run_id, {"accuracy": 0.8}, model_name=name) == "1.0.0"
+        assert register(run_id, {"accuracy": 0.9, "queries": 900}, model_name=name) == "1.0.1"
+        (newest, _) = registry.history(name)
+        assert newest.kind == kind
+        assert not newest.space.is_known
+
+
 def test_a_version_is_found_by_both_of_its_numbers(
     registry: RAGModelRegistry, run_id: str, model_name: str
 ) -> None:

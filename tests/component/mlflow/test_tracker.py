@@ -38,6 +38,8 @@ def test_a_run_holds_what_was_logged(mlflow_settings: MlflowSettings, client: Ml
     for epoch, mrr in enumerate((0.40, 0.50, 0.53)):
         tracker.log_metrics(run_id, {"mrr": mrr}, step=epoch)
     tracker.log_dataset(run_id, name="queries", source="/data/2026-01-01", digest="ab12", rows=900)
+    tracker.set_tags(run_id, {"team": "search", "stage": "draft"})
+    tracker.set_tags(run_id, {"stage": "done"})
     tracker.end_run(run_id)
 
     run = client.get_run(run_id)
@@ -50,6 +52,7 @@ def test_a_run_holds_what_was_logged(mlflow_settings: MlflowSettings, client: Ml
         (2, 0.53),
     ]
     assert run.data.tags["data.since"] == "2026-01-01T00:00:00+00:00"
+    assert (run.data.tags["team"], run.data.tags["stage"]) == ("search", "done")
     assert len(run.data.tags["mlflow.source.git.commit"]) == 40
     (dataset,) = run.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("queries", "ab12")

@@ -16,7 +16,6 @@ from agent.windows import ArmBlock, Block, ScoreSums
 ERRORS_ONLY = Policy(grace_s=0, checks=Checks(errors=RateCheck(), latency=None))
 EVERYTHING = replace(ERRORS_ONLY, checks=Checks(ttft=QuantileCheck(), score=ScoreCheck()))
 DECIDED = (Verdict.HEALTHY, Verdict.REGRESSED, Verdict.INVALID)
-GIVEN_UP = (Verdict.REGRESSED, Verdict.INVALID)
 
 Simulate = Any
 Make = Any
