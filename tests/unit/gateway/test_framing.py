@@ -14,6 +14,7 @@ from gateway.framing import (
     chunk,
     cookie_value,
     drop_named,
+    has_no_body,
     is_http,
     is_request_id,
     joined,
@@ -65,6 +66,7 @@ def test_the_framing_of_a_body(headers, chunked, wants_body):
         ({}, b"GET", "2.0", 505),
         ({}, b"GET", "0.9", 505),
         ({"expect": b"tea"}, b"GET", "1.1", 417),
+        ({"expect": b"0"}, b"GET", "1.1", 417),
     ],
 )
 def test_what_is_refused(headers, method, version, status):
@@ -100,12 +102,16 @@ def test_an_absolute_target_stands_over_host(target, expected, host):
 
 @pytest.mark.parametrize("target", [b"http://", b"http:///x", b"http://u@b/", b"ftp://b/", b"*"])
 def test_other_targets_are_refused(target):
-    with pytest.raises(Refused, match="request target"):
+    with pytest.raises(Refused, match="request target") as refused:
         check(head(target))
+    assert refused.value.status == 400
 
 
-def test_the_server_itself_may_be_asked_for_its_options():
-    assert check(head(b"*"), b"OPTIONS").target == b"*"
+@pytest.mark.parametrize(
+    ("target", "expected"), [(b"*", b"*"), (b"http://b", b"*"), (b"http://b/a", b"/a")]
+)
+def test_the_server_itself_may_be_asked_for_its_options(target, expected):
+    assert check(head(target), b"OPTIONS").target == expected
 
 
 def test_connection_removes_what_it_names_but_never_the_framing():
@@ -247,3 +253,7 @@ def test_a_target_is_no_pattern():
 def test_the_last_chunk_carries_the_trailers():
     assert last_chunk(b"") == b"0\r\n\r\n"
     assert last_chunk(b"a: 1\r\n") == b"0\r\na: 1\r\n\r\n"
+
+
+def test_what_has_no_body_by_its_status():
+    assert [status for status in range(200, 600) if has_no_body(status)] == [204, 304]
