@@ -82,6 +82,18 @@ print(json.dumps([[decide(plan, key, 0.0).arm, plan.bucket_of(key)] for key in k
 """
 
 
+def test_the_edges_of_the_shares_are_exact():
+    """The canary has the buckets below its share, the holdback the last ones."""
+    key = b"u0"
+    bucket = bucket_of("salt", key)
+    assert 0 < bucket < 9000
+    assert [arm(live(bucket + more), key) for more in (0, 1)] == [Arm.STABLE, Arm.CANARY]
+    last = next(b"u%d" % n for n in range(100) if bucket_of("salt", b"u%d" % n) > 6000)
+    share_bp = 10_000 - bucket_of("salt", last)
+    found = [arm(live(0, share_bp - less), last) for less in (0, 1)]
+    assert found == [Arm.HOLDBACK, Arm.STABLE]
+
+
 def test_keys_are_remembered_up_to_a_bound_and_then_forgotten_at_once():
     plan = live()
     assert MAX_KNOWN_BUCKETS == 16_384
