@@ -26,15 +26,12 @@ sys.path.insert(0, str(ROOT))
 
 from cli.demo.story import POLICY, ROUTE  # noqa: E402
 from cli.demo.traffic import SCORE_NAME, Traffic  # noqa: E402
-from mlops.artifact_store import MinIOArtifactStore  # noqa: E402
 from mlops.config import MlopsConfig, read_config  # noqa: E402
 from mlops.local.airflow import Airflow  # noqa: E402
+from mlops.local.first_versions import register_first_versions  # noqa: E402
 from mlops.local.stack import ANY_PORTS, Stack  # noqa: E402
-from mlops.mlflow_tracker import RAGModelTracker  # noqa: E402
-from mlops.model_registry import Alias, RAGModelRegistry  # noqa: E402
 from mlops.serving.corpus import load_corpus  # noqa: E402
-from mlops.tracking.connection import MlflowConnection  # noqa: E402
-from mlops.training.linear_adapter import prepare_demo_models  # noqa: E402
+from mlops.training.linear_adapter import BASE_VERSION, prepare_demo_models  # noqa: E402
 
 DIRECTORY = ROOT / "var" / "pipelines"
 MODEL = "rag_embedding_model"
@@ -56,13 +53,13 @@ def start_stack(directory: Path, models: dict[str, Path]) -> Stack:
         stack.begin_s3()()
         mlflow_ready = stack.begin_mlflow()
         stack.start_clickhouse()
-        stable = stack.start_model("model-a", models["1.0.0"], 0)
-        stack.start_model("model-b", models["1.0.0"], 0)
+        stable = stack.start_model("model-a", models[BASE_VERSION], 0)
+        stack.start_model("model-b", models[BASE_VERSION], 0)
         route = {
             "name": ROUTE,
             "model": MODEL,
             "match": {"prefix": "/"},
-            "stable": {"version": "1.0.0", "endpoints": [stable]},
+            "stable": {"version": BASE_VERSION, "endpoints": [stable]},
             "sticky": {"header": "x-user-id"},
         }
         stack.start_gateway([route])
@@ -75,17 +72,9 @@ def start_stack(directory: Path, models: dict[str, Path]) -> Stack:
     return stack
 
 
-def register_base(config: MlopsConfig, model: Path) -> None:
+def register_base(config: MlopsConfig, folder: Path) -> None:
     """The version that is stable already, as the champion that a new one must beat."""
-    with RAGModelTracker(config.mlflow) as tracker:
-        run_id = tracker.start_training_run("the version that is served")
-        tracker.end_run(run_id)
-    registry = RAGModelRegistry(config)
-    version = registry.register_embedding_model(run_id, {}, version="1.0.0")
-    MinIOArtifactStore(config.minio).upload_model(model, MODEL, version, {"run_id": run_id})
-    counter = registry.resolve(MODEL, version).mlflow_version
-    with MlflowConnection(config.mlflow).calling("name the champion", registry=True) as client:
-        client.set_registered_model_alias(MODEL, Alias.CHAMPION, counter)
+    register_first_versions(config, MODEL, {BASE_VERSION: folder}, champion=BASE_VERSION)
 
 
 @contextmanager
@@ -173,7 +162,7 @@ def main() -> int:
     stack = start_stack(DIRECTORY / "stack", models)
     airflow = airflow_on(stack, DIRECTORY)
     try:
-        register_base(read_config(stack.environment(), DIRECTORY), models["1.0.0"])
+        register_base(read_config(stack.environment(), DIRECTORY), models[BASE_VERSION])
         with traffic_on(stack, ROOT / "var" / "models") as traffic:
             airflow.start()
             wait_for(traffic, SAMPLES)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
@@ -17,6 +18,7 @@ import pytest
 from cli.demo.traffic import Traffic
 from mlops.config import MlopsConfig, read_config
 from mlops.local.stack import Stack
+from mlops.training.linear_adapter import BASE_VERSION
 from scripts.pipelines import register_base, start_stack, traffic_on, wait_for
 from tests.answering import answering
 
@@ -71,11 +73,11 @@ class Pipelines:
     def partitions(self) -> Path:
         return self.folder / "partitions"
 
-    def airflow(self, script: str, *arguments: str) -> Any:
-        """The last line that a script says in Airflow's Python."""
+    def airflow(self, script: str, *arguments: str, **settings: str) -> Any:
+        """The last line that a script says in Airflow's Python, with other settings."""
         done = subprocess.run(
             [str(PYTHON), str(HERE / script), *arguments],
-            env=self.airflow_environment,
+            env=self.airflow_environment | settings,
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -95,10 +97,12 @@ class Pipelines:
             "PYTHONPATH": str(ROOT),
         }
 
-    def test(self, dag_id: str, conf: Mapping[str, Any]) -> dict[str, Any]:
+    def test(self, dag_id: str, conf: Mapping[str, Any], **settings: str) -> dict[str, Any]:
         """`dag.test()` of one run."""
         now = datetime.now(UTC).isoformat()
-        found: dict[str, Any] = self.airflow("run_dag.py", dag_id, json.dumps(conf), now)
+        found: dict[str, Any] = self.airflow(
+            "run_dag.py", dag_id, json.dumps(conf), now, **settings
+        )
         return found
 
     def step(self, pipeline: str, step: str, request: Mapping[str, Any]) -> tuple[int, Any]:
@@ -129,16 +133,25 @@ class Pipelines:
         return process
 
 
-@pytest.fixture(scope="session")
-def pipelines(
-    tmp_path_factory: pytest.TempPathFactory, versions: dict[str, Path], hook: Hook
-) -> Iterator[Pipelines]:
-    folder = tmp_path_factory.mktemp("pipelines")
+@contextmanager
+def pipelines_in(folder: Path, versions: dict[str, Path], hook: Hook) -> Iterator[Pipelines]:
+    """A stack of its own, with the base version as the champion."""
     (folder / "stack").mkdir()
     stack = start_stack(folder / "stack", versions)
     try:
         found = Pipelines(stack, folder, hook)
-        register_base(found.config, versions["1.0.0"])
+        register_base(found.config, versions[BASE_VERSION])
+        yield found
+    finally:
+        stack.stop()
+
+
+@pytest.fixture(scope="session")
+def pipelines(
+    tmp_path_factory: pytest.TempPathFactory, versions: dict[str, Path], hook: Hook
+) -> Iterator[Pipelines]:
+    """With the database that `dag.test()` needs."""
+    with pipelines_in(tmp_path_factory.mktemp("pipelines"), versions, hook) as found:
         subprocess.run(
             [str(PYTHON.with_name("airflow")), "db", "migrate"],
             env=found.airflow_environment,
@@ -147,8 +160,6 @@ def pipelines(
             check=True,
         )
         yield found
-    finally:
-        stack.stop()
 
 
 @pytest.fixture(scope="session")

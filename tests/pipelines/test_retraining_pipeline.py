@@ -69,20 +69,35 @@ def test_airflow_reads_both_files(pipelines: Pipelines) -> None:
     assert found["trigger"][0] == "dags.release_wait.ReleaseTrigger"
 
 
+def test_the_schedule_is_that_of_the_setting(pipelines: Pipelines) -> None:
+    found = pipelines.airflow("describe_dags.py", MLOPS_RETRAINING_SCHEDULE="30 4 * * 1-5")
+    assert found["dags"][DAG]["schedule"] == "30 4 * * 1-5"
+
+
 @pytest.mark.parametrize(
-    ("changed", "skipped_at", "reason"),
+    ("changed", "settings", "skipped_at", "reason"),
     [
-        ({"since": "2025-01-01T00:00:00Z", "until": "2025-01-02T00:00:00Z"}, 0, "empty_store"),
-        ({"min_samples": 1_000_000}, 1, "too_few_samples"),
+        (
+            {"since": "2025-01-01T00:00:00Z", "until": "2025-01-02T00:00:00Z"},
+            {},
+            0,
+            "empty_store",
+        ),
+        ({}, {"MLOPS_RETRAINING_MIN_SAMPLES": "1000000"}, 1, "too_few_samples"),
     ],
 )
 def test_a_stop_is_told_and_registers_nothing(
-    pipelines: Pipelines, traffic: Traffic, changed: dict[str, Any], skipped_at: int, reason: str
+    pipelines: Pipelines,
+    traffic: Traffic,
+    changed: dict[str, Any],
+    settings: dict[str, str],
+    skipped_at: int,
+    reason: str,
 ) -> None:
     before, told = known_versions(pipelines), accounts(pipelines)
     conf = now_conf() | changed
     conf["as_of"] = conf["until"]
-    found = pipelines.test(DAG, conf)
+    found = pipelines.test(DAG, conf, **settings)
     order = ["extract", "validate_and_preprocess", "train", "evaluate", "register"]
     done, skipped = order[:skipped_at], [*order[skipped_at:], "deploy_canary"]
     assert [found["tasks"][one] for one in done] == ["success"] * len(done)
