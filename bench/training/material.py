@@ -13,10 +13,11 @@ from bench.corpora import CORPORA
 from mlops.serving.corpus import Corpus, corpus_of, folder_of, installed_docstrings
 from mlops.serving.docstrings import Docstring, docstrings_under
 from mlops.training.embedding import embedded
-from mlops.training.encoders import Encoder
-from mlops.training.fitting import Pairs, Positions
+from mlops.training.encoders import Encoder, TokenEncoder
 from mlops.training.labelling import Split, query_key, split_of
+from mlops.training.pairs import Pairs, PairTokens
 from mlops.training.progress import Progress
+from mlops.training.token_texts import Positions
 
 NEW_DOMAIN = "sklearn"
 """Held out whole: no trainer sees one of its pairs."""
@@ -41,12 +42,20 @@ class Material:
             embedded(by_content(texts), encoder, cache / side, progress=progress)
             for side, texts in (("questions", self.questions), ("passages", self.passages))
         )
+        tokens = None
+        if isinstance(encoder, TokenEncoder):
+            tokens = PairTokens(
+                queries=encoder.tokens(self.questions),
+                documents=encoder.tokens(self.passages),
+                table=encoder.table,
+            )
         return Pairs(
             queries=queries,
             documents=documents,
             positives=np.arange(len(documents)),
             training=self.training,
             validation=self.validation,
+            tokens=tokens,
         )
 
 

@@ -1,4 +1,8 @@
-"""A linear adapter on frozen embeddings: one map for queries, one for documents. Pure."""
+"""A linear adapter on frozen embeddings: one map for queries, one for documents. Pure.
+
+It may bring a weight for each token of the encoder too; then the vectors that it maps are those of
+the encoder with these weights.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,8 @@ class Adapter:
 
     queries: Vectors
     documents: Vectors
+    token_weights: Vectors | None = None
+    """Of the encoder's whole vocabulary; None: it pools by the mean."""
 
     def __post_init__(self) -> None:
         if self.queries.ndim != 2:
@@ -31,6 +37,16 @@ class Adapter:
                 )
             if not np.isfinite(weights).all():
                 raise ValueError(f"{name}: numbers that are not finite")
+        tokens = self.token_weights
+        if tokens is None:
+            return
+        if tokens.ndim != 1 or tokens.dtype != np.float32:
+            raise ValueError(
+                f"token_weights: {tokens.dtype} of shape {tokens.shape}; "
+                "expected float32, one for each token"
+            )
+        if not (np.isfinite(tokens) & (tokens >= 0)).all():
+            raise ValueError("token_weights: numbers below 0, or not finite")
 
     @classmethod
     def identity(cls, dimension: int) -> Self:
@@ -43,10 +59,24 @@ class Adapter:
         """Numbers in a vector, before and after."""
         return len(self.queries)
 
+    @property
+    def nbytes(self) -> int:
+        """Of all numbers."""
+        tokens = 0 if self.token_weights is None else self.token_weights.nbytes
+        return self.queries.nbytes + self.documents.nbytes + tokens
+
     def to_bytes(self) -> bytes:
         """As a file of numpy's; `from_bytes` reads it."""
         content = BytesIO()
-        np.savez(content, queries=self.queries, documents=self.documents)
+        if self.token_weights is None:
+            np.savez(content, queries=self.queries, documents=self.documents)
+        else:  # other names: a server that knows no token weights must refuse these maps
+            np.savez(
+                content,
+                weighted_queries=self.queries,
+                weighted_documents=self.documents,
+                token_weights=self.token_weights,
+            )
         return content.getvalue()
 
     @classmethod
@@ -65,6 +95,12 @@ class Adapter:
             with file:
                 if "weights" in file:
                     return cls(queries=file["weights"], documents=file["weights"])
+                if "token_weights" in file:
+                    return cls(
+                        queries=file["weighted_queries"],
+                        documents=file["weighted_documents"],
+                        token_weights=file["token_weights"],
+                    )
                 return cls(queries=file["queries"], documents=file["documents"])
         except (KeyError, EOFError, BadZipFile, zlib.error) as error:
             raise ValueError(f"expected arrays in a zip file of numpy's: {error}") from error

@@ -1,10 +1,17 @@
-"""Frozen text embeddings: the mean of static token vectors, with weights from the wheel."""
+"""Frozen text embeddings: static token vectors from the wheel, pooled into one for each text.
+
+Pooled by their mean, as the model's authors do; or, where a version has learned how much each token
+tells, by their weighted sum, in which the second occurrence of a token counts less than the first
+(1 + ln count, as in lexical search; Salton and Buckley 1988). Long texts repeat what says least.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +23,7 @@ MAX_TOKENS = 2_048
 """Tokens of one text that count. Bounds the memory of one text to 2 MB."""
 
 Vectors = npt.NDArray[np.float32]
+Tokens = npt.NDArray[np.intp]
 
 
 class Embedder:
@@ -28,9 +36,32 @@ class Embedder:
         weights = wordllama.WordLlama.load(
             cache_dir=Path(wordllama.__file__).parent, disable_download=True
         )
-        self._table: Vectors = weights.embedding
+        self.table: Vectors = weights.embedding
+        """One row for each token of the vocabulary."""
+        self.name = EMBEDDING_MODEL
+        """Other ways of pooling have other names."""
         self._tokenizer: Any = weights.tokenizer
         self._tokenizer.no_padding()
+        self._token_weights: Vectors | None = None
+
+    def weighted(self, token_weights: Vectors | None) -> Self:
+        """The same encoder with a weight for each token; None: the mean.
+
+        Raises:
+            ValueError: they are not as many as there are tokens.
+        """
+        if token_weights is not None and token_weights.shape != self.table.shape[:1]:
+            raise ValueError(
+                f"{len(token_weights)} token weights; {EMBEDDING_MODEL!r} has {len(self.table)} "
+                "tokens"
+            )
+        other = copy(self)  # table and tokenizer are shared
+        other._token_weights = token_weights  # noqa: SLF001  of our own kind
+        other.name = EMBEDDING_MODEL
+        if token_weights is not None:
+            digest = blake2b(token_weights.tobytes(), digest_size=8).hexdigest()
+            other.name = f"{EMBEDDING_MODEL}-{digest}"
+        return other
 
     def token_ids(self, text: str) -> list[int]:
         """The tokens of one text, not shortened."""
@@ -40,7 +71,7 @@ class Embedder:
     def embed_one(self, text: str) -> tuple[Vectors, int]:
         """One unit vector, and how many tokens the text has."""
         ids = self.token_ids(text)
-        return normalised(self._mean(ids)), len(ids)
+        return normalised(self._pooled(ids)), len(ids)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, one row for each text."""
@@ -52,15 +83,25 @@ class Embedder:
         counts = []
         for row, text in zip(rows, texts, strict=True):
             ids = self.token_ids(text)
-            row[:] = self._mean(ids)
+            row[:] = self._pooled(ids)
             counts.append(len(ids))
         return normalised(rows), counts
 
-    def _mean(self, ids: list[int]) -> Vectors:
+    def _pooled(self, ids: list[int]) -> Vectors:
         if not ids:
             return np.zeros(DIMENSION, dtype=np.float32)
-        mean: Vectors = self._table[ids[:MAX_TOKENS]].mean(axis=0, dtype=np.float32)
-        return mean
+        if self._token_weights is None:
+            mean: Vectors = self.table[ids[:MAX_TOKENS]].mean(axis=0, dtype=np.float32)
+            return mean
+        tokens, strengths = strengths_of(ids)
+        weights: Vectors = strengths * self._token_weights[tokens]
+        return weights @ self.table[tokens]
+
+
+def strengths_of(ids: Sequence[int]) -> tuple[Tokens, Vectors]:
+    """The different tokens of a text, and how strongly each is there, before any weight."""
+    tokens, counts = np.unique(np.asarray(ids[:MAX_TOKENS], dtype=np.intp), return_counts=True)
+    return tokens, (1 + np.log(counts)).astype(np.float32)
 
 
 def normalised(vectors: Vectors) -> Vectors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -24,6 +25,10 @@ WARM_UP_TEXTS = (
     "warm",
     "a question of some length about nothing at all",
 )
+
+KEPT_VECTORS = 8
+"""Files with the vectors of all passages that stay on disk, some MB each: those of the versions in
+memory, and some to go back to."""
 
 CANARIES = 3
 """Texts that are embedded again to see that encoder and index belong together."""
@@ -141,7 +146,10 @@ def load_model(directory: Path, corpus_cache: Path) -> Model:
             f"{directory} was made for documents {manifest.corpus_digest}; "
             f"those installed here are {corpus.digest}"
         )
-    embedder = Embedder()
+    try:
+        embedder = Embedder().weighted(adapter.token_weights if adapter else None)
+    except ValueError as error:
+        raise BadModel(f"{directory}: {error}") from error
     vectors = document_vectors(corpus, embedder, corpus_cache)
     return Model(manifest, embedder, adapter, corpus, vectors)
 
@@ -183,8 +191,8 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 
 
 def document_vectors(corpus: Corpus, embedder: Embedder, cache: Path) -> Vectors:
-    """Frozen embeddings of every passage, read from `cache` when made there before."""
-    path = cache / f"passages-{EMBEDDING_MODEL}-{corpus.digest}.npy"
+    """The encoder's vectors of every passage, read from `cache` when made there before."""
+    path = cache / f"passages-{embedder.name}-{corpus.digest}.npy"
     shape = (len(corpus.documents), DIMENSION)
     try:
         vectors: Vectors = np.load(path, allow_pickle=False)
@@ -196,7 +204,18 @@ def document_vectors(corpus: Corpus, embedder: Embedder, cache: Path) -> Vectors
     content = BytesIO()
     np.save(content, vectors, allow_pickle=False)
     write_whole(path, content.getvalue())
+    _forget_oldest(cache)
     return vectors
+
+
+def _forget_oldest(cache: Path) -> None:
+    """Each version with token weights leaves a file; those of old versions go."""
+    found = []
+    for path in cache.glob("passages-*.npy"):
+        with suppress(FileNotFoundError):  # another server of this machine was first
+            found.append((path.stat().st_mtime_ns, path))
+    for _, path in sorted(found)[:-KEPT_VECTORS]:
+        path.unlink(missing_ok=True)
 
 
 def read_adapter(directory: Path, manifest: Manifest) -> Adapter | None:

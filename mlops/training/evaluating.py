@@ -23,11 +23,12 @@ from mlops.serving.files import write_whole
 from mlops.serving.model import BadModel, read_adapter, read_manifest
 from mlops.training.documents import Documents
 from mlops.training.encoders import ServedEncoder
-from mlops.training.fitting import Positions, ranks_of
 from mlops.training.labelling import Pair, Split
+from mlops.training.pairs import ranks_of
 from mlops.training.partition import Partition
 from mlops.training.plan import Plan
 from mlops.training.progress import Progress
+from mlops.training.token_texts import Positions
 from mlops.training.trainers import embed_documents, embed_queries
 from mlops.training.versions import DESCRIPTION, RetrievalModel, load_version
 
@@ -132,6 +133,9 @@ def _champion_ranks(
     if manifest.version != plan.champion:
         raise BadModel(f"{folder} is version {manifest.version}; the plan names {plan.champion}")
     adapter = read_adapter(folder, manifest)
+    if adapter is not None and adapter.token_weights is not None:
+        encoder = ServedEncoder().weighted(adapter.token_weights)
+        queries, vectors = encoder.embed(texts), encoder.embed(documents.passages)
     return ranks_of(
         adapted_queries(queries, adapter), adapted_documents(vectors, adapter), positives
     )

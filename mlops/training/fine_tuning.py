@@ -11,9 +11,10 @@ from typing import Any, Final, Self
 import numpy as np
 
 from mlops.serving.embedder import Vectors, normalised
-from mlops.training.fitting import Positions, ranks_of
 from mlops.training.labelling import Split
+from mlops.training.pairs import ranks_of
 from mlops.training.progress import SILENT, Progress
+from mlops.training.token_texts import Positions
 from mlops.training.trainers import Material, MissingExtra, Training
 
 BASE_MODEL: Final = "sentence-transformers/all-MiniLM-L6-v2"

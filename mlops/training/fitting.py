@@ -14,18 +14,16 @@ is, also those of subjects that nobody has asked about yet.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from mlops.serving.adapter import Adapter, adapted_documents, adapted_queries
+from mlops.serving.adapter import Adapter
 from mlops.serving.embedder import Vectors, normalised
-
-Positions = npt.NDArray[np.intp]
-
-SEARCH_ROWS = 512
-"""Queries that are compared with all documents at once: 20 MB for 10,000 documents."""
+from mlops.training.adam import Adam
+from mlops.training.pairs import SEARCH_ROWS, Pairs, ranks_with
+from mlops.training.texts import Texts, texts_of
+from mlops.training.token_texts import Positions
 
 WHITENING_FLOOR = 0.1
 """Of the mean square that a direction has on average."""
@@ -38,8 +36,8 @@ Told = Callable[[int, int], None]
 class FitSettings:
     """How to fit.
 
-    Whitening and decay were chosen by the MRR of validation pairs alone, over four draws of them;
-    the other defaults in sight of a benchmark's held-out scores.
+    Whitening, decay and what concerns tokens were chosen by the MRR of pairs that a benchmark does
+    not hold out, over several draws of them; the others in sight of its held-out scores.
     """
 
     batch_pairs: int = 512
@@ -51,8 +49,11 @@ class FitSettings:
     """How far the documents' directions are made equally strong at the start: 0 not, 1 wholly."""
     hard_negatives: int = 16
     """Nearest wrong documents of each query, one of which is drawn in every epoch; 0: none."""
+    token_learning_rate: float = 5e-3
+    token_decay: float = 1e-3
+    """Pull of each token's weight (its logarithm) towards that of all, per step."""
     max_epochs: int = 80
-    max_steps: int = 800
+    max_steps: int = 400
     """Batches in all: bounds the time of large data, which needs fewer epochs."""
     patience_epochs: int = 8
     """Stop after this many epochs without a better validation MRR."""
@@ -61,41 +62,6 @@ class FitSettings:
         """The most there can be."""
         steps_each = -(-pairs // self.batch_pairs)
         return min(self.max_epochs, max(1, self.max_steps // steps_each))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pairs:
-    """What is learned from: row i of `queries` belongs to row `positives[i]` of `documents`."""
-
-    queries: Vectors
-    documents: Vectors
-    positives: Positions
-    training: Positions
-    """Rows of `queries` to train on."""
-    validation: Positions
-    """Rows of `queries` that say when to stop."""
-    refused: dict[int, Positions] = field(default_factory=dict)
-    """By row of `queries`: documents that were shown and were not right; drawn as negatives too."""
-
-    def __post_init__(self) -> None:
-        for name, array in (("queries", self.queries), ("documents", self.documents)):
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} hold numbers that are not finite")
-        if not len(self.training) or not len(self.validation):
-            raise ValueError(
-                f"{len(self.training)} training and {len(self.validation)} validation pairs; "
-                "expected some of each"
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quality:
-    """How well queries find their own document among all."""
-
-    mrr: float
-    recall_at_1: float
-    recall_at_5: float
-    queries: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,37 +77,24 @@ class Fit:
     """Of the encoder alone."""
 
 
-class Adam:
-    """Adam for one matrix."""
-
-    BETA_1 = 0.9
-    BETA_2 = 0.999
-    EPSILON = 1e-8
-
-    def __init__(self, weights: Vectors, learning_rate: float) -> None:
-        self._mean = np.zeros_like(weights)
-        self._square = np.zeros_like(weights)
-        self._rate = learning_rate
-        self._steps = 0
-
-    def step(self, weights: Vectors, gradient: Vectors) -> Vectors:
-        """The weights after one step against `gradient`."""
-        self._steps += 1
-        self._mean += (1 - self.BETA_1) * (gradient - self._mean)
-        self._square += (1 - self.BETA_2) * (gradient * gradient - self._square)
-        mean = self._mean / (1 - self.BETA_1**self._steps)
-        square = self._square / (1 - self.BETA_2**self._steps)
-        change: Vectors = self._rate * mean / (np.sqrt(square) + self.EPSILON)
-        return weights - change.astype(np.float32)
-
-
 def fit(pairs: Pairs, *, seed: int, settings: FitSettings, told: Told | None = None) -> Fit:
     """Fit on the training pairs, keep the epoch best on the validation pairs.
 
     Same arguments, same bytes.
+
+    Raises:
+        ValueError: there are no training pairs, or none to validate by.
     """
-    frozen, start = Adapter.identity(pairs.queries.shape[1]), whitened(pairs, settings.whitening)
-    descent = _Descent(pairs, start, settings, np.random.default_rng(seed))
+    if not len(pairs.training) or not len(pairs.validation):
+        raise ValueError(
+            f"{len(pairs.training)} training and {len(pairs.validation)} validation pairs; "
+            "expected some of each"
+        )
+    frozen = Adapter.identity(pairs.queries.shape[1])
+    texts = texts_of(pairs, learning_rate=settings.token_learning_rate, decay=settings.token_decay)
+    begun = texts.begun()
+    start = replace(whitened(begun.documents, settings.whitening), token_weights=texts.weights())
+    descent = _Descent(begun, texts, start, settings, np.random.default_rng(seed))
     frozen_mrr, start_mrr = _validation_mrr(pairs, frozen), _validation_mrr(pairs, start)
     best = start if start_mrr > frozen_mrr else frozen
     best_mrr, best_epoch, epoch = max(start_mrr, frozen_mrr), 0, 0
@@ -164,15 +117,15 @@ def fit(pairs: Pairs, *, seed: int, settings: FitSettings, told: Told | None = N
     )
 
 
-def whitened(pairs: Pairs, strength: float) -> Adapter:
-    """One map for both sides that scales the documents' principal directions down.
+def whitened(vectors: Vectors, strength: float) -> Adapter:
+    """One map for both sides that scales the principal directions of documents down.
 
     A direction in which they have the mean square `m` is divided by `(m + r) ** (strength / 2)`,
     where `r`, a tenth of what a direction has on average, keeps those with hardly anything small.
     """
     if not strength:
-        return Adapter.identity(pairs.queries.shape[1])
-    documents = pairs.documents.astype(np.float64)
+        return Adapter.identity(vectors.shape[1])
+    documents = vectors.astype(np.float64)
     squares, directions = np.linalg.eigh(documents.T @ documents / len(documents))
     floor = WHITENING_FLOOR * squares.mean()
     scales = (np.maximum(squares, 0.0) + floor) ** (-strength / 2)
@@ -187,11 +140,13 @@ class _Descent:
     def __init__(
         self,
         pairs: Pairs,
+        texts: Texts,
         start: Adapter,
         settings: FitSettings,
         generator: np.random.Generator,
     ) -> None:
-        self._pairs, self._settings = pairs, settings
+        """`pairs` are as `texts` begin."""
+        self._pairs, self._texts, self._settings = pairs, texts, settings
         self._generator = generator
         self._near = hard_negatives(pairs, settings.hard_negatives)
         self._start = self._weights = (start.queries, start.documents)
@@ -203,26 +158,24 @@ class _Descent:
         for begin in range(0, len(order), self._settings.batch_pairs):
             self._step(order[begin : begin + self._settings.batch_pairs])
         queries, documents = self._weights
-        return Adapter(queries=queries, documents=documents)
+        return Adapter(queries=queries, documents=documents, token_weights=self._texts.weights())
 
     def _step(self, chosen: Positions) -> None:
         rows = self._pairs.training[chosen]
         wanted = np.concatenate((self._pairs.positives[rows], self._drawn(chosen)))
         columns, own = np.unique(wanted, return_inverse=True)
-        _, gradients = loss_and_gradients(
-            self._pairs.queries[rows],
-            self._pairs.documents[columns],
-            own[: len(rows)],
-            self._weights,
-            self._settings.temperature,
-        )
-        queries, documents = (
+        queries, documents = self._texts.batch(rows, columns)
+        sides = queries @ self._weights[0], documents @ self._weights[1]
+        _, slopes = loss_and_slopes(*sides, own[: len(rows)], self._settings.temperature)
+        self._texts.learn(slopes, self._weights)
+        gradients = queries.T @ slopes[0], documents.T @ slopes[1]
+        query_map, document_map = (
             optimiser.step(weights, gradient + self._settings.decay * (weights - began))
             for optimiser, weights, gradient, began in zip(
                 self._optimisers, self._weights, gradients, self._start, strict=True
             )
         )
-        self._weights = (queries, documents)
+        self._weights = (query_map, document_map)
 
     def _drawn(self, chosen: Positions) -> Positions:
         """One hard negative for each pair that has some."""
@@ -262,22 +215,18 @@ def hard_negatives(pairs: Pairs, count: int) -> list[Positions]:
     return found
 
 
-def loss_and_gradients(
-    queries: Vectors,
-    documents: Vectors,
-    own: Positions,
-    weights: tuple[Vectors, Vectors],
-    temperature: float,
+def loss_and_slopes(
+    query_side: Vectors, document_side: Vectors, own: Positions, temperature: float
 ) -> tuple[float, tuple[Vectors, Vectors]]:
-    """The loss of a batch both ways, and its gradients by the queries' and the documents' map.
+    """The loss of a batch both ways, and its slopes by the mapped queries and documents.
 
-    Row i of `queries` belongs to row `own[i]` of `documents`, which are all different; those that
-    belong to no query are negatives. Two queries with one document are no negatives to each other.
+    Row i of `query_side` belongs to row `own[i]` of `document_side`, which are all different; those
+    that belong to no query are negatives. Two queries with one document are no negatives to each
+    other.
     """
-    query_side, document_side = queries @ weights[0], documents @ weights[1]
     query_units, document_units = normalised(query_side), normalised(document_side)
     logits = query_units @ document_units.T / np.float32(temperature)
-    rows = np.arange(len(queries))
+    rows = np.arange(len(query_side))
     by_query = _softmax(logits, axis=1)
     shared = (own[:, None] == own[None, :]) & (rows[:, None] != rows[None, :])
     by_document = _softmax(np.where(shared, -np.inf, logits[:, own]), axis=0)
@@ -287,41 +236,10 @@ def loss_and_gradients(
     slope = by_query
     slope[rows, own] -= 1
     np.add.at(slope.T, own, by_document.T)
-    slope /= np.float32(2 * len(queries) * temperature)
-    to_queries: Vectors = slope @ document_units
-    to_documents: Vectors = slope.T @ query_units
+    slope /= np.float32(2 * len(query_side) * temperature)
     return loss, (
-        queries.T @ _through_unit(to_queries, query_side, query_units),
-        documents.T @ _through_unit(to_documents, document_side, document_units),
-    )
-
-
-def ranks_of(queries: Vectors, index: Vectors, positives: Positions) -> Positions:
-    """For each query the rank of its document in the index, from 1.
-
-    Documents that are equally near count as nearer: a model that tells nothing apart ranks last.
-    """
-    ranks = np.empty(len(queries), dtype=np.intp)
-    for begin in range(0, len(queries), SEARCH_ROWS):
-        part = slice(begin, begin + SEARCH_ROWS)
-        similarities = queries[part] @ index.T
-        own = similarities[np.arange(len(similarities)), positives[part]]
-        ranks[part] = (similarities >= own[:, None]).sum(axis=1)
-    return ranks
-
-
-def quality(
-    queries: Vectors, documents: Vectors, which: Positions, adapter: Adapter | None
-) -> Quality:
-    """Rank every document for each query of `which`; the one at its own position is right."""
-    ranks = ranks_of(
-        adapted_queries(queries[which], adapter), adapted_documents(documents, adapter), which
-    )
-    return Quality(
-        mrr=float((1 / ranks).mean()),
-        recall_at_1=float((ranks <= 1).mean()),
-        recall_at_5=float((ranks <= 5).mean()),
-        queries=len(which),
+        _through_unit(slope @ document_units, query_side, query_units),
+        _through_unit(slope.T @ query_units, document_side, document_units),
     )
 
 
@@ -337,10 +255,8 @@ def worse_adapter(rank: int, dimension: int, seed: int) -> Adapter:
     return Adapter(queries=projection, documents=projection)
 
 
-def _validation_mrr(pairs: Pairs, adapter: Adapter | None) -> float:
-    queries = adapted_queries(pairs.queries[pairs.validation], adapter)
-    index = adapted_documents(pairs.documents, adapter)
-    return float((1 / ranks_of(queries, index, pairs.positives[pairs.validation])).mean())
+def _validation_mrr(pairs: Pairs, adapter: Adapter) -> float:
+    return float((1 / ranks_with(pairs, pairs.validation, adapter)).mean())
 
 
 def _softmax(logits: Vectors, axis: int) -> Vectors:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlops.serving.adapter import Adapter
 from mlops.serving.corpus import Corpus, Split, load_corpus
-from mlops.serving.embedder import DIMENSION, EMBEDDING_MODEL, Embedder, Vectors
+from mlops.serving.embedder import DIMENSION, EMBEDDING_MODEL, Embedder
 from mlops.serving.model import (
     ADAPTER,
     BadModel,
@@ -18,15 +18,10 @@ from mlops.serving.model import (
     read_manifest,
     write_model,
 )
-from mlops.training.fitting import (
-    FitSettings,
-    Pairs,
-    Positions,
-    Quality,
-    fit,
-    quality,
-    worse_adapter,
-)
+from mlops.training.encoders import ServedEncoder
+from mlops.training.fitting import FitSettings, fit, worse_adapter
+from mlops.training.pairs import Pairs, PairTokens, Quality, quality
+from mlops.training.token_texts import Positions
 
 MODEL_NAME = "docs-retriever"
 BASE_VERSION, BETTER_VERSION, WORSE_VERSION = "1.0.0", "1.1.0", "1.2.0"
@@ -42,22 +37,32 @@ class Material:
     """A corpus with the frozen embeddings of both sides of its pairs."""
 
     corpus: Corpus
-    queries: Vectors
-    documents: Vectors
+    pairs: Pairs
 
     @classmethod
     def load(cls, corpus_cache: Path) -> Material:
         """The corpus of what is installed here, embedded; cached under `corpus_cache`."""
         corpus = load_corpus(corpus_cache)
         embedder = Embedder()
-        return cls(
-            corpus=corpus,
-            queries=embedder.embed([document.summary for document in corpus.documents]),
+        encoder = ServedEncoder(embedder)
+        questions = [document.summary for document in corpus.documents]
+        pairs = Pairs(
+            queries=encoder.embed(questions),
             documents=document_vectors(corpus, embedder, corpus_cache),
+            positives=np.arange(len(corpus.documents)),
+            training=positions(corpus, Split.TRAINING),
+            validation=positions(corpus, Split.VALIDATION),
+            tokens=PairTokens(
+                queries=encoder.tokens(questions),
+                documents=encoder.tokens([document.passage for document in corpus.documents]),
+                table=encoder.table,
+            ),
         )
+        return cls(corpus=corpus, pairs=pairs)
 
-    def positions(self, split: Split) -> Positions:
-        return np.array(self.corpus.of_split(split), dtype=np.intp)
+
+def positions(corpus: Corpus, split: Split) -> Positions:
+    return np.array(corpus.of_split(split), dtype=np.intp)
 
 
 def base_model(out_dir: Path, material: Material, version: str) -> Quality:
@@ -67,14 +72,7 @@ def base_model(out_dir: Path, material: Material, version: str) -> Quality:
 
 def train(out_dir: Path, material: Material, version: str, seed: int) -> Quality:
     """Train the adapter and write it as a version; returns its held-out quality."""
-    pairs = Pairs(
-        queries=material.queries,
-        documents=material.documents,
-        positives=np.arange(len(material.documents)),
-        training=material.positions(Split.TRAINING),
-        validation=material.positions(Split.VALIDATION),
-    )
-    fitted = fit(pairs, seed=seed, settings=FitSettings())
+    fitted = fit(material.pairs, seed=seed, settings=FitSettings())
     return _measure_and_write(out_dir, material, version, adapter=fitted.adapter)
 
 
@@ -118,9 +116,7 @@ def _is_current(path: Path, version: str, corpus: Corpus) -> bool:
 def _measure_and_write(
     out_dir: Path, material: Material, version: str, adapter: Adapter | None
 ) -> Quality:
-    measured = quality(
-        material.queries, material.documents, material.positions(Split.HELD_OUT), adapter
-    )
+    measured = quality(material.pairs, positions(material.corpus, Split.HELD_OUT), adapter)
     manifest = Manifest(
         name=MODEL_NAME,
         version=version,

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from mlops.serving.adapter import adapted_documents
+from mlops.serving.adapter import Adapter, adapted_documents
 from mlops.serving.embedder import Vectors
 from mlops.serving.files import write_whole
 from mlops.serving.model import ADAPTER
 from mlops.training.documents import Documents
 from mlops.training.embedding import embedded
-from mlops.training.encoders import Encoder, ServedEncoder
-from mlops.training.fitting import FitSettings, Pairs, Positions, fit
+from mlops.training.encoders import Encoder, ServedEncoder, TokenEncoder
+from mlops.training.fitting import FitSettings, fit
 from mlops.training.labelling import Pair, Split
+from mlops.training.pairs import Pairs, PairTokens
 from mlops.training.plan import TrainerKind
 from mlops.training.progress import SILENT, Progress
+from mlops.training.token_texts import Positions
 
 MAX_VALIDATION: Final = 1_000
 """Queries that are ranked after every epoch; more cost time and decide the same."""
@@ -74,7 +76,10 @@ class Trainer(Protocol):
 
 
 class LinearAdapterTrainer:
-    """Two linear maps on a frozen encoder. The same bytes for the same material and seed."""
+    """Two linear maps on a frozen encoder, and a weight for each token where it pools tokens.
+
+    The same bytes for the same material and seed.
+    """
 
     def __init__(self, encoder: Encoder, settings: FitSettings | None = None) -> None:
         self._encoder = encoder
@@ -85,8 +90,11 @@ class LinearAdapterTrainer:
     ) -> Training:
         documents = embed_documents(material.documents, self._encoder, material.folder, progress)
         queries = embed_queries(material.pairs, self._encoder, material.folder, progress)
+        pairs = _pairs(material, queries, documents)
+        if isinstance(self._encoder, TokenEncoder):
+            pairs = replace(pairs, tokens=_tokens(material, self._encoder))
         fitted = fit(
-            _pairs(material, queries, documents),
+            pairs,
             seed=seed,
             settings=self._settings,
             told=lambda done, most: progress("epochs", done, most),
@@ -96,7 +104,7 @@ class LinearAdapterTrainer:
             encoder=self._encoder.name,
             dimension=self._encoder.dimension,
             adapter=ADAPTER,
-            index=adapted_documents(documents, fitted.adapter),
+            index=self._index(documents, material.documents, fitted.adapter),
             epochs=fitted.epochs,
             best_epoch=fitted.epoch,
             validation_mrr=fitted.validation_mrr,
@@ -108,8 +116,17 @@ class LinearAdapterTrainer:
                 "decay": self._settings.decay,
                 "whitening": self._settings.whitening,
                 "hard_negatives": self._settings.hard_negatives,
+                "token_learning_rate": self._settings.token_learning_rate,
+                "token_decay": self._settings.token_decay,
             },
         )
+
+    def _index(self, frozen: Vectors, documents: Documents, adapter: Adapter) -> Vectors:
+        """As the version's own encoder makes it, to the last bit."""
+        if adapter.token_weights is not None:
+            assert isinstance(self._encoder, TokenEncoder), "only those have tokens"
+            frozen = self._encoder.weighted(adapter.token_weights).embed(documents.passages)
+        return adapted_documents(frozen, adapter)
 
 
 def trainer_of(kind: TrainerKind) -> Trainer:
@@ -171,4 +188,12 @@ def _pairs(material: Material, queries: Vectors, documents: Vectors) -> Pairs:
             row: np.array([position[name] for name in one.refused_ids if name in position], np.intp)
             for row, one in enumerate(material.pairs)
         },
+    )
+
+
+def _tokens(material: Material, encoder: TokenEncoder) -> PairTokens:
+    return PairTokens(
+        queries=encoder.tokens([one.query_text for one in material.pairs]),
+        documents=encoder.tokens(material.documents.passages),
+        table=encoder.table,
     )

@@ -64,7 +64,7 @@ class RetrievalModel:
     @property
     def bytes(self) -> int:
         """Of trained weights and index; the frozen encoder is every version's."""
-        weights = 0 if self._adapter is None else 2 * self._adapter.queries.nbytes
+        weights = 0 if self._adapter is None else self._adapter.nbytes
         return weights + self.vectors.nbytes
 
     def embed(self, texts: Sequence[str]) -> Vectors:
@@ -114,7 +114,11 @@ def load_version(folder: Path) -> RetrievalModel:
         adapter = None
         if description.adapter is not None:
             adapter = Adapter.from_bytes((folder / description.adapter).read_bytes())
-        return RetrievalModel(description, encoder_of(description, folder), adapter, folder)
+        encoder = encoder_of(description, folder)
+        if adapter is not None and adapter.token_weights is not None:
+            assert isinstance(encoder, ServedEncoder), "encoders that are trained have no adapter"
+            encoder = encoder.weighted(adapter.token_weights)
+        return RetrievalModel(description, encoder, adapter, folder)
     except (OSError, ValueError, KeyError, msgspec.MsgspecError) as error:
         raise BadModel(f"{folder} is not a trained version: {error}") from error
 

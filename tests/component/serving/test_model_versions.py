@@ -2,15 +2,24 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import wordllama
 
+from mlops.serving.adapter import Adapter
 from mlops.serving.bodies import Side
+from mlops.serving.corpus import Corpus, Document, held_out_queries, load_corpus
 from mlops.serving.embedder import DIMENSION, MAX_TOKENS, Embedder
-from mlops.serving.model import BadModel, load_model, read_manifest
+from mlops.serving.model import (
+    KEPT_VECTORS,
+    BadModel,
+    document_vectors,
+    load_model,
+    read_manifest,
+)
 from mlops.training.linear_adapter import (
     BASE_VERSION,
     BETTER_VERSION,
@@ -116,6 +125,40 @@ def test_an_adapter_that_does_not_fit_is_refused(
     np.savez(broken / "adapter.npz", weights=weights)
     with pytest.raises(BadModel, match=said):
         load_model(broken, versions[BETTER_VERSION].parent)
+
+
+def test_weights_of_another_vocabulary_are_refused(broken: Path, versions: dict[str, Path]) -> None:
+    eye = Adapter.identity(DIMENSION)
+    few = replace(eye, token_weights=np.ones(5, dtype=np.float32))
+    (broken / "adapter.npz").write_bytes(few.to_bytes())
+    with pytest.raises(BadModel, match=r"5 token weights; .* has 32000 tokens"):
+        load_model(broken, versions[BETTER_VERSION].parent)
+
+
+def test_a_version_with_token_weights_serves_what_was_measured(versions: dict[str, Path]) -> None:
+    """Its questions find their documents as often as training said."""
+    cache = versions[BETTER_VERSION].parent
+    model = load_model(versions[BETTER_VERSION], cache)
+    questions = held_out_queries(load_corpus(cache))[:300]
+    vectors = [model.embed(text)[0] for text, _ in questions]
+    firsts = [model.nearest(vector, 1)[0].document.id for vector in vectors]
+    found = np.mean([first == right for first, (_, right) in zip(firsts, questions, strict=True)])
+    said = model.manifest.metrics["held_out_recall_at_1"]
+    assert found == pytest.approx(said, abs=0.1)  # of the first 300 alone
+    assert (
+        Adapter.from_bytes((versions[BETTER_VERSION] / "adapter.npz").read_bytes()).token_weights
+        is not None
+    )
+
+
+def test_vectors_of_old_versions_are_not_kept_for_ever(tmp_path: Path) -> None:
+    document = Document(id="a.b", domain="a", summary="what a is", text="an a, as it were")
+    small = Corpus(documents=(document,), digest="d")
+    embedder = Embedder()
+    for strength in range(KEPT_VECTORS + 3):
+        weights = np.full(32_000, 1 + strength, dtype=np.float32)
+        document_vectors(small, embedder.weighted(weights), tmp_path)
+    assert len(list(tmp_path.glob("passages-*.npy"))) == KEPT_VECTORS
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"not an archive"])

@@ -36,7 +36,7 @@ from mlops.training.plan import Labelling, Plan, Window
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WINDOW = Window(since=NOON - timedelta(days=7), until=NOON, as_of=NOON + timedelta(hours=1))
 TOP_K = 20
-DOCSTRINGS = 450
+DOCSTRINGS = 900
 _names = count(1)
 
 Row = dict[str, Any]

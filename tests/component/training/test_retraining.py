@@ -105,11 +105,13 @@ def _check_served(
     artifacts.download_model(done.model, done.version, folder)
     manifest = read_manifest(folder)
     assert (manifest.version, manifest.corpus_digest) == (done.version, corpus.digest)
-    embedder = Embedder()
+    adapter = read_adapter(folder, manifest)
+    assert adapter is not None
+    embedder = Embedder().weighted(adapter.token_weights)
     served = Model(
         manifest,
         embedder,
-        read_adapter(folder, manifest),
+        adapter,
         corpus,
         document_vectors(corpus, embedder, tmp_path),
     )

@@ -8,15 +8,13 @@ import pytest
 from mlops.serving.embedder import DIMENSION, Vectors, normalised
 from mlops.training.fitting import (
     FitSettings,
-    Pairs,
     fit,
     hard_negatives,
-    loss_and_gradients,
-    quality,
-    ranks_of,
+    loss_and_slopes,
     whitened,
     worse_adapter,
 )
+from mlops.training.pairs import Pairs, quality, ranks_of
 
 TELLING = 32
 """Directions in which the two sides of a pair agree; the others are noise."""
@@ -59,22 +57,13 @@ def test_the_gradients_are_the_slopes_of_the_loss() -> None:
 
     def loss(times: float) -> float:
         moved = [one + times * step * way for one, way in zip(weights, directions, strict=True)]
-        value, _ = loss_and_gradients(
-            queries[:8].astype(np.float64),
-            documents.astype(np.float64),
-            own,
-            (moved[0], moved[1]),
-            temperature=0.1,
-        )
+        sides = queries[:8].astype(np.float64) @ moved[0], documents.astype(np.float64) @ moved[1]
+        value, _ = loss_and_slopes(*sides, own, temperature=0.1)
         return value
 
-    _, gradients = loss_and_gradients(
-        queries[:8],
-        documents,
-        own,
-        (weights[0].astype(np.float32), weights[1].astype(np.float32)),
-        0.1,
-    )
+    sides = queries[:8] @ weights[0].astype(np.float32), documents @ weights[1].astype(np.float32)
+    _, slopes = loss_and_slopes(*sides, own, 0.1)
+    gradients = queries[:8].T @ slopes[0], documents.T @ slopes[1]
     slope = (loss(1) - loss(-1)) / (2 * step)
     along = sum(float((g * way).sum()) for g, way in zip(gradients, directions, strict=True))
     assert along == pytest.approx(slope, rel=2e-3)
@@ -87,8 +76,7 @@ def test_fitting_learns_which_directions_matter_and_repeats_byte_for_byte() -> N
         learning_rate=3e-3, temperature=0.1, batch_pairs=256, decay=0, max_epochs=6
     )
     fitted = fit(data, seed=3, settings=settings)
-    before = quality(data.queries, data.documents, held_out, None)
-    after = quality(data.queries, data.documents, held_out, fitted.adapter)
+    before, after = quality(data, held_out, None), quality(data, held_out, fitted.adapter)
     assert after.mrr > before.mrr + 0.2
     assert fitted.validation_mrr > fitted.frozen_validation_mrr + 0.2
     again = fit(data, seed=3, settings=settings)
@@ -116,13 +104,13 @@ def test_whitening_holds_back_what_all_documents_have_in_common() -> None:
     data = material(400)
     common = np.zeros(DIMENSION, dtype=np.float32)
     common[DIMENSION - 1] = 3
-    start = whitened(replace(data, documents=normalised(data.documents + common)), 0.5)
+    start = whitened(normalised(data.documents + common), 0.5)
     assert start.queries is start.documents
     assert np.allclose(start.queries, start.queries.T, atol=1e-5)
     strengths = np.linalg.norm(start.documents, axis=1)
     assert strengths[DIMENSION - 1] < 0.5 * np.median(strengths)
     assert np.median(strengths) == pytest.approx(1, abs=0.2)
-    assert (whitened(data, 0.0).queries == np.eye(DIMENSION, dtype=np.float32)).all()
+    assert (whitened(data.documents, 0.0).queries == np.eye(DIMENSION, dtype=np.float32)).all()
 
 
 def test_hard_negatives_are_near_wrong_and_pulled_by_some_query() -> None:
@@ -155,6 +143,12 @@ def test_vectors_that_are_not_finite_are_refused() -> None:
         replace(data, queries=broken)
 
 
+def test_without_pairs_to_stop_by_nothing_is_fitted() -> None:
+    data = replace(material(400), validation=np.arange(0))
+    with pytest.raises(ValueError, match="200 training and 0 validation pairs"):
+        fit(data, seed=1, settings=FitSettings())
+
+
 def test_a_model_that_tells_nothing_apart_ranks_last() -> None:
     same = np.ones((5, 3), dtype=np.float32)
     assert ranks_of(same, same, np.arange(5)).tolist() == [5] * 5
@@ -165,7 +159,14 @@ def test_quality_counts_ranks() -> None:
     queries = np.zeros((4, DIMENSION), dtype=np.float32)
     queries[0, 0] = 1  # finds its own
     queries[1, :3] = (0.9, 0.5, 0.1)  # its own is second
-    measured = quality(queries, documents, np.array([0, 1]), None)
+    data = Pairs(
+        queries=queries,
+        documents=documents,
+        positives=np.arange(4),
+        training=np.arange(0),
+        validation=np.arange(0),
+    )
+    measured = quality(data, np.array([0, 1]), None)
     assert measured.mrr == pytest.approx(0.75)
     assert (measured.recall_at_1, measured.recall_at_5, measured.queries) == (0.5, 1.0, 2)
 
