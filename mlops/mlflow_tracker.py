@@ -115,7 +115,7 @@ class RAGModelTracker:
         Raises:
             TrackingUnavailable: MLflow does not answer, and nothing is queued.
             QueueFull: it does not, and the queue has no room.
-            ValueError: the name is empty, or the data window ends before it begins.
+            ValueError: the name is empty, or the data window has no zone or ends before it begins.
         """
         if not name:
             raise ValueError("the run's name is empty; expected a name such as embedding_model_v1")
@@ -299,6 +299,8 @@ def _window_tags(window: DataWindow | None) -> dict[str, str]:
     if window is None:
         return {}
     since, until = window
+    if since.tzinfo is None or until.tzinfo is None:
+        raise ValueError(f"the data window {since} to {until} has no time zone; expected one")
     if since > until:
         raise ValueError(f"the data window begins at {since} and ends before, at {until}")
     return {"data.since": since.isoformat(), "data.until": until.isoformat()}
