@@ -165,7 +165,7 @@ test-pipelines: .venv/dev.stamp .venv-airflow/run.stamp ## tests of the DAGs, wi
 # ---- measuring --------------------------------------------------------------------------------
 
 bench: export FULL = 1
-bench: bench-gateway bench-control bench-recorder bench-store bench-judge bench-drift bench-agent bench-mlops bench-training policies   ## every benchmark, and the report
+bench: bench-gateway bench-control bench-recorder bench-store bench-judge bench-rows bench-drift bench-agent bench-mlops bench-training policies   ## every benchmark, and the report
 	$(MAKE) report
 
 report: .venv/run.stamp        ## bench/report.md and the documents' figures, from bench/out/*.json
@@ -186,6 +186,10 @@ bench-store: .venv/dev.stamp   ## training data, inserts, one look of the agent;
 
 bench-judge: .venv/dev.stamp   ## false alarms, power and cost of the judge, by simulation
 	OPENBLAS_NUM_THREADS=1 $(RUN) -m bench.judge
+
+.PHONY: bench-rows
+bench-rows: .venv/dev.stamp    ## `judge ROWS` on a million rows of an hour, a day, a week
+	$(RUN) -m bench.rows
 
 bench-drift: .venv/dev.stamp .venv/corpora.stamp ## drift on real questions and news: alarms, delays
 	$(RUN) -m bench.drift

@@ -27,6 +27,7 @@ COMMANDS = {
     "recorder": "make bench-recorder",
     "store": "make bench-store FULL=1",
     "judge": "make bench-judge FULL=1",
+    "rows": "make bench-rows",
     "drift": "make bench-drift",
     "agent": "make bench-agent",
     "mlops": "make bench-mlops",

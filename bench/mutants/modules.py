@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 UNIT = "tests/unit"
+_ROWS = (f"{UNIT}/agent/test_rehearsal.py", f"{UNIT}/agent/test_row_rehearsal.py")
 _JUDGED = (f"{UNIT}/agent_judge/test_judge.py",)
 
 MODULES: dict[str, tuple[str, ...]] = {
@@ -38,7 +39,12 @@ MODULES: dict[str, tuple[str, ...]] = {
         f"{UNIT}/agent/test_stepper_bake.py",
         f"{UNIT}/agent/test_stepper_crashes.py",
     ),
-    "agent.judge.judge": _JUDGED,
+    "agent.row_log": _ROWS,
+    "agent.row_rehearsal": _ROWS,
+    "agent.judge.running": (f"{UNIT}/agent_judge/test_running.py",),
+    "agent.judge.dispersion": (f"{UNIT}/agent_judge/test_dispersion.py",),
+    "agent.judge.trace": (*_JUDGED, *_ROWS),
+    "agent.judge.judge": (*_JUDGED, *_ROWS),
     "agent.judge.trust": (f"{UNIT}/agent_judge/test_trust.py", *_JUDGED),
     "agent.judge.verdict": (f"{UNIT}/agent_judge/test_verdict.py", *_JUDGED),
     "agent.judge.panel": _JUDGED,

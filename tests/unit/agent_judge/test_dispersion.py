@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from agent.judge.dispersion import Dispersion, clustering
+from agent.judge.running import OVER_TIME
 from mlops.contracts.evidence import KEY_GROUPS
 
 RUNS = 200
@@ -57,3 +58,17 @@ def test_unequal_users_cluster_and_new_keys_do_not() -> None:
     heavy[:, 0] += 1000
     assert clustering(heavy).min() > 100
     assert clustering(np.zeros((1, KEY_GROUPS))).tolist() == [1.0]
+
+
+def test_of_many_blocks_at_once_each_has_the_phi_of_those_before_it() -> None:
+    rng = np.random.default_rng(4)
+    requests = rng.poisson(14, (80, KEY_GROUPS))
+    errors = 4 * rng.binomial(requests, 0.005)
+    assert 0 < (errors.any(axis=1)).sum() < 80
+    alone, together = Dispersion(1), Dispersion(OVER_TIME)
+    expected = [alone.learn(errors[[i]], requests[[i]])[0] for i in range(80)]
+    pieces = (slice(0, 1), slice(1, 50), slice(50, 80))
+    found = [together.learn(errors[one], requests[one]) for one in pieces]
+    np.testing.assert_allclose(np.concatenate(found), expected, rtol=1e-12)
+    assert expected[0] == 1
+    assert expected[-1] > 2

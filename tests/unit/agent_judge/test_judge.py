@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.judge import Judge, Verdict
+from agent.judge import CheckResult, Judge, Verdict
 from agent.policy import Checks, Policy, QuantileCheck, RateCheck, ScoreCheck, SetWeight
 from agent.windows import ArmBlock, Block, ScoreSums
 
@@ -184,6 +184,40 @@ def test_absorbing_again_from_scratch_gives_the_same_judgement(traffic: Make) ->
     assert judgements[0] == judgements[1]
 
 
+def flat(result: CheckResult) -> list[float | None]:
+    return [*astuple(replace(result, interval=None)), *(result.interval or ())]
+
+
+def test_many_blocks_at_once_are_judged_as_one_by_one(traffic: Make) -> None:
+    """Also the looks between them, and at each moment what was to be said then."""
+    rng = np.random.default_rng(7)
+    blocks = []
+    for index in range(60):
+        rate = 0.02 if index < 30 else 0.2
+        one = traffic(candidate=rate, latencies=True, share_bp=2500).block(rng, index)
+        one.settled = index % 9 != 0
+        one.control.answered += 5 * (index == 12)
+        blocks += [replace(one, guard_only=True), one]
+    policy = replace(ERRORS_ONLY, grace_s=20, checks=Checks())
+    alone, together = Judge(policy, alpha=0.05), Judge(policy, alpha=0.05)
+    expected = []
+    for one in blocks:
+        alone.absorb(one)
+        if not one.guard_only or one.candidate.errors:
+            expected.append(alone.judgement(2500))
+    together.absorb(*blocks[:1])
+    together.absorb(*blocks[1:])
+    verdicts = together.verdicts(2500)
+    assert len({*verdicts}) == 3
+    assert list(verdicts) == [one.verdict for one in expected][-len(verdicts) :]
+    for moment, wanted in enumerate(expected[-len(verdicts) :]):
+        found = together.judgement(2500, moment)
+        assert found.reasons == wanted.reasons
+        assert found.e_value == pytest.approx(wanted.e_value)
+        for name, check in wanted.checks.items():
+            assert flat(found.checks[name]) == pytest.approx(flat(check)), name
+
+
 def test_looking_changes_nothing(traffic: Make) -> None:
     rng = np.random.default_rng(6)
     blocks = [traffic().block(rng, index) for index in range(30)]
@@ -344,6 +378,5 @@ def test_every_number_of_a_judgement_is_a_plain_one() -> None:
     judge = fed(Judge(EVERYTHING, alpha=0.05), 60, (25, 1), (225, 3))
 
     for name, result in judge.judgement().checks.items():
-        numbers = [*astuple(replace(result, interval=None)), *(result.interval or ())]
-        strange = [one for one in numbers if type(one) not in {int, float, type(None)}]
+        strange = [one for one in flat(result) if type(one) not in {int, float, type(None)}]
         assert not strange, f"{name}: {strange}"

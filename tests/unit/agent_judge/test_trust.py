@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
-from agent.judge.trust import SampleRatioTest
+from agent.judge.running import OVER_TIME
+from agent.judge.trust import Completeness, SampleRatioTest
 
 TOLERANCE = 1.1
 
@@ -53,3 +55,51 @@ def test_a_block_that_says_nothing_of_the_split_teaches_nothing(
     test = ratio(*blocks, share_bp=share_bp, compare=compare)
     assert test.log_value == pytest.approx(0.0)
     assert test.complaint() is None
+
+
+@pytest.mark.parametrize("odds", [1 / TOLERANCE, 1.0, TOLERANCE])
+@pytest.mark.parametrize("share_bp", [500, 5000, 9000])
+def test_within_the_tolerance_the_mean_of_the_evidence_is_at_most_one(
+    odds: float, share_bp: int
+) -> None:
+    """Over all ways in which twelve requests can be split."""
+    asked = share_bp / 10_000
+    truth = odds * asked / (1 - asked + odds * asked)
+    total = 12
+    values = [
+        float(np.exp(ratio((count, total - count), share_bp=share_bp).log_value[0]))
+        for count in range(total + 1)
+    ]
+    mean = float(np.dot(binom.pmf(np.arange(total + 1), total, truth), values))
+    assert 0.5 < mean <= 1 + 1e-12
+
+
+def test_blocks_at_once_are_those_one_by_one() -> None:
+    rng = np.random.default_rng(1)
+    together, alone = SampleRatioTest(TOLERANCE, OVER_TIME), SampleRatioTest(TOLERANCE)
+    ended = rng.integers(0, 40, (2, 60))
+    share_bp, settled = rng.choice([0, 500, 5000], 60), rng.random(60) < 0.8
+    groups = rng.integers(0, 5, (2, 60, 16))
+    together.learn(*groups)
+    together.absorb((ended[0], ended[1]), share_bp, settled)
+    for block in range(60):
+        one = slice(block, block + 1)
+        alone.learn(*groups[:, one])
+        alone.absorb((ended[0, one], ended[1, one]), share_bp[one], settled[one])
+        assert together.log_value[block] == pytest.approx(alone.log_value[0], abs=1e-12)
+        assert together.complaint(block) == alone.complaint()
+    assert together.complaint() is not None
+
+
+def test_completeness_is_told_of_every_block() -> None:
+    completeness = Completeness()
+    whole = np.array([100, 100, 100])
+    holes = {"rows": np.array([100, 90, 100]), "answered": whole, "dropped": np.array([0, 10, 0])}
+    full = {"rows": whole, "answered": whole, "dropped": 0 * whole}
+    completeness.absorb(full, holes)
+    assert completeness.is_violated.tolist() == [False, True, True]
+    assert completeness.complaint(0) is None
+    told = completeness.complaint(1)
+    assert told is not None
+    assert "190 rows for 200 answered requests of the control" in told
+    assert "10 of them dropped" in told
