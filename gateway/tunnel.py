@@ -60,7 +60,8 @@ class Tunnel:
     def idle(self) -> None:
         """Nothing moved for the route's idle timeout; that is nobody's fault."""
         self._finish(Event.DONE)
-        self._close()
+        for end in (self._towards_client, self._towards_upstream):
+            self._close(end, flush_s=0.0)
 
     def lost(self, end: TunnelEnd, error: Exception | None) -> None:
         """One connection is closed; the other gets what is still on its way to it."""
@@ -71,13 +72,17 @@ class Tunnel:
             self._finish(Event.DONE if error is None else Event.UPSTREAM_LOST)
             self._upstream.connection_lost(error)
         if error is None:
-            self._close()
+            self._close(end.peer, flush_s=self._idle_ns / 1e9)
         else:
             reset(end.peer.transport)
 
-    def _close(self) -> None:
-        self._client.transport.close()
-        self._upstream.transport.close()
+    @staticmethod
+    def _close(end: TunnelEnd, *, flush_s: float) -> None:
+        """Once it has taken what is on its way to it, or has not in `flush_s`."""
+        transport = end.transport
+        transport.close()
+        if transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(flush_s, transport.abort)
 
     def _finish(self, event: Event) -> None:
         exchange = self._exchange

@@ -164,6 +164,46 @@ async def test_an_idle_tunnel_is_closed_and_nobody_is_to_blame(world):
     await world.nothing_left()
 
 
+async def flood(reader, writer):
+    """Switches, then sends more than all buffers on the way hold, until it cannot."""
+    writer.write(SWITCHED)
+    with suppress(OSError):
+        while True:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+
+
+async def test_a_client_that_no_longer_reads_holds_no_tunnel(world):
+    upstream = await world.upstream(flood)
+    await world.gateway(upstream.url)
+    client = await world.client()
+    client.writer.transport.pause_reading()
+    await client.send(ASK)
+    (record,) = await world.records(1)
+    assert (OUTCOMES[record.outcome], record.status) == ("ok", 101)
+    await world.nothing_left()
+
+
+async def test_an_upstream_that_no_longer_reads_is_let_go_after_its_client(world):
+    async def deaf(reader, writer):
+        writer.transport.pause_reading()
+        writer.write(SWITCHED)
+        await asyncio.get_running_loop().create_future()
+
+    upstream = await world.upstream(deaf)
+    await world.gateway(upstream.url)
+    client = await world.client()
+    await client.send(ASK)
+    await switched(world, client)
+    with suppress(TimeoutError):  # all buffers on the way are full
+        for _ in range(1000):
+            client.writer.write(b"x" * 65536)
+            await asyncio.wait_for(client.writer.drain(), 0.1)
+    client.close()
+    await world.records(1)
+    await world.nothing_left()
+
+
 async def test_a_drain_waits_for_a_tunnel_and_then_cuts_it(world):
     upstream = await world.upstream(echo)
     await world.gateway(upstream.url, timeouts=TimeoutSettings(idle_s=30))
