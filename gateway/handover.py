@@ -233,7 +233,9 @@ class Predecessor:
         """
         self._channel.send(Serving())
         try:
-            async with asyncio.timeout(_SEND_S):
+            # Longer than the other waits for us: it may have been stopped, and read this once it
+            # goes on. Whoever gave up here before would leave the ports to nobody.
+            async with asyncio.timeout(HANDOVER_S + _SEND_S):
                 answer = await self._channel.receive(_ANSWER)
         except (TimeoutError, BadMessage):
             answer = Abandoned()
