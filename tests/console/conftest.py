@@ -177,17 +177,17 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         stack.start_gateway(
             [
                 {
+                    "name": PRIVATE,
+                    "match": {"host": PRIVATE_HOST},
+                    "stable": {"version": "1.0.0", "endpoints": [stable]},
+                    "record": {"redact": {"query_text": "drop", "retrieved_ids": "drop"}},
+                },
+                {
                     "name": ROUTE,
                     "model": "rag_embedding_model",
                     "match": {"prefix": "/"},
                     "stable": {"version": "1.0.0", "endpoints": [stable]},
                     "sticky": {"header": "x-user-id"},
-                },
-                {
-                    "name": PRIVATE,
-                    "match": {"host": PRIVATE_HOST},
-                    "stable": {"version": "1.0.0", "endpoints": [stable]},
-                    "record": {"redact": {"query_text": "drop", "retrieved": "drop"}},
                 },
             ]
         )
