@@ -4,7 +4,8 @@
     python -m bench.figures --check   # whether the documents match bench/report.json
 
 In a document, a table stands between `<!-- figures: NAME -->` and `<!-- /figures -->`, where NAME
-is a benchmark, a benchmark and ` goals` for its figures that have one, or one of `SELECTIONS`.
+is a benchmark, a benchmark and ` goals` for its figures that have one, one of `SELECTIONS`, or one
+of `scaling.BLOCKS`, which are computed from figures.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from bench import scaling
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out"
@@ -189,9 +192,13 @@ def filled(text: str, report: Report) -> str:
     """A document with its tables as the report has them; where it has none, the command."""
 
     def block(found: re.Match[str]) -> str:
-        figures = selected(report, found["name"])
+        if found["name"] in scaling.BLOCKS:
+            made = scaling.block(found["name"], report)
+        else:
+            figures = selected(report, found["name"])
+            made = table(figures) if figures else None
         command = COMMANDS.get(found["name"].removesuffix(" goals"), "make bench")
-        new = table(figures) if figures else f"Not measured for this report: `{command}`.\n"
+        new = made or f"Not measured for this report: `{command}`.\n"
         return f"{found['begin']}\n{new}\n{found['end']}"
 
     return _BLOCK.sub(block, text)
