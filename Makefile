@@ -196,7 +196,6 @@ bench-store: .venv/dev.stamp   ## training data, inserts, one look of the agent;
 bench-judge: .venv/dev.stamp   ## false alarms, power and cost of the judge, by simulation
 	OPENBLAS_NUM_THREADS=1 $(RUN) -m bench.judge
 
-.PHONY: bench-rows
 bench-rows: .venv/dev.stamp    ## `judge ROWS` on a million rows of an hour, a day, a week
 	$(RUN) -m bench.rows
 
