@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 import subprocess
 import sys
@@ -174,8 +175,7 @@ CLIENTS = {
     "httpx": with_httpx,
     "aiohttp": with_aiohttp,
     "requests": with_requests,
-    "curl": with_curl,
-}
+} | ({"curl": with_curl} if shutil.which("curl") else {})  # a program, not a package
 SERVERS = {
     "uvicorn, h11": lambda: on_uvicorn("h11"),
     "uvicorn, httptools": lambda: on_uvicorn("httptools"),

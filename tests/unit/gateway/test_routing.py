@@ -108,6 +108,7 @@ def test_keys_are_remembered_up_to_a_bound_and_then_forgotten_at_once():
 
 def test_a_key_longer_than_any_id_is_not_remembered():
     plan = live()
+    assert MAX_KNOWN_KEY_BYTES == 128
     longest = b"k" * MAX_KNOWN_KEY_BYTES
     assert plan.bucket_of(longest + b"k") == bucket_of("salt", longest + b"k")
     assert plan.known_buckets == 0
