@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import random
@@ -78,12 +77,9 @@ async def recording(spool: Path, settings: ClickHouseSettings) -> AsyncIterator[
         clock_s=time.monotonic,
         rules=lambda: RULES,
     )
-    recorder.open()
-    with _collecting_seldom():
-        task = asyncio.get_running_loop().create_task(recorder.run())
-        try:
-            yield recorder
-        finally:
-            recorder.stop()
-            await task
-            await log.close()
+    try:
+        with _collecting_seldom():
+            async with recorder.running():
+                yield recorder
+    finally:
+        await log.close()

@@ -27,7 +27,8 @@ from mlops.feature_store.schema import BATCH, ROW_TYPES, ROWS
 CHATS = 24_000
 EMBEDDED = 8_000
 BATCH_ROWS = 4_000
-ROUNDS = 3
+ROUNDS = 5
+MERGED_WITHIN_S = 60.0
 NORMAL_PER_S = 200
 NORMAL_S = 10
 BACKLOG_BYTES = 10 * GIB if os.environ.get("FULL") else GIB // 2
@@ -51,7 +52,9 @@ def extraction(directory: Path) -> list[Measured]:
 
 
 def storing(directory: Path) -> list[Measured]:
-    """Rounds of the recorder and of prepared rows alternate beside one engine."""
+    """Rounds of the recorder and of prepared rows alternate beside one engine, each from rest: with
+    no merges left of what the one before it stored.
+    """
     with engine(directory / "clickhouse") as running:
         uvloop.run(migrate(running.settings))
         chats = _rounds(directory / "chat", running, chat(), CHATS)
@@ -108,12 +111,29 @@ def _rounds(
         spool = directory / str(number)
         worker = fill(spool, record, rows)
         prepared = _read(spool, worker)
+        _let_merge(running)
         found["rows"].append(_prepared(running, prepared, in_columns=False))
+        _let_merge(running)
         before = time.process_time()
         found["recorder"].append(rows / uvloop.run(_carried(spool, worker, running)))
         found["per core"].append(rows / (time.process_time() - before))
+        _let_merge(running)
         found["columns"].append(_prepared(running, prepared, in_columns=True))
     return found
+
+
+def _let_merge(running: Engine) -> None:
+    """Wait until the engine has no merge under way, or a minute."""
+    settings = running.settings
+    client = clickhouse_connect.get_client(
+        host=settings.host, port=settings.port, database=settings.database
+    )
+    until_s = time.monotonic() + MERGED_WITHIN_S
+    while time.monotonic() < until_s:
+        if not int(client.query("SELECT count() FROM system.merges").result_rows[0][0]):
+            break
+        time.sleep(0.1)
+    client.close()
 
 
 def _read(spool: Path, worker: str) -> list[Row]:

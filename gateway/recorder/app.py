@@ -8,9 +8,10 @@ import errno
 import gc
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from math import inf
+from typing import Self
 
 from gateway.features.rules import AS_THEY_COME, Rules
 from gateway.recorder.cursor import BadCursor
@@ -166,6 +167,21 @@ class Recorder:
             if self._lock is not None:
                 os.close(self._lock)
                 self._lock = None
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """The spool is taken and read meanwhile, in a task beside the caller's.
+
+        Raises:
+            SpoolTaken: another recorder has it.
+        """
+        self.open()
+        task = asyncio.get_running_loop().create_task(self.run(), name="recorder")
+        try:
+            yield self
+        finally:
+            self.stop()
+            await task
 
     def _discover(self) -> None:
         """Start a tailer for every living worker, and for as many backlogs as may be read."""

@@ -108,13 +108,8 @@ class Harness:
             spool_dir=self.spool, **{"batch_s": 0.05, "stop_s": 1.0, **changes}
         )
         recorder = Recorder(settings, self.log, jitter=lambda: 0.0, clock_s=time.monotonic)
-        recorder.open()
-        task = asyncio.get_running_loop().create_task(recorder.run())
-        try:
+        async with recorder.running():
             yield recorder
-        finally:
-            recorder.stop()
-            await task
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(WAIT_S):
