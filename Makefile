@@ -34,7 +34,7 @@ $(EXTRAS:%=.venv/%.stamp): .venv/%.stamp: requirements/%.lock .venv/dev.stamp
 
 venv: .venv/run.stamp          ## only install
 
-accelerate: .venv/run.stamp    ## compile the request path, where there is a C compiler
+accelerate: .venv/run.stamp    ## compile the request path and the recorder's extraction, where there is a C compiler
 	$(RUN) scripts/accelerate.py
 
 # ---- running ----------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ dashboards: .venv/dev.stamp    ## write Grafana's dashboards again, from grafana
 test: .venv/dev.stamp          ## every test that needs only Python and make
 	$(RUN) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 	$(RUN) scripts/accelerate.py
-	$(RUN) -m pytest --compiled tests/component/gateway tests/component/gateway_*
+	$(RUN) -m pytest --compiled tests/component/gateway tests/component/gateway_* tests/unit/gateway_features tests/unit/gateway_recorder tests/component/recorder
 
 test-system: .venv/dev.stamp   ## tests that need Debian packages (installs them)
 	scripts/install_debian nginx prometheus prometheus-alertmanager prometheus-node-exporter wrk

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from gateway import trace_context
-from gateway.record import KINDS, OUTCOMES, Stamp
+from gateway.record import KINDS, OUTCOMES
+from gateway.stamp import Stamp
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange

@@ -15,9 +15,10 @@ from gateway.counters import SeriesCounters, TallyCell, new_series
 from gateway.mirror import Mirroring
 from gateway.outcome import ERRORS, RetryBudget
 from gateway.pool import Endpoint
-from gateway.record import WITHHELD, Stamp
+from gateway.record import WITHHELD
 from gateway.routing import Assignment, LivePlan
 from gateway.settings import RouteSettings
+from gateway.stamp import Stamp
 from gateway.upstream_settings import BreakerSettings
 from mlops.contracts.plan import FULL_SHARE_BP, Arm, RoutePlan, Slot
 

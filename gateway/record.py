@@ -2,26 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
-
-class Stamp(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a record that every exchange of one plan and arm shares.
-
-    Encoded once (`msgspec.json`) when a plan comes into force, and copied into each record.
-    """
-
-    route: str
-    model: str
-    generation: int
-    share_bp: int
-    arm: str
-    served_arm: str
-    version: str
-    """Of the slot that answered."""
-    profile: str
-    """How the recorder reads the bodies."""
-
 
 class ExchangeRecord:
     """One ended exchange. Filled in as it happens, read once by `SpoolWriter.offer`.

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.record import ExchangeRecord, Stamp
+from gateway.record import ExchangeRecord
+from gateway.stamp import Stamp
 
 
 def stamp(**changes: Any) -> bytes:

@@ -13,9 +13,10 @@ import msgspec
 
 from gateway.features.redaction import Mask, hash_of
 from gateway.features.rules import RouteRules, Rules
-from gateway.record import ExchangeRecord, Stamp
+from gateway.record import ExchangeRecord
 from gateway.settings import SpoolSettings
 from gateway.spool.writer import SpoolWriter
+from gateway.stamp import Stamp
 
 RULES = Rules(
     {

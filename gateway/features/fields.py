@@ -62,7 +62,7 @@ def numbers(features: Features, name: str, *values: object) -> list[float]:
             continue
         if isinstance(value, list) and len(value) <= MAX_EMBEDDING_LENGTH:
             # The usual case is looked at as a whole: item by item takes ten times as long.
-            if list(map(type, value)).count(float) == len(value) and math.isfinite(sum(value)):
+            if list(map(type, value)).count(float) == len(value) and math.isfinite(sum(value, 0.0)):
                 return value
             found = [each for item in value if (each := finite(item)) is not None]
             if len(found) == len(value):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.record import KINDS, OUTCOMES, WITHHELD, Stamp
+from gateway.record import KINDS, OUTCOMES, WITHHELD
 from gateway.recorder import cursor as cursors
 from gateway.recorder.cursor import BadCursor, Cursor
 from gateway.spool import segments
@@ -20,6 +20,7 @@ from gateway.spool.format import (
     tally_of,
 )
 from gateway.spool.reader import Position, SpooledRecord, WorkerReader
+from gateway.stamp import Stamp
 
 READ_RECORDS = 500
 _BODIES = ("request_body", "response_body")

@@ -15,12 +15,13 @@ import msgspec
 import pytest
 
 from gateway.config import parse
-from gateway.record import ExchangeRecord, Stamp
+from gateway.record import ExchangeRecord
 from gateway.recorder.app import Recorder
 from gateway.recorder.rules_file import rules_of
 from gateway.recorder.settings import RecorderSettings
 from gateway.settings import SpoolSettings
 from gateway.spool.writer import SpoolWriter
+from gateway.stamp import Stamp
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.settings import ClickHouseSettings
 from tests.process.spool_worker import _record
@@ -107,13 +108,10 @@ async def recording(spool: Path, engine: ClickHouseSettings) -> AsyncIterator[Re
         clock_s=time.monotonic,
         rules=lambda: rules,
     )
-    recorder.open()
-    task = asyncio.get_running_loop().create_task(recorder.run())
     try:
-        yield recorder
+        async with recorder.running():
+            yield recorder
     finally:
-        recorder.stop()
-        await task
         await log.close()
 
 

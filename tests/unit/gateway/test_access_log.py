@@ -12,7 +12,7 @@ import pytest
 
 from gateway import access_log
 from gateway.access_log import AccessLog, Line
-from gateway.record import Stamp
+from gateway.stamp import Stamp
 
 STAMP = msgspec.json.encode(
     Stamp(

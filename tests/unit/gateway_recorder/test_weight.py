@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.features.rules import AS_THEY_COME
-from gateway.recorder.entries import NUMBER_BYTES, ROW_BYTES, entry_of
+from gateway.recorder.entries import entry_of
+from gateway.recorder.rows import NUMBER_BYTES, ROW_BYTES
 from gateway.spool.encoding import encode_exchange
 from gateway.spool.format import Frame, RecordType
 from gateway.spool.reader import Position, SpooledRecord
