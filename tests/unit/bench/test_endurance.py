@@ -38,19 +38,33 @@ def series(slope: float, noise: float, warm_up: float = 0.0) -> list[tuple[float
         (series(10, 0), False),
         (series(20, 10), False),
         (series(-30, 1), True),
+        (list(zip(range(0, 50, 5), [1, 9, 1, 9, 1, 9, 1, 9, 1, 30], strict=True)), False),
         ([(0.0, 5.0), (5.0, 5.0)], True),
     ],
-    ids=["flat", "noise", "warming up", "a little", "a line", "in noise", "falling", "too short"],
+    ids=[
+        "flat",
+        "noise",
+        "warming up",
+        "a little",
+        "a line",
+        "in noise",
+        "falling",
+        "not sure",
+        "too short",
+    ],
 )
-def test_growth_is_a_slope_that_is_sure_and_matters(
-    found: list[tuple[float, float]], holds: bool
-) -> None:
+def test_what_was_not_seen_flat_is_growth(found: list[tuple[float, float]], holds: bool) -> None:
     assert growth("memory", "MiB", found).holds is holds
 
 
 def test_growth_is_told_in_percent_of_the_median() -> None:
     measured = growth("memory", "MiB", series(25, 0))
     assert measured.value == pytest.approx(100 * 20 / 115, rel=0.01)
+
+
+def test_how_sure_a_slope_is_stands_beside_it() -> None:
+    noisy, quiet = (growth("p99", "ms", series(0, noise)).peers for noise in (10, 1))
+    assert noisy["standard error, %"] == pytest.approx(10 * quiet["standard error, %"], rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -26,6 +27,19 @@ def test_the_report_names_every_benchmark_by_its_command() -> None:
     report = figures.load()
     assert set(report) <= set(figures.COMMANDS)
     assert "make bench-gateway" in figures.page(report)
+
+
+def test_no_figure_is_said_to_hold_that_its_number_contradicts() -> None:
+    compared = 0
+    for name, found in figures.load().items():
+        for figure in found["figures"]:
+            goal = re.fullmatch(r"(?:must )?(<=|>=) ([\d.]+)", figure["goal"])
+            if goal is not None:
+                compared += 1
+                short = figure["value"] - float(goal[2])
+                holds = short <= 0 if goal[1] == "<=" else short >= 0
+                assert figure["holds"] is holds, f"{name}: {figure['name']}"
+    assert compared
 
 
 def test_a_run_of_a_part_replaces_its_own_figures_alone() -> None:
