@@ -8,9 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -30,16 +29,6 @@ MODEL = "rag_embedding_model"
 
 
 pytestmark = pytest.mark.timeout(600)
-
-
-def make_accounts(environ: Mapping[str, str]) -> None:
-    """As the compose file's service does: the script is mounted, and no part of a package."""
-    spec = spec_from_file_location("accounts", DEPLOY / "accounts.py")
-    assert spec is not None
-    assert spec.loader is not None
-    accounts = module_from_spec(spec)
-    spec.loader.exec_module(accounts)
-    accounts.make_accounts(environ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +71,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "of-this-test",
         "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORDS["admin"],
     }
-    accounts = {
+    accounts = environment | {
         "MLFLOW_TRACKING_URI": url,
         "MLFLOW_TRACKING_USERNAME": "admin",
         "MLFLOW_TRACKING_PASSWORD": PASSWORDS["admin"],
@@ -100,11 +89,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         )
     try:
         wait_until_healthy(url, process, folder / "log")
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in accounts.items():
-                patch.setenv(name, value)
-            for _ in ("made", "made again"):
-                make_accounts(accounts)
+        for _ in ("made", "made again"):
+            subprocess.run(
+                [sys.executable, str(DEPLOY / "accounts.py")], env=accounts, cwd=folder, check=True
+            )
         yield Server(url)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
