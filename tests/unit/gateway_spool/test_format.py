@@ -199,6 +199,14 @@ def test_a_header_is_its_own_segments_only() -> None:
             check_header(header, worker, segment)
 
 
+@pytest.mark.parametrize("wrong", [b"\0", b"\xff"])
+def test_what_is_no_segment_or_half_a_header_is_said_to_be_so(wrong: bytes) -> None:
+    header = encode_header("0-a", 1)
+    for data in (wrong + header[1:], header[:-1], b""):
+        with pytest.raises(BadSegment, match="does not start with"):
+            check_header(data, "0-a", 1)
+
+
 def test_a_segment_of_a_later_version_is_refused_by_name() -> None:
     header = bytearray(encode_header("0-a", 1))
     header[8] = 4
@@ -263,3 +271,4 @@ def test_the_smallest_segment_takes_a_record_with_two_whole_bodies(
     frame = framed(body_of(exchange(request_body=body, response_body=body), 1))
     assert HEADER_BYTES + len(frame) + FRAME.size < MIN_SEGMENT_BYTES < MAX_SEGMENT_BYTES
     assert MAX_SEGMENT_BYTES % 4096 == 0
+    assert 3 * MAX_SEGMENT_BYTES <= 6 * 1024**2, "a worker holds three in memory"
