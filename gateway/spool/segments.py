@@ -32,8 +32,8 @@ FILE_MODE = 0o600
 _POPULATE_WRITE = 23
 """MADV_POPULATE_WRITE of Linux 5.14; the mmap module has no name for it."""
 _PIECE_BYTES = 512 * 1024
-"""Made ready before a rest: 80 us, and half a millisecond where the kernel keeps file pages
-one by one. On a core that the event loop has to share with us it stands still so long."""
+"""Made ready, or let go of, before a rest: 80 us, and half a millisecond where the kernel keeps
+file pages one by one. An event loop on the same core stands still so long."""
 _ZEROS = bytes(_PIECE_BYTES)
 _NOTE_BYTES = 8
 
@@ -219,14 +219,16 @@ def populate(memory: mmap, descriptor: int, rest: Callable[[], None]) -> None:
         touch(memory)  # a kernel before 5.14
 
 
-def unmap(memory: mmap) -> None:
+def unmap(memory: mmap, rest: Callable[[], None]) -> None:
     """Close a mapping; what was written to it stays with its file.
 
     `close` alone would hold the interpreter's lock for the half millisecond that letting go of the
-    pages takes.
+    pages takes. `rest` is called after every `_PIECE_BYTES`.
     """
     with contextlib.suppress(OSError):  # then `close` does it all
-        _advise(memory, 0, len(memory), MADV_DONTNEED)
+        for offset in range(0, len(memory), _PIECE_BYTES):
+            _advise(memory, offset, min(_PIECE_BYTES, len(memory) - offset), MADV_DONTNEED)
+            rest()
     memory.close()
 
 

@@ -38,9 +38,10 @@ log = logging.getLogger(__name__)
 
 READY_AHEAD = 2
 """Segments waiting, touched: at 20 MB/s 200 ms to make the next one."""
-REST_S = 0.000_2
-"""After each step and piece of making a segment. A busy event loop gives the interpreter's lock
-back only after 5 ms, so that one takes about 30; at 20 MB/s one lasts 100."""
+REST_S = 0.002
+"""After each step and piece of making and unmapping a segment: longer than a busy event loop takes
+for what is waiting, so that no request is held up by two of them. A segment takes about 40 ms so;
+at 20 MB/s one lasts 100."""
 SHORTAGE_RETRY_S = 0.25
 """How long after the spool or the disk was full it is looked at again."""
 SEGMENTS_PER_LIMIT = 16
@@ -282,7 +283,7 @@ class _Preparer:
             unused = range(self._taken + 1, self._made + 1)
             segments.remove_segments(self._spool, self._directory.name, unused)
         while self._ready:
-            segments.unmap(self._ready.popleft())
+            segments.unmap(self._ready.popleft(), self._rest)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -304,7 +305,7 @@ class _Preparer:
     def _rest(self) -> None:
         """Let an event loop on our core get on: without a sleep the scheduler would leave us there
         until all is done. Not where it has no segment ahead: then this one is waited for."""
-        if self._ready:
+        if self._ready and not self._stopping:
             sleep(REST_S)
 
     def _unmap_used(self) -> None:
@@ -317,8 +318,7 @@ class _Preparer:
             return
         if self.syncer is not None:
             self.syncer.finish_segment(used)
-        segments.unmap(used)
-        self._rest()
+        segments.unmap(used, self._rest)
 
     def _prepare(self) -> None:
         """Make segments until enough are ready, or say in `shortage` why not."""

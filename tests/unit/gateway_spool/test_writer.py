@@ -241,3 +241,16 @@ def test_a_full_disk_drops_and_counts(tiny_disk: Path, exchange: Exchange) -> No
         assert len(sequences(tiny_disk / "spool", writer.worker)) == taken
     finally:
         writer.close()
+
+
+def test_a_segment_is_let_go_of_in_pieces_with_rests_between(tmp_path: Path) -> None:
+    segments.make_segment(tmp_path, 1, 2 * 1024**2)
+    memory = segments.map_segment(tmp_path, 1, lambda: None)
+    memory[-1] = 1
+    open_at_rests: list[bool] = []
+
+    segments.unmap(memory, lambda: open_at_rests.append(not memory.closed))
+
+    assert open_at_rests == [True] * 4
+    assert memory.closed
+    assert segments.segment_path(tmp_path, 1).read_bytes()[-1] == 1
