@@ -1,6 +1,6 @@
 """What commands print with `-o json`, where no other module has a type for it.
 
-Fields are added and never renamed or taken away; `tests/unit/cli/output_shapes.json` remembers.
+Fields are added and never renamed or taken away; `tests/unit/cli/output_shapes.txt` remembers.
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ def wait_until_ready(url: str, server: subprocess.Popen[bytes], log: Path) -> No
             if requests.get(f"{url}/api/v2/monitor/health", timeout=10).ok:
                 return
         except requests.RequestException:
-            time.sleep(POLL_S)
+            pass
+        time.sleep(POLL_S)
 
 
 def log_in(url: str, name: str, password: str) -> requests.Response:

@@ -108,7 +108,8 @@ def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) ->
             if requests.get(f"{url}/health", timeout=5).ok:  # open to all: the health check
                 return
         except requests.RequestException:
-            time.sleep(POLL_S)
+            pass
+        time.sleep(POLL_S)
 
 
 @pytest.fixture
