@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlops.artifact_store.chunks import is_content
-from mlops.artifact_store.manifest import Chunk, Manifest
+from mlops.artifact_store.manifest import ArtifactManifest, Chunk
 
 
 class Place(NamedTuple):
@@ -19,7 +19,7 @@ class Place(NamedTuple):
     """By a download that broke off: the chunk may lie there already."""
 
 
-def lay_out(manifest: Manifest, root: Path) -> list[Place]:
+def lay_out(manifest: ArtifactManifest, root: Path) -> list[Place]:
     """Make every file in its size, with nothing in it yet; where its chunks go."""
     places = []
     for file in manifest.files:

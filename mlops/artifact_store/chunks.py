@@ -11,7 +11,7 @@ from typing import Final
 import zstandard
 
 from mlops.artifact_store.errors import CorruptArtifact
-from mlops.artifact_store.manifest import CHUNK_BYTES, Chunk, FileEntry, Manifest
+from mlops.artifact_store.manifest import CHUNK_BYTES, ArtifactManifest, Chunk, FileEntry
 
 PROBE_BYTES: Final = 256 * 1024
 """Of a chunk, compressed to see whether it pays: weights in floating point rarely do."""
@@ -111,7 +111,7 @@ def is_content(chunk: Chunk, content: bytes) -> bool:
     return sha256(content).hexdigest() == chunk.sha256
 
 
-def holds(target: Path, manifest: Manifest) -> bool:
+def holds(target: Path, manifest: ArtifactManifest) -> bool:
     """Whether exactly this version lies there."""
     if target.is_dir() != manifest.is_folder:
         return False

@@ -47,7 +47,7 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
     chunks: tuple[Chunk, ...]
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class ArtifactManifest(msgspec.Struct, frozen=True, kw_only=True):
     """One version of one model."""
 
     model: str
@@ -92,13 +92,13 @@ def check_name(what: str, name: str) -> str:
     return name
 
 
-def decode(content: bytes) -> Manifest:
+def decode(content: bytes) -> ArtifactManifest:
     """Read a manifest.
 
     Raises:
         ValueError: it is none, of a later format, or names a file outside of its folder.
     """
-    manifest = msgspec.json.decode(content, type=Manifest)
+    manifest = msgspec.json.decode(content, type=ArtifactManifest)
     if manifest.format != FORMAT:
         raise ValueError(f"format {manifest.format}, expected {FORMAT}")
     for file in manifest.files:

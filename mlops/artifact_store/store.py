@@ -32,9 +32,9 @@ from mlops.artifact_store.errors import (
     VersionExists,
 )
 from mlops.artifact_store.manifest import (
+    ArtifactManifest,
     Chunk,
     FileEntry,
-    Manifest,
     check_name,
     decode,
     manifest_key,
@@ -121,7 +121,7 @@ class MinIOArtifactStore:
         """
         files = _files(Path(model_path), model_name, model_version)
         told = Told(progress, sum(one.size for one in files))
-        manifest = Manifest(
+        manifest = ArtifactManifest(
             model=model_name,
             version=model_version,
             created_at=datetime.now(UTC),
@@ -177,7 +177,7 @@ class MinIOArtifactStore:
             path=source.name, size=source.size, executable=source.executable, chunks=chunks
         )
 
-    def _lock(self, manifest: Manifest, until: datetime) -> None:
+    def _lock(self, manifest: ArtifactManifest, until: datetime) -> None:
         keys = {chunk.key for file in manifest.files for chunk in file.chunks}
         for key in (manifest_key(manifest.model, manifest.version), *sorted(keys)):
             self.bucket.lock(key, until)
@@ -223,7 +223,7 @@ class MinIOArtifactStore:
         return True
 
     def _assemble_with_room(
-        self, manifest: Manifest, root: Path, progress: Progress | None
+        self, manifest: ArtifactManifest, root: Path, progress: Progress | None
     ) -> None:
         """A full disk costs the cache first: on the same disk it is what made it full."""
         try:
@@ -233,7 +233,7 @@ class MinIOArtifactStore:
                 raise
             self._assemble(manifest, root, Told(progress, manifest.size))  # goes on where it was
 
-    def _assemble(self, manifest: Manifest, root: Path, told: Told) -> None:
+    def _assemble(self, manifest: ArtifactManifest, root: Path, told: Told) -> None:
         def bring(place: Place) -> None:
             if not (place.is_begun and lies_there(place)):
                 with place.path.open("r+b") as file:
@@ -258,7 +258,7 @@ class MinIOArtifactStore:
 
     # ---- looking --------------------------------------------------------------------------------
 
-    def manifest(self, model_name: str, model_version: str) -> Manifest:
+    def manifest(self, model_name: str, model_version: str) -> ArtifactManifest:
         """What a version is made of.
 
         Raises:
@@ -365,7 +365,7 @@ def _files(path: Path, model_name: str, model_version: str) -> list[Source]:
     return sources(path)
 
 
-def _is_there(target: Path, manifest: Manifest) -> bool:
+def _is_there(target: Path, manifest: ArtifactManifest) -> bool:
     """Whether it lies there already; what else lies there is not touched."""
     if not target.exists():
         return False
@@ -376,7 +376,7 @@ def _is_there(target: Path, manifest: Manifest) -> bool:
     )
 
 
-def _other_content(stored: Manifest) -> str:
+def _other_content(stored: ArtifactManifest) -> str:
     return (
         f"{stored.model} {stored.version} was stored at {stored.created_at:%F %T} with other "
         "content; versions are never overwritten"

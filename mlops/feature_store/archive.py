@@ -14,7 +14,7 @@ import msgspec
 
 from mlops.feature_store.archive_plan import (
     ARCHIVED,
-    Manifest,
+    DayManifest,
     Part,
     Slice,
     count_days,
@@ -88,7 +88,7 @@ class Archive:
 
     async def archive_day(
         self, table: str, day: date, *, told: Callable[[int, int], None] = lambda _done, _all: None
-    ) -> Manifest:
+    ) -> DayManifest:
         """Store one day, whole and verified. Files of an earlier, interrupted run are kept.
 
         `told` gets the rows that are stored and those of the whole day, after every file.
@@ -106,7 +106,9 @@ class Archive:
             for piece in pieces:
                 parts.append(await self._archive_slice(table, day, run, piece, columns))
                 told(sum(part.rows for part in parts), rows)
-            manifest = Manifest(table=table, day=day, run=run, columns=columns, parts=tuple(parts))
+            manifest = DayManifest(
+                table=table, day=day, run=run, columns=columns, parts=tuple(parts)
+            )
             if manifest.rows == sum(piece.rows for piece in await self._slices(table, day)):
                 await self.write(manifest)
                 await self.sweep(manifest)
@@ -179,16 +181,16 @@ class Archive:
             if name.endswith("/manifest.json")
         )
 
-    async def manifest(self, table: str, day: date) -> Manifest | None:
+    async def manifest(self, table: str, day: date) -> DayManifest | None:
         data = await self.objects.get(manifest_name(self.root, table, day))
-        return None if data is None else msgspec.json.decode(data, type=Manifest)
+        return None if data is None else msgspec.json.decode(data, type=DayManifest)
 
-    async def write(self, manifest: Manifest) -> None:
+    async def write(self, manifest: DayManifest) -> None:
         """From here on the day is what `manifest` says."""
         name = manifest_name(self.root, manifest.table, manifest.day)
         await self.objects.put(name, msgspec.json.format(msgspec.json.encode(manifest)))
 
-    async def sweep(self, manifest: Manifest) -> None:
+    async def sweep(self, manifest: DayManifest) -> None:
         """Remove what lies in the day's folder and belongs to no manifest."""
         prefix = day_prefix(self.root, manifest.table, manifest.day)
         known = {prefix + part.name for part in manifest.parts} | {prefix + "manifest.json"}
@@ -196,7 +198,7 @@ class Archive:
             [name for name in await self.objects.names(prefix) if name not in known]
         )
 
-    async def read_part(self, manifest: Manifest | None, part: Part) -> bytes:
+    async def read_part(self, manifest: DayManifest | None, part: Part) -> bytes:
         """The bytes of a file, as they were stored.
 
         Raises:

@@ -40,7 +40,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class DayManifest(msgspec.Struct, frozen=True, kw_only=True):
     """What an archived day is made of."""
 
     version: int = 1

@@ -12,7 +12,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from mlops.feature_store.archive import Archive
-from mlops.feature_store.archive_plan import Manifest, Part, Slice
+from mlops.feature_store.archive_plan import DayManifest, Part, Slice
 from mlops.feature_store.connection import never_dropped, translated
 from mlops.feature_store.erasure import (
     ERASED_BY,
@@ -164,7 +164,7 @@ class Eraser:
         return taken
 
     async def _rewrite(
-        self, archive: Archive, manifest: Manifest, erasure: str, unwanted: dict[str, set[str]]
+        self, archive: Archive, manifest: DayManifest, erasure: str, unwanted: dict[str, set[str]]
     ) -> int:
         """A day without the unwanted rows: new files, then the manifest, then no old files."""
         from mlops.feature_store import parquet_rows  # noqa: PLC0415  pyarrow is an extra

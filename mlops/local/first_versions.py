@@ -11,7 +11,7 @@ from mlops.mlflow_tracker import RAGModelTracker
 from mlops.model_registry import RAGModelRegistry
 from mlops.registry.numbering import is_above
 from mlops.serving.corpus import held_out_queries, load_corpus
-from mlops.serving.model import Manifest, read_manifest
+from mlops.serving.model import ModelManifest, read_manifest
 
 
 def register_first_versions(
@@ -38,7 +38,7 @@ def register_first_versions(
                 registry.adopt_champion(model, version)
 
 
-def _logged(tracker: RAGModelTracker, model: str, manifest: Manifest, folder: Path) -> str:
+def _logged(tracker: RAGModelTracker, model: str, manifest: ModelManifest, folder: Path) -> str:
     """The run that a version is of; found again where it was made before."""
     run_id = tracker.start_training_run(
         f"{model} {manifest.version}", key=f"first-{model}-{manifest.version}"
@@ -59,7 +59,7 @@ def _logged(tracker: RAGModelTracker, model: str, manifest: Manifest, folder: Pa
     return run_id
 
 
-def _metrics(manifest: Manifest, corpus_cache: Path) -> dict[str, float]:
+def _metrics(manifest: ModelManifest, corpus_cache: Path) -> dict[str, float]:
     """As the registry compares them: with the number of queries, chance has a measure."""
     measured = {name.removeprefix("held_out_"): value for name, value in manifest.metrics.items()}
     return {**measured, "queries": float(len(held_out_queries(load_corpus(corpus_cache))))}

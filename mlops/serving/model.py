@@ -43,7 +43,7 @@ class BadModel(ValueError):
         """The store's word for it where it could not be fetched."""
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModelManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a model version is made of."""
 
     name: str
@@ -70,7 +70,7 @@ class Model:
 
     def __init__(
         self,
-        manifest: Manifest,
+        manifest: ModelManifest,
         embedder: Embedder,
         adapter: Adapter | None,
         corpus: Corpus,
@@ -154,7 +154,7 @@ def load_model(directory: Path, corpus_cache: Path) -> Model:
     return Model(manifest, embedder, adapter, corpus, vectors)
 
 
-def read_manifest(directory: Path) -> Manifest:
+def read_manifest(directory: Path) -> ModelManifest:
     """Read and check `manifest.json`.
 
     Raises:
@@ -162,7 +162,7 @@ def read_manifest(directory: Path) -> Manifest:
     """
     path = directory / MANIFEST
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode(path.read_bytes(), type=ModelManifest)
     except OSError as error:
         raise BadModel(f"{directory} is not a model version: {error}") from error
     except msgspec.MsgspecError as error:
@@ -177,14 +177,14 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
-def write_model(directory: Path, manifest: Manifest, adapter: Adapter | None) -> None:
+def write_model(directory: Path, manifest: ModelManifest, adapter: Adapter | None) -> None:
     """Write a version; the manifest comes last, so that a directory with one is complete."""
     if adapter is not None:
         write_whole(directory / ADAPTER, adapter.to_bytes())
     write_manifest(directory, manifest)
 
 
-def write_manifest(directory: Path, manifest: Manifest) -> None:
+def write_manifest(directory: Path, manifest: ModelManifest) -> None:
     """Write `manifest.json` alone: what makes a directory a version."""
     document = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     write_whole(directory / MANIFEST, document + b"\n")
@@ -218,7 +218,7 @@ def _forget_oldest(cache: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_adapter(directory: Path, manifest: Manifest) -> Adapter | None:
+def read_adapter(directory: Path, manifest: ModelManifest) -> Adapter | None:
     """The adapter that the manifest names; None where it names none.
 
     Raises:

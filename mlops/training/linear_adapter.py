@@ -13,7 +13,7 @@ from mlops.serving.embedder import DIMENSION, EMBEDDING_MODEL, Embedder
 from mlops.serving.model import (
     ADAPTER,
     BadModel,
-    Manifest,
+    ModelManifest,
     document_vectors,
     read_manifest,
     write_model,
@@ -117,7 +117,7 @@ def _measure_and_write(
     out_dir: Path, material: Material, version: str, adapter: Adapter | None
 ) -> Quality:
     measured = quality(material.pairs, positions(material.corpus, Split.HELD_OUT), adapter)
-    manifest = Manifest(
+    manifest = ModelManifest(
         name=MODEL_NAME,
         version=version,
         embedding_model=EMBEDDING_MODEL,

@@ -8,7 +8,7 @@ from typing import Final
 from mlops.artifact_store import MinIOArtifactStore
 from mlops.mlflow_tracker import RAGModelTracker
 from mlops.model_registry import EmbeddingSpace, RAGModelRegistry
-from mlops.serving.model import Manifest, write_manifest
+from mlops.serving.model import ModelManifest, write_manifest
 from mlops.training.evaluating import FOLDER as EVALUATION
 from mlops.training.outcomes import Evaluated, Extracted, Registered, Step, Trained, Validated
 from mlops.training.partition import Partition
@@ -43,7 +43,7 @@ def log_and_register(
     release = partition.path / RELEASE
     shutil.rmtree(release, ignore_errors=True)
     shutil.copytree(partition.path / "model", release)
-    manifest = Manifest(
+    manifest = ModelManifest(
         name=plan.model,
         version=version,
         embedding_model=description.encoder,

@@ -18,7 +18,7 @@ from mlops.mlflow_tracker import RAGModelTracker
 from mlops.model_registry import RAGModelRegistry
 from mlops.serving.adapter import Adapter, adapted_documents
 from mlops.serving.embedder import DIMENSION, EMBEDDING_MODEL
-from mlops.serving.model import ADAPTER, BadModel, Manifest, write_model
+from mlops.serving.model import ADAPTER, BadModel, ModelManifest, write_model
 from mlops.training import steps
 from mlops.training.documents import Documents
 from mlops.training.encoders import ServedEncoder
@@ -199,7 +199,7 @@ def test_a_worse_model_is_never_registered(
 
 
 def champion(folder: Path, version: str, adapter: Adapter | None, documents: Documents) -> Path:
-    manifest = Manifest(
+    manifest = ModelManifest(
         name="retriever",
         version=version,
         embedding_model=EMBEDDING_MODEL,
