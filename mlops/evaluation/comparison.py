@@ -11,6 +11,8 @@ from mlops.evaluation.slices import Mask
 
 
 class Answer(StrEnum):
+    """Of a comparison: only `BETTER` lets the candidate go on to a release."""
+
     BETTER = "better"
     NOT_BETTER = "not_better"
     SLICE_WORSE = "slice_worse"

@@ -34,6 +34,7 @@ class Aggregate(NamedTuple):
 
     @property
     def view(self) -> str:
+        """Name of the materialized view that fills the table."""
         return f"{self.table}_view"
 
     @property

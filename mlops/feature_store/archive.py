@@ -61,6 +61,11 @@ class Archive:
     async def connected(
         cls, settings: ClickHouseSettings, objects: ObjectStore
     ) -> AsyncIterator[Self]:
+        """An archive with a connection of its own, closed at the end.
+
+        Raises:
+            Unavailable: ClickHouse does not answer.
+        """
         client = await open_client(settings, database=settings.database)
         try:
             yield cls(client, settings, objects)
@@ -182,6 +187,7 @@ class Archive:
         )
 
     async def manifest(self, table: str, day: date) -> DayManifest | None:
+        """Of a day; None: it is not archived."""
         data = await self.objects.get(manifest_name(self.root, table, day))
         return None if data is None else msgspec.json.decode(data, type=DayManifest)
 

@@ -56,6 +56,7 @@ class DayManifest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rows(self) -> int:
+        """Of all files together."""
         return sum(part.rows for part in self.parts)
 
 
@@ -95,10 +96,12 @@ def rows_per_file(rows: int, value_bytes: int) -> int:
 
 
 def day_prefix(root: str, table: str, day: date) -> str:
+    """Folder of a day in the bucket; ends with `/`."""
     return f"{root}/{table}/{day.isoformat()}/"
 
 
 def manifest_name(root: str, table: str, day: date) -> str:
+    """Name of the object that says what a day is made of."""
     return day_prefix(root, table, day) + "manifest.json"
 
 
@@ -147,11 +150,13 @@ def final(table: str) -> str:
 
 
 def count_days(table: str) -> str:
+    """Rows of each UTC day that the table has, as (day, rows)."""
     by = ARCHIVED[table]
     return f"SELECT toDate({by}, 'UTC') AS day, count() FROM {final(table)} GROUP BY day"
 
 
 def count_seconds(table: str) -> str:
+    """Rows of each second of one UTC day, as (Unix time, rows) in order; its parameter is `day`."""
     by = ARCHIVED[table]
     return (
         f"SELECT toUnixTimestamp(toDateTime({by}, 'UTC')) AS second, count() FROM {final(table)} "

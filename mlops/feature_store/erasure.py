@@ -85,6 +85,7 @@ def _listed(kind: str, erasure: str) -> str:
 
 
 def count_statement(table: str, erasure: str) -> str:
+    """How many rows an erasure still has to take out of a table, live or restored."""
     column, kind = ERASED_BY[table.removesuffix(RESTORED)]
     return f"SELECT count() FROM {table} WHERE {column} IN {_listed(kind, erasure)}"
 
@@ -105,4 +106,5 @@ def sums_again(erasure: str) -> str:
 
 
 def placed(table: str, cluster: str) -> str:
+    """What a mutation names: on a cluster it changes every shard's own table."""
     return f"{table}_local ON CLUSTER '{cluster}'" if cluster else table

@@ -123,6 +123,7 @@ class FeatureLog:
         return cls(await open_client(settings, database=settings.database), settings)
 
     async def close(self) -> None:
+        """Safe to repeat."""
         await self._client.close()
 
     async def insert_rows(self, rows: Sequence[Row], *, token: str) -> None:

@@ -22,6 +22,7 @@ class ObjectStore:
         self.place = f"s3://{bucket.name}"
 
     async def put(self, name: str, data: bytes) -> None:
+        """Store an object, whole; one of that name is replaced."""
         await _told(lambda: self._bucket.put(name, data))
 
     async def get(self, name: str) -> bytes | None:

@@ -21,9 +21,11 @@ SUFFIX = ".parquet"
 class Partitions(Protocol):
     """Files that can be read, and replaced whole."""
 
-    async def names(self) -> list[str]: ...
+    async def names(self) -> list[str]:
+        """Of every file, in order."""
 
-    async def get(self, name: str) -> bytes | None: ...
+    async def get(self, name: str) -> bytes | None:
+        """The whole file; None: it is gone since it was named."""
 
     async def replace(self, name: str, data: bytes) -> None:
         """Afterwards nothing of the old bytes can be read."""
@@ -36,12 +38,18 @@ class FolderPartitions:
         self._folder = folder
 
     async def names(self) -> list[str]:
+        """Paths of files."""
         return sorted(str(path) for path in self._folder.rglob(f"*{SUFFIX}"))
 
     async def get(self, name: str) -> bytes | None:
-        return await asyncio.to_thread(Path(name).read_bytes)
+        """None: a cleaning of old partitions was faster."""
+        try:
+            return await asyncio.to_thread(Path(name).read_bytes)
+        except FileNotFoundError:
+            return None
 
     async def replace(self, name: str, data: bytes) -> None:
+        """Whoever reads meanwhile gets the old file or the new one."""
         await asyncio.to_thread(_replace, Path(name), data)
 
 
@@ -62,12 +70,15 @@ class BucketPartitions:
         self._prefix = prefix
 
     async def names(self) -> list[str]:
+        """Keys of objects."""
         return [name for name in await self._objects.names(self._prefix) if name.endswith(SUFFIX)]
 
     async def get(self, name: str) -> bytes | None:
+        """None: it was removed from the bucket."""
         return await self._objects.get(name)
 
     async def replace(self, name: str, data: bytes) -> None:
+        """In a bucket that keeps versions, the old ones go."""
         await self._objects.put(name, data)
         await self._objects.forget_old_versions(name)
 

@@ -290,6 +290,8 @@ stays on disk. An erasure's partition is dropped when all of it is gone."""
 
 
 class Migration(NamedTuple):
+    """One step from an older database to this one; applied once, in order of number."""
+
     number: int
     name: str
     statements: tuple[str, ...]

@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 
 def utc_now() -> datetime:
+    """The wall clock of whoever gives none."""
     return datetime.now(UTC)
 
 

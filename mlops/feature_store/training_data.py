@@ -183,6 +183,7 @@ class TrainingData:
 
     @property
     def columns(self) -> tuple[str, ...]:
+        """Their names, in the order of the selection."""
         return tuple(self._table.column_names)
 
     def to_arrow(self) -> pa.Table:
@@ -190,5 +191,6 @@ class TrainingData:
         return self._table
 
     def to_pandas(self) -> pd.DataFrame:
+        """A copy; columns of lists, such as the embedding, become objects."""
         frame: pd.DataFrame = self._table.to_pandas()
         return frame

@@ -47,8 +47,15 @@ class Documents(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def write(self, folder: Path) -> None:
+        """Into a partition, whole or not at all."""
         write_whole(folder / NAME, msgspec.json.encode(self))
 
     @classmethod
     def read(cls, folder: Path) -> Self:
+        """As `write` left them.
+
+        Raises:
+            OSError: they are not there.
+            msgspec.DecodeError: they are no documents.
+        """
         return msgspec.json.decode((folder / NAME).read_bytes(), type=cls)

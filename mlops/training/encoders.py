@@ -13,10 +13,12 @@ class Encoder(Protocol):
     """Equal texts give equal vectors, whatever else is in the batch."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Of the encoder and its weights: equal names give equal vectors."""
 
     @property
-    def dimension(self) -> int: ...
+    def dimension(self) -> int:
+        """Numbers in a vector."""
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors in single precision, one row for each text."""
@@ -47,18 +49,23 @@ class ServedEncoder:
 
     @property
     def name(self) -> str:
+        """The model's; with token weights it ends with their digest."""
         return self._embedder.name
 
     @property
     def table(self) -> Vectors:
+        """Shape (tokens of the vocabulary, `DIMENSION`), single precision."""
         return self._embedder.table
 
     def embed(self, texts: Sequence[str]) -> Vectors:
+        """Shape (texts, `DIMENSION`), single precision; a text without tokens gives zeros."""
         return self._embedder.embed(texts)
 
     def tokens(self, texts: Sequence[str]) -> TokenTexts:
+        """Row i counts each token of text i by 1 + ln of how often it comes."""
         found = [strengths_of(self._embedder.token_ids(text)) for text in texts]
         return TokenTexts.of(found, len(self.table))
 
     def weighted(self, token_weights: Vectors | None) -> ServedEncoder:
+        """Raises ValueError: there are not as many weights as tokens."""
         return ServedEncoder(self._embedder.weighted(token_weights))

@@ -43,6 +43,7 @@ class SentenceTransformersTrainer:
     def train(
         self, material: Material, out: Path, *, seed: int, progress: Progress = SILENT
     ) -> Training:
+        """Write the epoch that ranks validation queries best, which may be the base itself."""
         model = self._library.SentenceTransformer(self._base)
         validation = material.positions(Split.VALIDATION)
         frozen_mrr = self._mrr(model, material, validation)
@@ -119,6 +120,7 @@ class FineTunedEncoder:
         return cls(_library().SentenceTransformer(str(folder)), name, dimension)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
+        """Shape (texts, `dimension`), single precision; each row's length is 1."""
         return _encode(self._model, list(texts))
 
 

@@ -26,6 +26,8 @@ MAX_REFUSED: Final = 20
 
 
 class Split(StrEnum):
+    """What a query is used for. A hash of its words decides: the same in every retraining."""
+
     TRAINING = "training"
     VALIDATION = "validation"
     HELD_OUT = "held_out"

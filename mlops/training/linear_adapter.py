@@ -62,6 +62,7 @@ class Material:
 
 
 def positions(corpus: Corpus, split: Split) -> Positions:
+    """Rows of the corpus's questions that belong to a split."""
     return np.array(corpus.of_split(split), dtype=np.intp)
 
 

@@ -66,6 +66,7 @@ class Validated(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     @property
     def samples(self) -> int:
+        """Pairs of all splits: what has to reach the minimum."""
         return self.training_pairs + self.validation_pairs + self.held_out_pairs
 
 

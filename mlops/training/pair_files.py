@@ -38,6 +38,7 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def write_pairs(folder: Path, pairs: Sequence[Pair]) -> None:
+    """One row a pair, whole or not at all; pairs of an earlier attempt are replaced."""
     columns = {
         name: [getattr(one, name) for one in pairs] for name in _SCHEMA.names if name != "split"
     }

@@ -88,6 +88,7 @@ class LinearAdapterTrainer:
     def train(
         self, material: Material, out: Path, *, seed: int, progress: Progress = SILENT
     ) -> Training:
+        """Embed what no earlier attempt has embedded, fit, and write the adapter."""
         documents = embed_documents(material.documents, self._encoder, material.folder, progress)
         queries = embed_queries(material.pairs, self._encoder, material.folder, progress)
         pairs = _pairs(material, queries, documents)
