@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -209,6 +210,7 @@ async def world(rate_per_s: float, seed: int, *, may_break: bool = False) -> Asy
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _cancel_when_asked_to_end()
     stable, canary = Version("1"), Version("2")
     with ExitStack() as held:
         directory = Path(held.enter_context(TemporaryDirectory(prefix="endurance-")))
@@ -229,6 +231,14 @@ async def world(rate_per_s: float, seed: int, *, may_break: bool = False) -> Asy
             await asyncio.to_thread(stack.stop)
             for version in (stable, canary):
                 await version.stop()
+
+
+def _cancel_when_asked_to_end() -> None:
+    """Without it SIGTERM, and SIGINT where a shell had it ignored, would leave the stack running."""
+    running = asyncio.current_task()
+    assert running is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
 
 
 def _route(stable: Version) -> dict[str, object]:
