@@ -51,7 +51,7 @@ from mlops.feature_store.queries import LoggedQuery
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.feature_store.splits import Split
 from mlops.service.aio import spawn
-from mlops.service.tls import ServerContext
+from mlops.service.tls import ServerContext, Trust
 from mlops.service.tokens import Tokens, provider_of
 
 log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class Agent:
         journal = self._journal = Journal(self._memory, max(0, last - EVENTS_TOLD_AGAIN))
         evaluations = Evaluations(self._log, metrics)
         rules = self._settings.rules
-        providers = Providers(self._settings.clickhouse)
+        providers = Providers(self._settings.clickhouse, Trust(self._settings.model_servers_tls))
         gatekeeper = self._gatekeeper = Gatekeeper(rules, providers, _unix_s)
         runtime = Runtime(self._holder, code_version(), time.monotonic, _unix_s)
         loop = Loop(

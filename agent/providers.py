@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,10 @@ from mlops.contracts.slot_values import parse_endpoint
 from mlops.feature_store.connection import open_client, translated
 from mlops.feature_store.errors import Refused, Unavailable
 from mlops.feature_store.settings import ClickHouseSettings
+from mlops.service.tls import Trust, UnusableFiles
+from mlops.service.tls_settings import ClientTls
+
+log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 1024 * 1024
 """A number or a few; an answer beyond this is not meant for us."""
@@ -71,8 +76,10 @@ class _Nothing(Exception):
 class Providers:
     """One HTTP session for all; ClickHouse's client is made when a gate first needs it."""
 
-    def __init__(self, clickhouse: ClickHouseSettings) -> None:
+    def __init__(self, clickhouse: ClickHouseSettings, model_servers: Trust | None = None) -> None:
+        """`model_servers`: how those with https are believed; None: by the system's authorities."""
         self._settings = clickhouse
+        self._model_servers = model_servers or Trust(ClientTls())
         self._client: Any = None
         self._session: aiohttp.ClientSession | None = None
         self._declaring: set[tuple[str, str]] = set()
@@ -197,6 +204,13 @@ class Providers:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             if known:
                 raise _Nothing(f"{SPACE_PATH} did not answer: {type(error).__name__}") from error
+            if endpoint.startswith("https:") and _is_there(error):
+                # That it is held to nothing is to be mended in our file.
+                log.warning(
+                    "%s: not asked for its embedding space, see modelServers.tls: %s",
+                    endpoint,
+                    error,
+                )
             return None
         try:
             declared = msgspec.json.decode(content, type=Declaration) if status == 200 else None
@@ -213,7 +227,14 @@ class Providers:
     ) -> tuple[int, bytes]:
         unix = parse_endpoint(endpoint).path
         if unix is None:
-            return await self._call(method, f"{endpoint}{path}", body=body, headers=slot.headers)
+            return await _answer(
+                self._opened(),
+                method,
+                f"{endpoint}{path}",
+                body=body,
+                headers=slot.headers,
+                trust=self._model_servers,
+            )
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=unix)) as session:
             url = f"http://localhost{path}"
             return await _answer(session, method, url, body=body, headers=slot.headers)
@@ -226,14 +247,22 @@ class Providers:
         token: str = "",
         body: object | None = None,
         form: dict[str, str] | None = None,
-        headers: dict[str, str] | None = None,
     ) -> tuple[int, bytes]:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return await _answer(self._opened(), method, url, body=body, form=form, headers=headers)
+
+    def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession()
-        given = dict(headers or {})
-        if token:
-            given["Authorization"] = f"Bearer {token}"
-        return await _answer(self._session, method, url, body=body, form=form, headers=given)
+        return self._session
+
+
+def _is_there(error: Exception) -> bool:
+    """A server failed us after it was connected to. In TLS 1.3 one that wants a certificate and
+    gets none just hangs up."""
+    return isinstance(error, aiohttp.ClientSSLError) or not isinstance(
+        error, aiohttp.ClientConnectorError | TimeoutError
+    )
 
 
 async def _answer(
@@ -244,11 +273,22 @@ async def _answer(
     headers: dict[str, str],
     body: object | None = None,
     form: dict[str, str] | None = None,
+    trust: Trust | None = None,
 ) -> tuple[int, bytes]:
+    try:
+        context = True if trust is None else trust.context()
+    except UnusableFiles as error:
+        raise _Nothing(f"modelServers.{error}") from error
     data: Any = form if body is None else msgspec.json.encode(body)
     kind = {} if body is None else {"Content-Type": "application/json"}
     async with session.request(
-        method, url, data=data, headers=headers | kind, allow_redirects=False
+        method,
+        url,
+        data=data,
+        headers=headers | kind,
+        allow_redirects=False,
+        ssl=context,
+        server_hostname=None if trust is None else trust.server_name,
     ) as answer:
         content = bytearray()
         async for chunk in answer.content.iter_any():

@@ -78,6 +78,8 @@ class AgentSettings:
     """None: not watched."""
     alerts: AlertSettings | None = None
     """None: the console shows what the agent sees by itself."""
+    model_servers_tls: ClientTls = field(default_factory=ClientTls)
+    """How those with an `https://` address are asked for their embedding space."""
     clickhouse: ClickHouseSettings
 
 
@@ -117,6 +119,10 @@ class _AlertsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: ClientTls = ClientTls()
 
 
+class _ModelServersFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    tls: ClientTls = ClientTls()
+
+
 class AgentFile(RulesFile, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Every key that the file may have."""
 
@@ -128,6 +134,7 @@ class AgentFile(RulesFile, frozen=True, forbid_unknown_fields=True, kw_only=True
     interval: str = "1s"
     drift: _DriftFile | bool = True
     alerts: _AlertsFile | None = None
+    model_servers: _ModelServersFile = _ModelServersFile()
 
 
 def load(path: Path, environ: Mapping[str, str]) -> AgentSettings:
@@ -165,6 +172,7 @@ def _settings(given: AgentFile, environ: Mapping[str, str]) -> AgentSettings:
         )
     if given.tls is not None:
         make("tls", given.tls)
+    make("modelServers.tls", given.model_servers.tls)
     if not given.gateways:
         raise SettingsError("gateways: the list is empty; expected at least one url")
     return AgentSettings(
@@ -180,6 +188,7 @@ def _settings(given: AgentFile, environ: Mapping[str, str]) -> AgentSettings:
         interval_s=_interval_s(given.interval),
         drift=_drift(given.drift),
         alerts=_alerts(given.alerts, environ),
+        model_servers_tls=given.model_servers.tls,
         rules=read_rules(given, environ),
         clickhouse=ClickHouseSettings.parse(environ),
     )

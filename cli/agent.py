@@ -21,10 +21,15 @@ async def call(
     headers = {"x-actor": where.user}
     if where.agent_token:
         headers["Authorization"] = f"Bearer {where.agent_token}"
+    trust = Trust(where.tls)
     async with aiohttp.ClientSession(timeout=REQUEST_TIMEOUT, headers=headers) as session:
         try:
             async with session.request(
-                method, f"{where.agent}{path}", json=body, ssl=Trust(where.tls).context()
+                method,
+                f"{where.agent}{path}",
+                json=body,
+                ssl=trust.context(),
+                server_hostname=trust.server_name,
             ) as answer:
                 content = await answer.json(content_type=None)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:

@@ -228,7 +228,12 @@ class PrometheusAlerts:
         connector = aiohttp.TCPConnector(ssl=self._trust.context())
         async with (
             aiohttp.ClientSession(connector=connector, headers=headers) as session,
-            session.get(url, params={"type": "alert"}, allow_redirects=False) as answer,
+            session.get(
+                url,
+                params={"type": "alert"},
+                allow_redirects=False,
+                server_hostname=self._trust.server_name,
+            ) as answer,
         ):
             if answer.status != 200:
                 raise ValueError(f"status {answer.status}")

@@ -78,7 +78,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(
         "MLOPS_TLS_CA",
         "",
-        "PEM file of who signed the gateways' and the agent's certificates; empty: the system's",
+        "PEM file of who signed the certificates of gateways, agent and managed model servers; "
+        "empty: the system's",
     ),
     Setting("MLOPS_TLS_CERT", "", "PEM file of the certificate that is shown to them"),
     Setting("MLOPS_TLS_KEY", "", "PEM file of its key"),

@@ -103,7 +103,7 @@ class RolloutSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacesSettings:
-    """Where the gateways and the agent are."""
+    """Where the gateways, the agent and the managed model servers are."""
 
     gateway_admin_urls: tuple[str, ...]
     gateway_token: str = field(repr=False)

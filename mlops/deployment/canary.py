@@ -114,7 +114,7 @@ class CanaryDeployment:
         await asyncio.to_thread(self._require_known, config.model_name, config.model_version)
         endpoints = self._free_pool(route)
         request = self._request(config, route, endpoints)
-        async with Pool(endpoints, self._config.places.server_token) as pool:
+        async with Pool(endpoints, self._config.places, actor=self._actor) as pool:
             await pool.load(config.model_name, config.model_version)
             status = await self._started_on(pool, request, config.model_name)
         await self._challenges(config, status)

@@ -6,6 +6,7 @@ from mlops.config import PlacesSettings
 from mlops.deployment.agent_client import AgentClient
 from mlops.deployment.gateway_client import GatewayClient
 from mlops.deployment.http import DEFAULT_TIMEOUT_S
+from mlops.deployment.server_client import ServerClient
 from mlops.service.tls import Trust
 
 
@@ -24,4 +25,13 @@ def agent_client(
         actor=actor,
         trust=Trust(places.tls),
         timeout_s=timeout_s,
+    )
+
+
+def server_client(
+    places: PlacesSettings, url: str, *, actor: str, timeout_s: float = DEFAULT_TIMEOUT_S
+) -> ServerClient:
+    """Of a managed model server; a call takes `timeout_s` at the most."""
+    return ServerClient(
+        url, places.server_token, actor=actor, trust=Trust(places.tls), timeout_s=timeout_s
     )

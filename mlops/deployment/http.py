@@ -43,7 +43,6 @@ class JsonClient(ABC):
         where `url` names one address of it. `trust`: None believes the system's authorities."""
         self.url = url.rstrip("/")
         self.server_name = server_name
-        self._tls_name = urlsplit(f"//{server_name}").hostname
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         if actor:
             self._headers["x-actor"] = actor
@@ -51,6 +50,7 @@ class JsonClient(ABC):
             self._headers["Host"] = server_name
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._trust = trust or Trust(ClientTls())
+        self._tls_name = self._trust.server_name or urlsplit(f"//{server_name}").hostname
         self._session: aiohttp.ClientSession | None = None
 
     def on_behalf_of(self, actor: str) -> Self:

@@ -7,7 +7,9 @@ import logging
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Final, Self
 
+from mlops.config import PlacesSettings
 from mlops.contracts.serving import ServedModel
+from mlops.deployment.clients import server_client
 from mlops.deployment.errors import ServerError
 from mlops.deployment.server_client import ServerClient
 
@@ -20,9 +22,11 @@ LOAD_TIMEOUT_S: Final = 120.0
 class Pool:
     """Clients of its servers, open for as long as a deployment takes."""
 
-    def __init__(self, urls: Sequence[str], token: str) -> None:
-        self.urls = tuple(urls)
-        self._servers = [ServerClient(url, token, timeout_s=LOAD_TIMEOUT_S) for url in urls]
+    def __init__(self, urls: Sequence[str], places: PlacesSettings, *, actor: str) -> None:
+        """`urls` are of one of the pools in `places`; `actor` is who deploys."""
+        self._servers = [
+            server_client(places, url, actor=actor, timeout_s=LOAD_TIMEOUT_S) for url in urls
+        ]
         self._before: list[ServedModel] = []
 
     async def __aenter__(self) -> Self:

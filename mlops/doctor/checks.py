@@ -13,7 +13,7 @@ from mlops.artifact_store.bucket import Bucket
 from mlops.artifact_store.errors import ArtifactError, BadCredentials, MissingBucket
 from mlops.config import MlopsConfig, PlacesSettings
 from mlops.config.values import without_user
-from mlops.deployment.clients import agent_client, gateway_client
+from mlops.deployment.clients import agent_client, gateway_client, server_client
 from mlops.deployment.errors import (
     AgentError,
     AgentRefused,
@@ -21,7 +21,6 @@ from mlops.deployment.errors import (
     GatewayRefused,
     ServerError,
 )
-from mlops.deployment.server_client import ServerClient
 from mlops.doctor.findings import Finding, State, clock, disk, schema
 from mlops.feature_store.connection import open_client, translated
 from mlops.feature_store.errors import Unavailable
@@ -37,7 +36,7 @@ async def examine(config: MlopsConfig, where: Path) -> list[Finding]:
         *(_gateway(url, places) for url in places.gateway_admin_urls),
         _agent(places),
         *(
-            _server(f"model server {pool}", url)
+            _server(f"model server {pool}", url, places)
             for pool, urls in (("a", places.pool_a), ("b", places.pool_b))
             for url in urls
         ),
@@ -105,9 +104,9 @@ async def _agent(places: PlacesSettings) -> list[Finding]:
     return [_ok(part, what)]
 
 
-async def _server(part: str, url: str) -> list[Finding]:
+async def _server(part: str, url: str, places: PlacesSettings) -> list[Finding]:
     try:
-        async with ServerClient(url, "", actor="doctor") as client:
+        async with server_client(places, url, actor="doctor") as client:
             served = await client.served()
     except ServerError as error:
         mend = "start it (rag-mlops model-server), or see MLOPS_MODEL_POOL_A and _B"

@@ -115,7 +115,10 @@ class Identities:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
             session.get(
-                self._settings.jwks, allow_redirects=False, ssl=self._trust.context()
+                self._settings.jwks,
+                allow_redirects=False,
+                ssl=self._trust.context(),
+                server_hostname=self._trust.server_name,
             ) as answer,
         ):
             if answer.status != 200:

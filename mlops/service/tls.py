@@ -73,6 +73,8 @@ class Trust:
     def __init__(self, settings: ClientTls) -> None:
         self._settings = settings
         self._kept: KeptContext | None = None
+        self.server_name: Final = settings.server_name
+        """To verify in place of the address's host; None: that host."""
 
     def context(self) -> ssl.SSLContext | bool:
         """For a new connection; True: the system's authorities, and nothing to show.
@@ -80,7 +82,7 @@ class Trust:
         Raises:
             UnusableFiles: a file cannot be used, and no earlier version of it was.
         """
-        if self._settings == ClientTls():
+        if self._settings == ClientTls(server_name=self.server_name):
             return True
         if self._kept is None:
             self._kept = KeptContext("tls", self._settings)

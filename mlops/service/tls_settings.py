@@ -31,6 +31,8 @@ class ClientTls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     cert: str | None = None
     """Ours, with what it was signed by; with `key`. None: we show none."""
     key: str | None = None
+    server_name: str | None = None
+    """Asked for and verified, in place of the address's host."""
     verify: bool = True
     """False: whoever answers is believed."""
 

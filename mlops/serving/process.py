@@ -15,6 +15,8 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
+from mlops.service.tls import ServerContext, UnusableFiles
+from mlops.service.tls_settings import ServerTls
 from mlops.serving.app import ModelServer
 from mlops.serving.batching import BatchSettings
 from mlops.serving.fetching import fetching, load_version
@@ -41,6 +43,8 @@ class ServerSettings:
     registered: Path
     """Registered versions are fetched to below it."""
     batches: BatchSettings
+    tls: ServerTls | None = None
+    """None: plain HTTP."""
     admin_token: str = field(default="", repr=False)
 
 
@@ -71,6 +75,11 @@ def argument_parser(program: str, description: str) -> argparse.ArgumentParser:
         default=default.max_delay_s * 1e3,
         help="longest wait of a request for company, while there is some",
     )
+    parser.add_argument("--tls-cert", help="PEM file of its certificate; default: plain HTTP")
+    parser.add_argument("--tls-key", help="PEM file of the key that belongs to it")
+    parser.add_argument(
+        "--tls-client-ca", help="PEM file of who must have signed a client's certificate"
+    )
     return parser
 
 
@@ -78,7 +87,7 @@ def settings_of(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Se
     """The parsed arguments; the token that loading versions needs is MODEL_SERVER_TOKEN.
 
     Raises:
-        ValueError: a bound of the batches is none.
+        ValueError: a bound of the batches is none, or a certificate comes without its key.
     """
     model: Path = arguments.model.absolute()
     return ServerSettings(
@@ -90,8 +99,18 @@ def settings_of(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Se
         batches=BatchSettings(
             max_texts=arguments.batch_texts, max_delay_s=arguments.batch_delay_ms / 1e3
         ),
+        tls=_tls_of(arguments),
         admin_token=environ.get("MODEL_SERVER_TOKEN", ""),
     )
+
+
+def _tls_of(arguments: argparse.Namespace) -> ServerTls | None:
+    cert, key, client_ca = arguments.tls_cert, arguments.tls_key, arguments.tls_client_ca
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None:
+        raise ValueError("expected --tls-cert and --tls-key together, or neither")
+    return ServerTls(cert=cert, key=key, client_ca=client_ca)
 
 
 def run(settings: ServerSettings, wrap: Wrap) -> int:
@@ -102,7 +121,7 @@ def run(settings: ServerSettings, wrap: Wrap) -> int:
     )
     try:
         uvloop.run(_serve(settings, wrap))
-    except (BadModel, OSError) as error:
+    except (BadModel, UnusableFiles, OSError) as error:
         log.error("cannot serve %s: %s", settings.model, error)  # noqa: TRY400  the message is all
         return 1
     return 0
@@ -113,6 +132,7 @@ async def _serve(settings: ServerSettings, wrap: Wrap) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    context = None if settings.tls is None else ServerContext(settings.tls).front
     versions = Versions(
         partial(load_version, corpus_cache=settings.corpus_cache), fetching(settings.registered)
     )
@@ -122,11 +142,13 @@ async def _serve(settings: ServerSettings, wrap: Wrap) -> None:
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
+        site = web.TCPSite(runner, settings.host, settings.port, ssl_context=context)
+        await site.start()
         port = runner.addresses[0][1]
         await _serve_first(versions, settings, Memory(settings.registered, port, settings.model))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        sys.stdout.write(f"ready http://{host}:{port}\n")
+        scheme = "http" if context is None else "https"
+        sys.stdout.write(f"ready {scheme}://{host}:{port}\n")
         sys.stdout.flush()
         await stop.wait()
     finally:

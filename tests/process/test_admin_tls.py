@@ -16,20 +16,10 @@ from mlops.deployment.errors import GatewayUnavailable
 from mlops.deployment.gateway_client import GatewayClient
 from mlops.service.tls import Trust
 from mlops.service.tls_settings import ClientTls
+from tests.certificates import issue
 from tests.process.gateway_process import OPERATOR, Gateway, Servers, route
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
-
-
-def issue(directory: Path, authority: trustme.CA, name: str, host: str = "127.0.0.1") -> ClientTls:
-    """A certificate in files; and `ca`, who signed it."""
-    directory.mkdir(exist_ok=True)
-    issued = authority.issue_cert(host)
-    paths = {one: directory / f"{name}-{one}.pem" for one in ("ca", "cert", "key")}
-    authority.cert_pem.write_to_path(str(paths["ca"]))
-    issued.cert_chain_pems[0].write_to_path(str(paths["cert"]))
-    issued.private_key_pem.write_to_path(str(paths["key"]))
-    return ClientTls(**{one: str(path) for one, path in paths.items()})
 
 
 async def routes(gateway: Gateway, tls: ClientTls) -> list[Any]:

@@ -12,10 +12,16 @@ from pathlib import Path
 import aiohttp
 import msgspec
 import pytest
+import trustme
 
+from mlops.deployment.errors import ServerUnavailable
+from mlops.deployment.server_client import ServerClient
 from mlops.local.child import free_ports
+from mlops.service.tls import Trust
+from mlops.service.tls_settings import ClientTls
 from mlops.serving.model import read_manifest, write_model
 from mlops.training.linear_adapter import BASE_VERSION
+from tests.certificates import issue
 
 pytestmark = pytest.mark.process
 
@@ -69,6 +75,42 @@ async def test_a_server_says_ready_answers_and_ends_on_sigterm(start: Start, ver
         assert process.wait(timeout=10) == 0
     assert process.stdout is not None
     assert process.stdout.read() == ""
+
+
+async def test_a_server_with_a_certificate_speaks_tls_alone(
+    start: Start, version: Path, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    own, person = (issue(tmp_path, authority, name) for name in ("server", "person"))
+    files = ("--tls-cert", own.cert, "--tls-key", own.key, "--tls-client-ca", own.ca)
+    _, line = start("mlops.serving", *files, "--model", str(version), "--port", "0")
+    url = line.split()[1]
+    assert url.startswith("https://")
+    async with ServerClient(url, "", trust=Trust(person)) as client:
+        assert (await client.served()).version == BASE_VERSION
+    for tls in (ClientTls(ca=person.ca), ClientTls(cert=person.cert, key=person.key)):
+        async with ServerClient(url, "", trust=Trust(tls)) as client:
+            with pytest.raises(ServerUnavailable):
+                await client.served()
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        (("--tls-cert", "DIR/server-cert.pem"), 2, "--tls-cert and --tls-key together"),
+        (("--tls-cert", "DIR/none.pem", "--tls-key", "DIR/server-key.pem"), 1, "none.pem"),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_ends_the_server_with_the_reason(
+    start: Start, version: Path, tmp_path: Path, given: tuple[str, ...], code: int, said: str
+) -> None:
+    issue(tmp_path, trustme.CA(), "server")
+    files = (one.replace("DIR", str(tmp_path)) for one in given)
+    process, _ = start("mlops.serving", *files, "--model", str(version), "--port", "0")
+    _, log = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert said in log
+    assert "Traceback" not in log
 
 
 async def test_the_faulty_server_is_the_same_server_with_faults(

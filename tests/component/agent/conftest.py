@@ -19,6 +19,8 @@ from agent.memory import Memory
 from agent.rules import Rules
 from agent.settings import AgentSettings, GatewaySettings
 from mlops.feature_store.settings import ClickHouseSettings
+from mlops.service.tls import ServerContext
+from mlops.service.tls_settings import ServerTls
 from tests.component.agent.fakes import FakeGateway, FakeLog
 
 WAIT_S = 20.0
@@ -174,10 +176,19 @@ async def start(
 class Receiver:
     """A real HTTP server that keeps what it was sent and answers as a test says."""
 
-    def __init__(self) -> None:
+    def __init__(self, runner: web.AppRunner) -> None:
         self.url = ""
+        self._runner = runner
         self.received: list[tuple[str, dict[str, str], bytes]] = []
         self.answers: dict[str, Callable[[bytes], Any]] = {}
+
+    async def listen(self, tls: ServerTls | None = None) -> str:
+        """On one more port; its address."""
+        context = None if tls is None else ServerContext(tls).front
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context)
+        await site.start()
+        port = self._runner.addresses[-1][1]
+        return f"{'http' if tls is None else 'https'}://127.0.0.1:{port}"
 
     async def answer(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -193,14 +204,12 @@ class Receiver:
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    found = Receiver()
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", found.answer)
     runner = web.AppRunner(app, access_log=None)
+    found = Receiver(runner)
+    app.router.add_route("*", "/{path:.*}", found.answer)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    found.url = f"http://{host}:{port}"
+    found.url = await found.listen()
     yield found
     await runner.cleanup()
 

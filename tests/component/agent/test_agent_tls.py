@@ -26,6 +26,7 @@ memory: {0}/agent.sqlite
 gateways:
   - url: {1}
     tls: {{ca: {0}/ca.pem, cert: {0}/{2}.pem, key: {0}/{2}.key}}
+modelServers: {{tls: {{ca: {0}/models.pem, server_name: models.internal}}}}
 tokens: {{operator: {{env: OPERATOR}}}}
 interval: 100ms
 drift: false
@@ -37,7 +38,8 @@ def files(tmp_path: Path) -> Path:
     authority = trustme.CA()
     for name in ("gateway", "agent", "person"):
         write(tmp_path, authority, name)
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    for name in ("ca", "models"):
+        authority.cert_pem.write_to_path(str(tmp_path / f"{name}.pem"))
     write(tmp_path, trustme.CA(), "stranger")
     return tmp_path
 
@@ -127,9 +129,14 @@ async def test_an_agent_whose_certificate_is_not_known_sees_no_gateway(
 
 def test_a_file_that_cannot_be_used_stops_the_agent_at_its_start(files: Path) -> None:
     path = files / "agent.yaml"
-    for name, said in (("agent.key", "tls: .*agent.key"), ("ca.pem", "tls: .*ca.pem")):
+    for name, said in (
+        ("agent.key", "tls: .*agent.key"),
+        ("ca.pem", "tls: .*ca.pem"),
+        ("models.pem", r"modelServers\.tls: .*models.pem"),
+    ):
         path.write_text(FILE.format(files, "https://127.0.0.1:1", "agent"))
-        agent_settings.load(path, {"OPERATOR": "operator"})
+        settings = agent_settings.load(path, {"OPERATOR": "operator"})
+        assert settings.model_servers_tls.server_name == "models.internal"
         kept = (files / name).read_bytes()
         (files / name).unlink()
         with pytest.raises(SettingsError, match=said):

@@ -8,7 +8,9 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+import trustme
 from aiohttp import web
+from msgspec.structs import replace
 
 from agent.condition import Condition
 from agent.providers import SPACE_PATH, Providers
@@ -16,7 +18,10 @@ from agent.release import Release
 from agent.rules import Gate, Prometheus, Provider, Rules, Web
 from mlops.contracts.plan import Slot
 from mlops.feature_store.settings import ClickHouseSettings
+from mlops.service.tls import Trust
+from mlops.service.tls_settings import ClientTls, ServerTls
 from tests import releases
+from tests.certificates import issue
 
 POLICY: dict[str, Any] = {
     "steps": [{"setWeight": 20}, {"pause": {}}],
@@ -239,6 +244,33 @@ async def test_a_server_that_never_answers_is_held_to_nothing(
     receiver.answers[SPACE_PATH] = hang
     assert (await providers.embedding_space(release(receiver.url).candidate))[0]
     hangs.set()
+
+
+@pytest.mark.parametrize("shown", ["ours", "nothing", "stranger"])
+async def test_a_server_behind_mutual_tls_is_asked_by_who_it_believes(
+    receiver, tmp_path, caplog, shown
+) -> None:
+    """For its certificate's name, which is not its address's; whoever cannot ask says so."""
+    ours = issue(tmp_path, trustme.CA(), "server", "models.internal")
+    theirs = issue(tmp_path, trustme.CA(), "stranger")
+    tls = {
+        "ours": replace(ours, server_name="models.internal"),
+        "nothing": ClientTls(ca=ours.ca, server_name="models.internal"),
+        "stranger": ClientTls(ca=theirs.ca, server_name="models.internal"),
+    }[shown]
+    url = await receiver.listen(ServerTls(cert=ours.cert, key=ours.key, client_ca=ours.ca))
+    serve(receiver, declares(), {"north": EAST, "east": NORTH})
+    providers = Providers(ClickHouseSettings(), Trust(tls))
+    try:
+        passed, why, refuses = await providers.embedding_space(release(url).candidate)
+    finally:
+        await providers.close()
+    if shown == "ours":
+        assert (passed, refuses) == (False, True)
+        assert "does not match its index" in why
+    else:
+        assert passed
+        assert f"{url}: not asked for its embedding space, see modelServers.tls" in caplog.text
 
 
 async def test_a_version_in_the_wrong_space_never_gets_traffic(start, wait, gateway, log, receiver):

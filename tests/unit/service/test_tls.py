@@ -54,6 +54,8 @@ def test_files_that_cannot_be_used_leave_what_was_before(
 
 def test_a_client_that_is_told_nothing_believes_the_systems_authorities() -> None:
     assert Trust(ClientTls()).context() is True
+    named = Trust(ClientTls(server_name="models.internal"))
+    assert (named.context(), named.server_name) == (True, "models.internal")
 
 
 def test_a_client_reads_its_files_when_it_needs_them(tmp_path: Path, server: ServerTls) -> None:
