@@ -234,7 +234,7 @@ async def world(rate_per_s: float, seed: int, *, may_break: bool = False) -> Asy
 
 
 def _cancel_when_asked_to_end() -> None:
-    """Without it SIGTERM, and SIGINT where a shell had it ignored, would leave the stack running."""
+    """Without it SIGTERM, and SIGINT where a shell ignored it, would leave the stack running."""
     running = asyncio.current_task()
     assert running is not None
     for number in (signal.SIGTERM, signal.SIGINT):
