@@ -1,7 +1,8 @@
 """A line of JSON for an ended exchange, written by a thread: the event loop only queues it.
 
-What a line may hold is fixed here: no header, no body, no query string, no key, no address, for
-those are where secrets and people are. `request_id` leads from a line to the row with the features.
+What a line may hold is fixed here: no header, no body, no query string, no key, no address of a
+client, for those are where secrets and people are. `request_id` leads from a line to the row with
+the features.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Line(msgspec.Struct, kw_only=True):
     arm: str
     served_arm: str
     version: str
+    endpoint: str
+    """Of the last attempt; empty where none was made."""
     generation: int
     kind: str
     method: str
@@ -99,7 +102,7 @@ class AccessLog:
             return
         waiting.append(
             (
-                lane.stamp,
+                lane.stamp_of(exchange),
                 exchange.request_id,
                 exchange.traceparent or exchange.headers.get(trace_context.HEADER, b""),
                 exchange.kind,
@@ -209,6 +212,7 @@ def line_of(noted: tuple[Any, ...]) -> Line:
         arm=stamp.arm,
         served_arm=stamp.served_arm,
         version=stamp.version,
+        endpoint=stamp.endpoint,
         generation=stamp.generation,
         kind=KINDS[kind],
         method=method.decode("latin-1"),
@@ -225,6 +229,6 @@ def line_of(noted: tuple[Any, ...]) -> Line:
     )
 
 
-@lru_cache(maxsize=256)  # few plans and arms are in force at a time
+@lru_cache(maxsize=1_024)  # few plans, arms and endpoints are in force at a time
 def _stamp(encoded: bytes) -> Stamp:
     return msgspec.json.decode(encoded, type=Stamp)

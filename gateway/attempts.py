@@ -93,7 +93,7 @@ class Attempts:
         if not endpoint.wait(exchange, first=first):
             self.failed(exchange, Failure.BUSY)
             return
-        exchange.waiting = endpoint
+        exchange.waiting = exchange.endpoint = endpoint
         exchange.client.deadline_ns = now_ns + lane.route.connect_ns
         self.dial_if_needed(endpoint, lane.route.connect_s)
 
@@ -171,6 +171,7 @@ class Attempts:
         lane = exchange.lane
         if exchange.attempts == 1:
             lane.route.retrying += 1
+            exchange.first_endpoint = exchange.endpoint
         exchange.attempts += 1
         exchange.on(_ATTEMPT_FAILED)
         _rewind(exchange)
@@ -188,4 +189,5 @@ def _rewind(exchange: Exchange) -> None:
     exchange.pending = list(exchange.kept)
     exchange.first_ns = 0
     exchange.upstream = None
+    exchange.endpoint = None
     exchange.waiting = None

@@ -130,7 +130,9 @@ class Exchange(ExchangeRecord):
         "client",
         "close",
         "complete",
+        "endpoint",
         "expects_continue",
+        "first_endpoint",
         "first_ns",
         "forwarded",
         "head_only",
@@ -170,6 +172,8 @@ class Exchange(ExchangeRecord):
     head_only: bool
     http10: bool
     wants_body: bool
+    first_endpoint: Upstreams | None
+    """Of the first attempt; set with the second."""
 
     def __init__(self, client: ClientSide, target: bytes, started_ns: int) -> None:
         self.client = client
@@ -181,6 +185,8 @@ class Exchange(ExchangeRecord):
         `forwarded` and `trailers` are complete lines, too; `upgrade` is the protocol asked for."""
         self.route: RouteState | None = None
         self.upstream: UpstreamSide | None = None
+        self.endpoint: Upstreams | None = None
+        """That this attempt asks, also once its connection is let go."""
         self.waiting: Upstreams | None = None
         self.kept_bytes = 0
         self.response_kept: list[bytes] = []

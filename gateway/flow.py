@@ -185,7 +185,9 @@ class Flow(Attempts):
             self.observing.ended(exchange, lane)
 
     def _record(self, exchange: Exchange, lane: Lane, second: int, spool: Spool) -> None:
-        exchange.stamp = lane.stamp
+        # `stamp_of` for the usual case, without the call.
+        once = exchange.attempts == 1
+        exchange.stamp = lane.stamps[exchange.endpoint] if once else lane.stamp_of(exchange)
         if not exchange.traceparent:
             exchange.traceparent = exchange.headers.get(b"traceparent", b"")
         withheld = lane.route.withheld(exchange, self._random.random)

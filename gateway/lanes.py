@@ -72,6 +72,7 @@ class Lane:
         "served_by",
         "slot",
         "stamp",
+        "stamps",
     )
 
     def __init__(
@@ -115,18 +116,35 @@ class Lane:
             if route.says_served_by
             else b""
         )
-        self.stamp = msgspec.json.encode(
-            Stamp(
-                route=settings.name,
-                model=settings.model,
-                generation=route.live.plan.generation,
-                share_bp=share_bp,
-                arm=arm,
-                served_arm=served,
-                version=slot.version,
-                profile=settings.record.profile,
+        self.stamp = Stamp(
+            route=settings.name,
+            model=settings.model,
+            generation=route.live.plan.generation,
+            share_bp=share_bp,
+            arm=arm,
+            served_arm=served,
+            version=slot.version,
+            profile=settings.record.profile,
+        )
+        self.stamps: dict[Upstreams | None, bytes] = {
+            each: self._encoded(each) for each in (None, *endpoints)
+        }
+        """Of an exchange with one attempt, by the endpoint that it asked."""
+
+    def _encoded(self, endpoint: Upstreams | None, first: Upstreams | None = None) -> bytes:
+        return msgspec.json.encode(
+            msgspec.structs.replace(
+                self.stamp,
+                endpoint=endpoint.url if endpoint is not None else "",
+                first_attempt_endpoint=first.url if first is not None else "",
             )
         )
+
+    def stamp_of(self, exchange: Exchange) -> bytes:
+        """The stamp of an exchange that ended on this lane, encoded."""
+        if exchange.attempts == 1:
+            return self.stamps[exchange.endpoint]
+        return self._encoded(exchange.endpoint, exchange.first_endpoint)
 
     def carries_copies(self) -> None:
         """This lane is for mirrored requests only: they are counted apart from clients'."""

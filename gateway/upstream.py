@@ -71,6 +71,7 @@ class Upstream(ResponseReader):
         self.pool_state = IN_USE
         self.exchange = exchange
         exchange.upstream = self
+        exchange.endpoint = self.endpoint
         at_once = exchange.waiting is None and exchange.attempts == 1
         exchange.waiting = None
         exchange.state = NEXT[exchange.state * EVENTS + _SENT]

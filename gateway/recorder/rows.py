@@ -69,12 +69,16 @@ def _assembled(record_id: str, record: SpooledExchange, stamp: Stamp, features: 
         arm=stamp.arm,
         served_arm=stamp.served_arm,
         version=stamp.version,
+        endpoint=stamp.endpoint,
         kind=KINDS[record.kind],
         started_at=_EPOCH + timedelta(microseconds=record.started_at_us),
         ended_at=_EPOCH + timedelta(microseconds=record.ended_at_us),
         status=record.status,
         outcome=OUTCOMES[record.outcome],
         first_attempt_outcome=OUTCOMES[record.first_attempt_outcome],
+        first_attempt_endpoint=(
+            stamp.endpoint if record.attempts == 1 else stamp.first_attempt_endpoint
+        ),
         attempts=record.attempts,
         latency_us=record.latency_us,
         first_byte_us=record.first_byte_us,
@@ -111,7 +115,7 @@ def _trace_id(traceparent: bytes) -> str:
     return parent.trace_id.decode("ascii") if parent is not None else ""
 
 
-@lru_cache(maxsize=256)  # few plans and arms are in force at a time; each worker's are equal
+@lru_cache(maxsize=1_024)  # few plans, arms, endpoints are in force; each worker's are equal
 def stamp_of(encoded: bytes) -> Stamp:
     try:
         return msgspec.json.decode(encoded, type=Stamp)

@@ -78,12 +78,17 @@ class Row(msgspec.Struct, kw_only=True, gc=False):
     arm: str
     served_arm: str
     version: str
+    endpoint: str = ""
+    """Asked last: it answered, or failed to. As in the plan; empty where none was, or of rows from
+    before this was kept."""
     kind: str
     started_at: datetime
     ended_at: datetime
     status: int
     outcome: str
     first_attempt_outcome: str
+    first_attempt_endpoint: str = ""
+    """The one that `first_attempt_outcome` is of."""
     attempts: int
     latency_us: int
     first_byte_us: int

@@ -31,6 +31,8 @@ class LoggedQuery(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: str
     arm: str
     version: str
+    endpoint: str
+    first_attempt_endpoint: str
     kind: str
     status: int
     outcome: str
@@ -54,8 +56,9 @@ def queries_sql(order: str, arm: str) -> str:
         raise ValueError(f"arm: expected one of {', '.join(ARMS)}, got {arm!r}")
     condition, by = ORDERS[order]
     of_arm = f" AND arm = '{arm}'" if arm else ""
-    return f"""SELECT request_id, toString(ended_at), arm, version, kind, status, outcome,
-  latency_us / 1000, query_text, relevance_score, retrieved_ids, answer_chars, features_missing
+    return f"""SELECT request_id, toString(ended_at), arm, version, endpoint,
+  first_attempt_endpoint, kind, status, outcome, latency_us / 1000, query_text, relevance_score,
+  retrieved_ids, answer_chars, features_missing
 FROM {ROWS}
 WHERE route = {{route:String}} AND ended_at > now64(6) - toIntervalMinute({{minutes:UInt32}})
   AND {condition}{of_arm}

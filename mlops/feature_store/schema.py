@@ -62,12 +62,14 @@ ROW_TYPES: dict[str, str] = {
     "arm": _NAME,
     "served_arm": _NAME,
     "version": _NAME,
+    "endpoint": _NAME,
     "kind": _NAME,
     "started_at": "DateTime64(6, 'UTC')",
     "ended_at": "DateTime64(6, 'UTC')",
     "status": "UInt16",
     "outcome": _NAME,
     "first_attempt_outcome": _NAME,
+    "first_attempt_endpoint": _NAME,
     "attempts": "UInt16",
     "latency_us": "UInt64",
     "first_byte_us": "UInt64",
@@ -103,6 +105,8 @@ _ADDED_ROW_COLUMNS = (
     "answer_chars",
     "retrieved_count",
 )
+_ENDPOINT_COLUMNS = ("endpoint", "first_attempt_endpoint")
+_LATER_ROW_COLUMNS = (*_ADDED_ROW_COLUMNS, *_ENDPOINT_COLUMNS)
 """Columns that came after the first release of the table, by a later step."""
 
 _CODECS = {
@@ -171,7 +175,7 @@ def _columns(types: dict[str, str]) -> str:
 
 
 _FIRST_ROW_TYPES = {
-    name: kind for name, kind in ROW_TYPES.items() if name not in _ADDED_ROW_COLUMNS
+    name: kind for name, kind in ROW_TYPES.items() if name not in _LATER_ROW_COLUMNS
 }
 
 _CREATE_ROWS = f"""CREATE TABLE IF NOT EXISTS {ROWS} (
@@ -368,5 +372,8 @@ MIGRATION_STEPS: tuple[Migration, ...] = (
         ),
     ),
     Migration(8, "what is being erased", (_CREATE_ERASURES,)),
+    Migration(
+        9, "endpoints of the attempts", tuple(_add_column(name) for name in _ENDPOINT_COLUMNS)
+    ),
 )
 """Forward only: a step is never changed once it has been released; a new one is added."""

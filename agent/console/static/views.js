@@ -212,9 +212,15 @@ export async function queries(me, _, refresh, query) {
   return [h("h1", {}, "Queries"),
     h("div", { class: "filters" }, pick("Route", route, routes.map((one) => [one, one])), pick("Order", order, [["newest", "newest"], ["slowest", "slowest"], ["worst", "worst score"], ["failed", "failed"], ["pairs", "mirrored, side by side"]]),
       pick("Arm", arm, [["", "all"], ["stable", "stable"], ["canary", "canary"], ["holdback", "holdback"]]), pick("Minutes", minutes, [["15", "15 minutes"], ["60", "an hour"], ["360", "six hours"], ["1440", "a day"]])),
-    pairs ? [found.length ? null : h("p", {}, "No query was mirrored in this time (at most the last hour)."), found.map(pairOf)] : table(`${found.length} of route ${route}. What redaction drops was never stored.`, [["When"], ["Arm"], ["Query", "text"], ["Status", "number"], ["Latency", "number"], ["Score", "number"], ["Retrieved"], ["Request"]],
-      found.map((one) => [one.ended_at.slice(0, 19), h("span", { class: one.arm }, `${one.arm} ${one.version}${one.kind === "served" ? "" : ` (${one.kind})`}`), one.query_text ?? h("span", { class: "soft" }, one.features_missing || "not recorded"),
+    pairs ? [found.length ? null : h("p", {}, "No query was mirrored in this time (at most the last hour)."), found.map(pairOf)] : table(`${found.length} of route ${route}. What redaction drops was never stored.`, [["When"], ["Arm"], ["Server"], ["Query", "text"], ["Status", "number"], ["Latency", "number"], ["Score", "number"], ["Retrieved"], ["Request"]],
+      found.map((one) => [one.ended_at.slice(0, 19), h("span", { class: one.arm }, `${one.arm} ${one.version}${one.kind === "served" ? "" : ` (${one.kind})`}`), serverOf(one), one.query_text ?? h("span", { class: "soft" }, one.features_missing || "not recorded"),
         h("span", { class: one.outcome === "ok" ? null : "bad" }, `${one.status} ${one.outcome === "ok" ? "" : one.outcome.replace("_", " ")}`), ms(one.latency_ms), one.relevance_score === null ? "–" : one.relevance_score.toFixed(3), one.retrieved.slice(0, 5).join(", "), h("code", {}, one.request_id)]))];
+}
+
+// The endpoint that answered; where the first attempt asked another, that one failed.
+function serverOf({ endpoint, first_attempt_endpoint: first }) {
+  const short = (url) => url.replace(/^https?:\/\//, "") || "–";
+  return first === endpoint ? short(endpoint) : [short(endpoint), h("span", { class: "soft" }, ` after ${short(first)}`)];
 }
 
 // Both answers to one query; what only one of them found stands out.

@@ -56,6 +56,8 @@ async def test_every_value_of_a_row_comes_back(
 ) -> None:
     full = row(
         123_457,
+        endpoint="http://10.0.0.7:8000",
+        first_attempt_endpoint="http://10.0.0.8:8000",
         query_id="q",
         query_text="what is 'it'?\n\0é",
         embedding=[0.5, -1.25],

@@ -24,9 +24,10 @@ STAMP = msgspec.json.encode(
         served_arm="stable",
         version="1.2.3",
         profile="auto",
+        endpoint="http://10.0.0.7:8000",
     )
 )
-LANE: Any = SimpleNamespace(stamp=STAMP)
+LANE: Any = SimpleNamespace(stamp_of=lambda exchange: STAMP)
 TRACE = b"4bf92f3577b34da6a3ce929d0e0e4736"
 
 
@@ -77,6 +78,7 @@ def test_a_line_says_what_happened_and_nothing_secret(path):
         "arm": "canary",
         "served_arm": "stable",
         "version": "1.2.3",
+        "endpoint": "http://10.0.0.7:8000",
         "generation": 7,
         "kind": "served",
         "method": "POST",
