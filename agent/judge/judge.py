@@ -48,7 +48,9 @@ class Judge:
         self._seen: Ints = np.zeros((1, 4), np.int64)
         self._guard: Floats = self._panel.guard.log_value
         """After each of the last looks, and in front before them."""
-        self._show(np.zeros(1, np.int64), np.zeros(1, np.int64))
+        self.moments: Ints = np.zeros(1, np.int64)
+        """Of the last chunk that had any: the second with which each was over."""
+        self._show(self.moments, self.moments)
 
     @property
     def histograms(self) -> tuple[str, ...]:
@@ -75,6 +77,7 @@ class Judge:
             blocks = chunk.blocks_by
             if chunk.blocks is None:
                 blocks = np.full(len(blocks), len(self._trace) - 1)
+            self.moments = chunk.seconds
             self._show(blocks, chunk.looks_by)
 
     def _look(self, chunk: Chunk) -> None:

@@ -1,9 +1,17 @@
-"""Traffic in second by second, through the agent's own judge and stepper; time is a number."""
+"""Traffic in second by second, through the agent's own judge and stepper; time is a number.
+
+The stepper is asked every second. The judge, which costs much less for a minute at once than for
+its seconds one by one, is fed ahead as far as no answer of the stepper can change the weights but
+the one that ends the release; what it says at each second is the same.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil
 
 import numpy as np
 from msgspec.structs import replace
@@ -11,10 +19,20 @@ from msgspec.structs import replace
 from agent.judge import Judgement
 from agent.policy import Policy
 from agent.policy_file import to_document
-from agent.release import Asked, Phase, Picture, Publish, Release, Remember, Sight, Verb
+from agent.release import (
+    Asked,
+    Phase,
+    Picture,
+    Publish,
+    Release,
+    Remember,
+    Sight,
+    Verb,
+    stage_of,
+)
 from agent.standing import missing
 from agent.stepper import reconcile
-from agent.watch import Watch
+from agent.watch import SLICE_S, Watch
 from mlops.contracts.evidence import (
     KEY_GROUPS,
     AnsweredCounts,
@@ -77,14 +95,15 @@ class Simulation:
         self.seen: list[Evidence] = []
         self.history: list[tuple[int, str, str]] = []
         self.promote_when_asked = False
+        self.slice_s = SLICE_S
+        """At most so long is judged at once; 0: every second alone."""
         self._first_canary: int | None = None
 
     def run(self, seconds: int) -> Release:
         """Until the release has ended, at most so long."""
-        for _ in range(seconds):
-            self._tick()
-            if self.release.phase.is_ended:
-                break
+        until = self.second + seconds
+        while self.second < until and not self.release.phase.is_ended:
+            self._play(max(1, min(self._ahead_s(), until - self.second)))
         return self.release
 
     @property
@@ -94,12 +113,33 @@ class Simulation:
     def missing(self) -> str:
         return missing(self.release, self.policy, self._picture())
 
-    def _tick(self) -> None:
-        evidence = self._answer()
-        self.seen.append(evidence)
-        self.second += 1
-        if self.release.plan is not None and not self.release.phase.is_ended:
-            self._judge(evidence)
+    def _ahead_s(self) -> int:
+        """Seconds in which only a rollback could change the weights; at most a slice."""
+        release, since_s = self.release, self.release.in_force_since_s
+        if since_s is None:
+            return 0
+        if release.phase is Phase.BAKING:
+            span_s = self.policy.bake_s
+        else:
+            stage = stage_of(release, self.policy)
+            span_s = 0.0 if stage.waits else stage.duration_s
+        return min(self.slice_s, ceil(since_s + span_s) - 1 - self.second)
+
+    def _play(self, seconds: int) -> None:
+        """So many seconds, or fewer if the release ends before."""
+        evidence = [self._answer(self.second + ahead) for ahead in range(seconds)]
+        moments, judgements = self._judge(evidence)
+        live = self.live
+        for one in evidence:
+            assert self.live is live, "traffic was split ahead by weights that were in force"
+            self.seen.append(one)
+            self.second += 1
+            self.judgement = judgements[bisect_right(moments, self.second - 1)]
+            self._decide()
+            if self.release.phase.is_ended:
+                break
+
+    def _decide(self) -> None:
         if self.promote_when_asked and "promote" in self.missing() and not self.release.asked:
             asked = Asked(verb=Verb.PROMOTE, by="ann", reason="")
             self.release = replace(self.release, asked=asked)
@@ -113,16 +153,30 @@ class Simulation:
                 self.live = write.plan
                 self.plans[write.plan.generation] = write.plan
 
-    def _judge(self, evidence: Evidence) -> None:
+    def _judge(
+        self, evidence: Sequence[Evidence]
+    ) -> tuple[Sequence[int], Sequence[Judgement | None]]:
+        """The seconds after which something had to be judged; what was said before and after each.
+
+        Words and numbers are of the last moment, or of the one that gave the verdict.
+        """
+        plan = self.release.plan
+        if plan is None:
+            return (), (self.judgement,)
         if self.watch is None or self.watch.phase is not self.release.phase:
             self.watch = Watch(self.release, self.policy)
-        self.watch.take(evidence, frozenset())
-        self.watch.absorb(self.release.shares, lambda: True)
-        is_baking = self.release.phase is Phase.BAKING
-        plan = self.release.plan
-        assert plan is not None
+        watch, judge = self.watch, self.watch.judge
+        is_baking = watch.phase is Phase.BAKING
         share_bp = plan.holdback_share_bp if is_baking else plan.canary_share_bp
-        self.judgement = self.watch.judgement(share_bp)
+        share_bp = watch.roles.candidate_share_bp(share_bp)
+        said = [judge.judgement(share_bp)]
+        watch.take(_together(evidence), frozenset())
+        watch.absorb(self.release.shares, lambda: True)
+        moments, verdicts = judge.moments.tolist(), judge.verdicts(share_bp)
+        for moment, verdict in enumerate(verdicts):
+            is_told = verdict is not said[-1].verdict or moment == len(verdicts) - 1
+            said.append(judge.judgement(share_bp, moment) if is_told else said[-1])
+        return moments, said
 
     def _picture(self) -> Picture:
         sight = Sight(gateway="one", plan=self.live, lease_remaining_s=self.live.lease_s)
@@ -135,7 +189,7 @@ class Simulation:
 
     # ---- traffic -------------------------------------------------------------------------------
 
-    def _answer(self) -> Evidence:
+    def _answer(self, second: int) -> Evidence:
         total = int(self.random.poisson(self.rps))
         plan = self.live
         other, share_bp = Arm.CANARY, plan.canary_share_bp
@@ -143,16 +197,16 @@ class Simulation:
             other, share_bp = Arm.HOLDBACK, plan.holdback_share_bp
         split = int(self.random.binomial(total, share_bp / 10_000))
         counts = ((other, split), (Arm.STABLE, total - split))
-        arms = [self._arm(arm, count) for arm, count in counts if count]
+        arms = [self._arm(second, arm, count) for arm, count in counts if count]
         return Evidence(
             route="rag",
-            since=self.second,
-            closed_through=self.second,
+            since=second,
+            closed_through=second,
             seconds=tuple(seconds for seconds, _ in arms),
             scores=tuple(score for _, score in arms if score is not None),
             answered=tuple(
                 AnsweredCounts(
-                    second=self.second,
+                    second=second,
                     generation=plan.generation,
                     arm=seconds.arm,
                     answered=seconds.rows,
@@ -162,16 +216,16 @@ class Simulation:
             ),
         )
 
-    def _arm(self, arm: Arm, count: int) -> tuple[SecondCounts, ScoreCounts | None]:
+    def _arm(self, second: int, arm: Arm, count: int) -> tuple[SecondCounts, ScoreCounts | None]:
         slot = self.live.slot(arm)
         behaviour = self.canary if slot == B else self.stable
         if slot == B and self._first_canary is None:
-            self._first_canary = self.second
-        is_cold = slot == B and self.second - (self._first_canary or 0) < behaviour.cold_s
+            self._first_canary = second
+        is_cold = slot == B and second - (self._first_canary or 0) < behaviour.cold_s
         rate, median_ms = behaviour.errors, behaviour.median_ms
         if is_cold:
             rate, median_ms = 0.1, median_ms * 10
-        if self.storm[0] <= self.elapsed_s < self.storm[1]:
+        if self.storm[0] <= second - START < self.storm[1]:
             rate = 0.3
         errors = int(self.random.binomial(count, rate))
         latency_us = median_ms * 1000 * np.exp(self.random.normal(0, 0.4, count))
@@ -179,7 +233,7 @@ class Simulation:
         groups = Counter(self.random.integers(0, KEY_GROUPS, count).tolist())
         bad = Counter(self.random.integers(0, KEY_GROUPS, errors).tolist())
         seconds = SecondCounts(
-            second=self.second,
+            second=second,
             generation=self.live.generation,
             arm=arm,
             rows=count,
@@ -189,14 +243,14 @@ class Simulation:
             request_groups=dict(groups),
             error_groups=dict(bad),
         )
-        return seconds, self._score(arm, count, behaviour.score)
+        return seconds, self._score(second, arm, count, behaviour.score)
 
-    def _score(self, arm: Arm, count: int, mean: float | None) -> ScoreCounts | None:
+    def _score(self, second: int, arm: Arm, count: int, mean: float | None) -> ScoreCounts | None:
         if mean is None:
             return None
         values = np.clip(self.random.normal(mean, 0.15, count), 0, 1)
         return ScoreCounts(
-            second=self.second,
+            second=second,
             generation=self.live.generation,
             arm=arm,
             name="ndcg",
@@ -205,3 +259,15 @@ class Simulation:
             total_squares=float((values * values).sum()),
             bins=dict(Counter(score_bin(one) for one in values)),
         )
+
+
+def _together(seconds: Sequence[Evidence]) -> Evidence:
+    """Reads of one second each, as one read."""
+    return Evidence(
+        route="rag",
+        since=seconds[0].since,
+        closed_through=seconds[-1].closed_through,
+        seconds=tuple(counts for one in seconds for counts in one.seconds),
+        scores=tuple(counts for one in seconds for counts in one.scores),
+        answered=tuple(counts for one in seconds for counts in one.answered),
+    )

@@ -152,3 +152,18 @@ def test_a_replay_by_another_policy_says_what_would_have_been(simulated: SimpleN
     long_ago = amended(POLICY, dwell_s=5_000.0)
     _, result = again(simulated, simulation, long_ago)
     assert result.result == "undecided"
+
+
+def test_what_is_judged_ahead_ends_as_second_by_second(simulated: SimpleNamespace) -> None:
+    """Also through shared trouble, and where it ends within the minute judged ahead."""
+    policy = amended(POLICY, dwell_s=70.0, bake_s=150.0)
+    for canary in ({}, {"errors": 0.9}, {"errors": 0.05}, {"cold_s": 20.0}):
+        told = []
+        for slice_s in (60, 0):
+            simulation = simulated.Simulation(
+                policy, canary=simulated.Behaviour(**canary), rps=100.0, storm=(100, 130)
+            )
+            simulation.slice_s = slice_s
+            simulation.run(600)
+            told.append((simulation.release, simulation.history, simulation.seen))
+        assert told[0] == told[1]
