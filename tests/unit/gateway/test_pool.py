@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
+from random import Random
+
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -10,14 +13,19 @@ from gateway.pool import (
     CLOSED,
     DIALING,
     DOWN_AFTER_FAILURES,
-    DOWN_NS,
     IDLE,
     IN_USE,
     RESERVED,
     Endpoint,
     pick,
 )
-from gateway.upstream_settings import IDLE_TIMEOUT_S, MAX_IDLE, PoolSettings, UpstreamSettings
+from gateway.upstream_settings import (
+    IDLE_TIMEOUT_S,
+    MAX_IDLE,
+    MAX_PENDING,
+    PoolSettings,
+    UpstreamSettings,
+)
 
 IDLE_NS = int(IDLE_TIMEOUT_S * 1e9)
 SMALL = UpstreamSettings(pool=PoolSettings(connections=4, pending=6, idle=2))
@@ -170,6 +178,32 @@ def test_idle_connections_are_bounded_and_a_retired_endpoint_keeps_none():
     assert not pool.put_back(Connection(IN_USE), 0)
 
 
+@settings(deadline=None)
+@given(since_ns=st.integers(0, 1 << 62))
+def test_a_connection_is_stale_once_it_has_been_idle_for_the_whole_timeout(since_ns):
+    pool, connection = Endpoint("http://h:1"), Connection(IN_USE)
+    assert pool.put_back(connection, since_ns)
+    assert not pool.take_stale(since_ns + IDLE_NS - 1)
+    assert pool.take_stale(since_ns + IDLE_NS) == [connection]
+
+
+def test_who_finds_the_queue_full_does_not_wait_not_even_at_its_head():
+    pool = Endpoint("http://h:1")
+    assert all(pool.wait(number) for number in range(MAX_PENDING))
+    assert not pool.wait(-1)
+    assert not pool.wait(-1, first=True)
+    assert pool.next_waiter() == 0
+    assert pool.wait(-1, first=True)
+    assert pool.next_waiter() == -1
+
+
+@pytest.mark.parametrize(
+    ("url", "host"), [("http://h:1", "h:1"), ("https://h", "h"), ("unix:/run/s", "localhost")]
+)
+def test_a_socket_has_no_host_of_its_own(url, host):
+    assert Endpoint(url).host == host
+
+
 def test_an_endpoint_is_down_after_refusals_in_a_row_and_comes_back():
     pool, other = Endpoint("http://h:1"), Endpoint("http://h:2")
     for _ in range(DOWN_AFTER_FAILURES):
@@ -179,7 +213,8 @@ def test_an_endpoint_is_down_after_refusals_in_a_row_and_comes_back():
     assert pick([pool], 0, 0, even_if_down=False) is None
     assert pick([pool], 0, 0, even_if_down=True) is pool
     assert {pick([pool, other], bits, 0, even_if_down=True) for bits in range(8)} == {other}
-    assert pick([pool], 0, DOWN_NS, even_if_down=False) is pool
+    assert pick([pool], 0, 999_999_999, even_if_down=False) is None
+    assert pick([pool], 0, 1_000_000_000, even_if_down=False) is pool
     pool.dial_begun()
     assert pool.dialled(Connection())
     assert (pool.failures, pool.down_until_ns) == (0, 0)
@@ -195,6 +230,16 @@ def test_the_less_busy_of_two_is_picked():
         for bits in range(500)
     }
     assert drawn == {free, third}
+
+
+def test_each_of_many_is_one_of_the_two_drawn_as_often_as_any_other():
+    random, count = Random(1), 16
+    for free in range(count):
+        endpoints = [Endpoint(f"http://h:{number}") for number in range(count)]
+        for endpoint in endpoints:
+            endpoint.open = int(endpoint is not endpoints[free])
+        drawn = [pick(endpoints, random.getrandbits(32), 0, even_if_down=True) for _ in range(2000)]
+        assert 0.095 < drawn.count(endpoints[free]) / len(drawn) < 0.16  # 2 of 16
 
 
 def test_a_connection_that_failed_a_request_is_avoided_by_its_next_attempt():
