@@ -216,7 +216,7 @@ def next_generation(release: Release, picture: Picture) -> int:
     """One more than the greatest remembered or seen."""
     remembered = release.plan.generation if release.plan is not None else 0
     seen = [plan.generation for _, plan in picture.answering]
-    return 1 + max(remembered, release.generation_floor, *seen, 0)
+    return 1 + max(remembered, release.generation_floor, *seen)
 
 
 def reasons(picture: Picture) -> str:

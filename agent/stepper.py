@@ -254,10 +254,9 @@ def _held(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ..
         over_s, waits = observed_s(release, picture) - stage.duration_s, stage.waits
     if over_s < (0 if waits else HELD_AFTER_S):
         return None
+    if not unproved(release, policy, picture) and gates.consult(release, picture):
+        return None  # what the gates say comes first
     why = missing(release, policy, picture)
-    is_asking = not unproved(release, policy, picture) and gates.consult(release, picture)
-    if not why or is_asking:
-        return None
     change = Change(kind="release.held", actor=AGENT, reason=why)
     after = replace(release, held_generation=plan.generation)
     return changes.remember(release, after, change)
@@ -275,7 +274,8 @@ def _consult(release: Release, policy: Policy, picture: Picture) -> tuple[Write,
 def _renew(release: Release, _policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
     """Only while evidence is fresh: a lease is what bounds an exposure that nobody watches."""
     plan = release.plan
-    if plan is None or plan.lease_s is None or not is_fresh(picture):
+    assert plan is not None, "_begin comes before"
+    if plan.lease_s is None or not is_fresh(picture):
         return None
     due_s = plan.lease_s * RENEW_BELOW
     left_s = [s.lease_remaining_s for s in picture.sights if s.lease_remaining_s is not None]

@@ -130,6 +130,16 @@ def test_a_step_that_holds_is_told_of_once(world: SimpleNamespace) -> None:
     assert reconcile(remember.release, world.POLICY, picture) == ()
 
 
+def test_a_step_that_only_its_gates_hold_asks_them_before_it_tells(
+    world: SimpleNamespace,
+) -> None:
+    release, picture = ready(world, now_s=1200.0, closed_through_s=1199.0, gates={"load": None})
+    assert reconcile(release, world.POLICY, picture) == (Consult(release, ("load",)),)
+    refused = amended(picture, gates={"load": said(passed=False, at_s=1195.0)})
+    (remember,) = reconcile(release, world.POLICY, refused)
+    assert remember.change.reason == "gate 'load': too hot"
+
+
 def test_a_step_that_waits_for_a_person_says_so_at_once(world: SimpleNamespace) -> None:
     release, plan = world.begun(world.WAITING)
     picture = world.picture(plan, now_s=1062.0, verdict=Verdict.HEALTHY)

@@ -49,6 +49,7 @@ def test_the_first_plan_is_remembered_before_it_is_published(world):
     assert publish.plan.salt == "rel-1"
     assert publish.plan.lease_s == world.POLICY.lease_s
     assert remember.release.shares == {8: 500}
+    assert remember.change.reason == "5 % to b"
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,21 @@ def test_a_step_ends_when_its_time_has_passed_and_the_verdict_is_healthy(
     writes = reconcile(release, world.POLICY, world.picture(plan, now_s=now_s, verdict=verdict))
     published = [write.plan.canary_share_bp for write in writes if isinstance(write, Publish)]
     assert published == ([2500] if steps else [])
+
+
+def test_steps_follow_each_other_to_the_promotion(world):
+    release, plan = world.begun()
+    walked = []
+    for now_s in (1100.0, 1200.0, 1300.0):
+        healthy = world.picture(plan, now_s=now_s, verdict=Verdict.HEALTHY)
+        remember, publish = reconcile(release, world.POLICY, healthy)
+        release, plan = replace(remember.release, in_force_since_s=now_s), publish.plan
+        walked.append((release.phase, release.stage, plan.canary_share_bp))
+    assert walked == [
+        (Phase.PROGRESSING, 1, 2500),
+        (Phase.PROGRESSING, 2, 5000),
+        (Phase.BAKING, 2, 0),
+    ]
 
 
 def test_time_without_evidence_does_not_count_for_a_step(world):
@@ -182,6 +198,13 @@ def test_a_lease_is_renewed_after_a_third_at_the_latest(world, left_s, renews):
     assert writes == (expected if renews else ())
 
 
+def test_a_plan_without_a_lease_has_none_to_renew(world):
+    release, plan = world.begun()
+    endless = replace(plan, lease_s=None)
+    release = replace(release, plan=endless)
+    assert reconcile(release, world.POLICY, world.picture(endless, now_s=1001)) == ()
+
+
 def test_a_lapsed_release_returns_to_its_weight_after_one_whole_block(world):
     release, plan = world.begun()
     lapsed = world.picture(plan, now_s=1100, left_s=0.0, verdict=Verdict.HEALTHY)
@@ -215,6 +238,8 @@ def test_weights_set_by_hand_are_adopted_and_nothing_is_published_until_resume(w
     hand = by_hand(plan, 100)
     (noted,) = reconcile(release, world.POLICY, world.picture(hand, verdict=Verdict.REGRESSED))
     assert noted.release.paused.kind is PauseKind.HAND
+    said = "weights were changed by hand by bob (generation 3): careful; `resume` goes on"
+    assert noted.change.reason == said
     for verdict in Verdict:
         seen = world.picture(hand, now_s=99_999, verdict=verdict)
         assert reconcile(noted.release, world.POLICY, seen) == ()
@@ -244,6 +269,7 @@ def test_a_rollback_by_hand_ends_the_release_and_is_never_undone(world):
     (noted,) = reconcile(release, world.POLICY, world.picture(hand, verdict=Verdict.HEALTHY))
     assert noted.release.phase is Phase.ROLLED_BACK
     assert noted.release.plan is None
+    assert noted.release.generation_floor == hand.generation
     for verdict in Verdict:
         seen = world.picture(hand, plan, verdict=verdict)
         assert reconcile(noted.release, world.POLICY, seen) == ()
@@ -273,9 +299,11 @@ def test_a_release_on_a_held_route_waits_for_resume(world):
 
 def test_a_plan_newer_than_remembered_is_somebody_elses(world):
     release, plan = world.begun()
-    newer = replace(plan, generation=plan.generation + 1, canary_share_bp=5000)
+    newer = replace(plan, generation=3, canary_share_bp=5000, set_by="", reason="")
     (noted,) = reconcile(release, world.POLICY, world.picture(newer))
     assert noted.release.paused.kind is PauseKind.HAND
+    said = "weights were changed not by this release by somebody (generation 3); `resume` goes on"
+    assert noted.change.reason == said
 
 
 def test_abort_takes_the_canary_away_without_blame(world):

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.judge import Verdict
-from agent.release import Phase, Publish, Release, Verb
+from agent.release import Phase, Publish, Release, Sight, Verb
 from agent.standing import missing
 from agent.stepper import reconcile
 from agent.verbs import Conflict, ask
@@ -122,3 +122,24 @@ def test_a_rollback_by_hand_during_bake_ends_the_release(world):
     )  # fmt: skip
     (noted,) = reconcile(release, world.POLICY, world.picture(hand, verdict=Verdict.HEALTHY))
     assert noted.release.phase is Phase.ROLLED_BACK
+
+
+def test_a_bake_that_holds_is_told_of_a_minute_after_its_time(world):
+    release, plan = world.baking()
+    away = (Sight(gateway=world.TWO, silent_for_s=1.0),)
+    for over_s, told in ((59.5, []), (60.0, ["release.held"])):
+        now_s = 1100.0 + world.POLICY.bake_s + over_s
+        seen = world.picture(plan, now_s=now_s, evidence_age_s=0.0, silent=away)
+        writes = reconcile(release, world.POLICY, seen)
+        assert [write.change.kind for write in writes] == told
+
+
+def test_resume_in_bake_goes_on_with_the_holdback_and_without_a_canary(world):
+    release, plan = world.baking()
+    hand = replace(plan, generation=plan.generation + 1, hold=True, set_by="bob")
+    (noted,) = reconcile(release, world.POLICY, world.picture(hand))
+    asked = ask(noted.release, Verb.RESUME, "bob", "", 1200.0).release
+    remember, publish = reconcile(asked, world.POLICY, world.picture(hand))
+    assert (publish.plan.canary_share_bp, publish.plan.holdback_share_bp) == (0, 500)
+    assert publish.plan.generation == hand.generation + 1
+    assert remember.release.phase is Phase.BAKING
