@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from bench.recorder.exchanges import RULES
-from gateway.recorder.app import Recorder, collect_seldom
+from gateway.recorder.app import Recorder
+from gateway.recorder.memory import collect_seldom
 from gateway.recorder.settings import RecorderSettings
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.settings import ClickHouseSettings

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -40,21 +39,6 @@ MAX_WORKERS_AT_ONCE = 64
 CATCHING_UP_AT_ONCE = 2
 """Workers that are gone, tailed beside the living: the other backlogs wait, so that after an outage
 with many restarts a living worker's rows still get a third of what the recorder can do."""
-
-
-COLLECT_AFTER = 50_000
-"""Objects made and not yet gone. The two batches in hand are fewer, and reference counts free them:
-with the usual 700, a quarter of the recorder's time went into looking for cycles in rows."""
-
-
-def collect_seldom() -> None:
-    """Of a process that is a recorder: what is loaded now stays, and nothing on its path is cyclic.
-
-    What failures leave behind in cycles is still found.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER)
 
 
 class SpoolTaken(Exception):

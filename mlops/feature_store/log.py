@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlops.contracts.evidence import EmbeddingSums, Evidence, Pair
-from mlops.contracts.record import ROW_COLUMNS, Row
+from mlops.contracts.record import Row
 from mlops.contracts.tally import Tally
 from mlops.feature_store.batch import (
     COUNT_STORED,
@@ -48,6 +48,7 @@ from mlops.feature_store.evidence import (
     second_counts,
     traffic_counts,
 )
+from mlops.feature_store.inserting import insert_columns, insert_rows
 from mlops.feature_store.noise import NOISE, STABLE_REQUESTS, GroupCounts, group_counts
 from mlops.feature_store.pairs import PAIRS, pairs
 from mlops.feature_store.queries import TEXTS, LoggedQuery, logged_queries, queries_sql
@@ -83,23 +84,7 @@ log = logging.getLogger(__name__)
 MAX_REPAIRS = 3
 """Rounds of making a batch whole before the caller is told to come back later."""
 
-_ONE_BLOCK = {
-    "async_insert": 0,
-    "max_insert_block_size": 1_048_576,
-    "min_insert_block_size_rows": 1_048_576,
-    "min_insert_block_size_bytes": 0,
-    "max_insert_threads": 1,
-}
-"""A batch goes in as one block, so that it is stored whole or not at all (per day)."""
-
-
-def _with_token(token: str) -> dict[str, object]:
-    return {
-        **_ONE_BLOCK,
-        "insert_deduplicate": 1,
-        "insert_deduplication_token": token,
-        "deduplicate_blocks_in_dependent_materialized_views": 1,
-    }
+_BATCH_TYPES = {**ROW_TYPES, BATCH: "String"}
 
 
 class FeatureLog:
@@ -348,14 +333,8 @@ class FeatureLog:
 
     async def _insert_columns(self, batch: Batch, token: str) -> None:
         async with translated(self._settings, f"insert batch {batch.token}"):
-            await self._client.insert(
-                ROWS,
-                [*batch.columns, [batch.token] * batch.rows],
-                column_names=[*ROW_COLUMNS, BATCH],
-                column_type_names=[*ROW_TYPES.values(), "String"],
-                column_oriented=True,
-                settings=_with_token(token),
-            )
+            columns = [*batch.columns, [batch.token] * batch.rows]
+            await insert_columns(self._client, ROWS, _BATCH_TYPES, columns, token=token)
 
     async def _insert_missing(self, batch: Batch) -> None:
         """Rows the engine remembers as stored but does not have: under a token it cannot know."""
@@ -375,13 +354,7 @@ class FeatureLog:
         if not rows:
             return
         async with translated(self._settings, f"insert {len(rows)} into {table}"):
-            await self._client.insert(
-                table,
-                rows,
-                column_names=list(types),
-                column_type_names=list(types.values()),
-                settings=_ONE_BLOCK,
-            )
+            await insert_rows(self._client, table, types, rows)
 
     async def _command(self, sql: str, parameters: Mapping[str, object], what: str) -> None:
         async with translated(self._settings, what):
