@@ -33,6 +33,8 @@ Key = tuple[str, str, int]
 """Route, arm and generation: what tallies count by."""
 NOBODY: Key = ("", "", 0)
 """Of an exchange of which not even that can be read."""
+WHOSE = ("user_id", "session_id", "request_id")
+"""Fields that say whose a row is."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -97,8 +99,14 @@ def _exchange(frame: Frame) -> SpooledExchange:
 
 
 def letter_of(row: Row, reason: str) -> DeadLetter:
-    """The dead letter of a row that cannot be stored."""
-    excerpt = msgspec.json.encode(row).decode()[:MAX_EXCERPT_CHARS]
+    """The dead letter of a row that cannot be stored.
+
+    It begins with whose it is: a person is erased by the id in it, which a long query or a vector
+    before it would push out.
+    """
+    fields = msgspec.structs.asdict(row)
+    whose = {name: fields[name] for name in WHOSE}
+    excerpt = msgspec.json.encode(whose | fields).decode()[:MAX_EXCERPT_CHARS]
     return DeadLetter(
         record_id=row.record_id,
         route=row.route,

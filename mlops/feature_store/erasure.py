@@ -76,8 +76,10 @@ def _listing(kind: str, column: str, table: str, condition: str) -> str:
 
 
 def mention_of(user_id: str) -> str:
-    """A pattern that finds the id as a whole word, and not inside another."""
-    return rf"(^|[^A-Za-z0-9_]){re.escape(user_id)}($|[^A-Za-z0-9_])"
+    """A pattern that finds the id as a whole word, and not inside another; as it is or in JSON."""
+    in_json = msgspec.json.encode(user_id).decode()[1:-1]
+    either = "|".join(re.escape(each) for each in dict.fromkeys((user_id, in_json)))
+    return rf"(^|[^A-Za-z0-9_])({either})($|[^A-Za-z0-9_])"
 
 
 def _listed(kind: str, erasure: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date, timedelta
 from io import BytesIO
 
@@ -107,3 +108,10 @@ def test_a_person_is_found_as_a_whole_word() -> None:
     assert found.column("payload").to_pylist() == [texts[0], texts[2], texts[4]]
     assert having(table, "user_id", "u1").num_rows == 2
     assert mentioning(table, "payload", mention_of("u.")).num_rows == 0
+
+
+@pytest.mark.parametrize("user", ['Ann "A" O\'Hara', "domain\\ann", "a\tb", "zoë +1 (2)", "a|b"])
+def test_a_person_is_found_by_an_id_that_json_writes_in_another_way(user: str) -> None:
+    texts = [json.dumps({"user_id": user}, ensure_ascii=False), f"of {user}", '{"user_id": "b"}']
+    found = mentioning(pa.table({"payload": texts}), "payload", mention_of(user))
+    assert found.column("payload").to_pylist() == texts[:2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -62,3 +63,14 @@ def test_a_stamp_of_a_later_gateway_is_read_without_what_is_new_in_it() -> None:
     row = entry_with(stamp=msgspec.json.encode(values)).row
     assert row is not None
     assert row.route == "rag"
+
+
+def test_a_dead_letter_tells_whose_it_is_however_long_the_query() -> None:
+    """Else nobody could erase it: what is left of the row ends before the user."""
+    asked = {"query_text": "why " * 5_000, "user_id": "u-7391", "session_id": "s-1"}
+    letter = entry_with(
+        request_body=json.dumps(asked).encode(), response_body=b'{"relevance_score": 7}'
+    ).letter
+    assert letter is not None
+    assert letter.payload_excerpt.startswith('{"user_id":"u-7391","session_id":"s-1"')
+    assert "why why" in letter.payload_excerpt
