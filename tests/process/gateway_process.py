@@ -28,6 +28,12 @@ OPERATOR = "op-3f9c"
 READY = re.compile(r"ready (\S+) admin (https?://\S+)\n")
 
 
+def workers_under(supervisor: int) -> list[int]:
+    """The process ids of a gateway's workers."""
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text(encoding="ascii")
+    return [int(pid) for pid in children.split()]
+
+
 class Gateway:
     """One process on free ports, and the file, state and spool that outlive it."""
 
@@ -105,8 +111,7 @@ class Gateway:
 
     def workers(self) -> list[int]:
         """Processes that serve, by pid."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
-        return [int(pid) for pid in children.split()]
+        return workers_under(self.pid)
 
     async def until_refused(self) -> None:
         """Wait until nobody listens on the data port."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from cli.demo.report import LogCheck, check_log
 from gateway.spool.segments import workers_of
 from mlops.local.stack import Stack
+from tests.process.gateway_process import workers_under
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
@@ -77,14 +77,9 @@ async def test_killed_workers_lose_nothing_that_was_answered(
                 while len(spooled) < 2 + kill:  # until whoever was killed is replaced
                     await traffic.until_answered(1)
                     spooled |= set(workers_of(stack.directory / "spool"))
-            os.kill(_workers(supervisor)[kill % 2], signal.SIGKILL)
+            os.kill(workers_under(supervisor)[kill % 2], signal.SIGKILL)
         await traffic.until_answered(ROUND_REQUESTS)
     _assert_once(await check_log(stack.clickhouse, traffic.answered.keys()))
-
-
-def _workers(supervisor: int) -> list[int]:
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text(encoding="ascii")
-    return [int(pid) for pid in children.split()]
 
 
 async def test_a_killed_recorder_inserts_nothing_twice(
@@ -92,7 +87,7 @@ async def test_a_killed_recorder_inserts_nothing_twice(
 ) -> None:
     """Killed in the middle of inserts; the next goes on from the cursor, with the same ranges."""
     await _start(stack, upstreams[0].url)
-    async with load(stack.addresses["gateway"]) as traffic:
+    async with load(stack.addresses["gateway"], beside=upstreams[0].url) as traffic:
         for _ in range(4):
             await traffic.until_answered(ROUND_REQUESTS)
             await asyncio.to_thread(stack.kill, "recorder")
@@ -107,7 +102,7 @@ async def test_a_killed_engine_costs_no_request_and_no_row(
 ) -> None:
     """The spool holds what ClickHouse could not take; nothing is stored twice afterwards."""
     await _start(stack, upstreams[0].url)
-    async with load(stack.addresses["gateway"]) as traffic:
+    async with load(stack.addresses["gateway"], beside=upstreams[0].url) as traffic:
         for _ in range(3):
             await traffic.until_answered(ROUND_REQUESTS)
             await asyncio.to_thread(stack.kill, "clickhouse")

@@ -1,0 +1,38 @@
+"""What the load of these tests measures can fail."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from mlops.local.stack import Stack
+from tests.process.gateway_process import workers_under
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
+
+
+async def test_a_gateway_that_stands_still_for_moments_is_noticed(
+    stack: Stack, upstreams: tuple[Any, Any], load: Any
+) -> None:
+    url = upstreams[0].url
+    route = {
+        "name": "rag",
+        "match": {"prefix": "/"},
+        "stable": {"version": "1", "endpoints": [url]},
+    }
+    await asyncio.to_thread(stack.start_gateway, [route])
+    (worker,) = workers_under(stack.process("gateway").pid)
+    async with load(stack.addresses["gateway"], beside=url) as traffic:
+        await traffic.until_answered(20)
+        since = traffic.mark()
+        for _ in range(3):
+            os.kill(worker, signal.SIGSTOP)
+            await asyncio.sleep(0.5)  # how long it stands still
+            os.kill(worker, signal.SIGCONT)
+            await traffic.until_answered(20)
+    with pytest.raises(AssertionError, match="beside"):
+        traffic.check_nobody_waited(since)
