@@ -13,6 +13,7 @@ from math import inf
 from typing import Self
 
 from gateway.features.rules import AS_THEY_COME, Rules
+from gateway.recorder.batches import batch_bytes_of
 from gateway.recorder.cursor import BadCursor
 from gateway.recorder.delivery import Delivery, Sink
 from gateway.recorder.entries import Entry
@@ -74,6 +75,7 @@ class Recorder:
             stopping=self._stopping,
             clock_s=clock_s,
             rules=rules,
+            batch_bytes=lambda: batch_bytes_of(settings, len(self._tailers)),
         )
         self._backlogs = 0
         self._reserve = Reserve(settings.spool_dir)

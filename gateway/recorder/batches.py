@@ -30,11 +30,11 @@ class Batch:
             self.oldest_us = entry.ended_at_us
         self._bytes += entry.weight_bytes
 
-    def is_full(self, now_s: float) -> bool:
+    def is_full(self, now_s: float, most_bytes: int) -> bool:
         """Nothing more may go in: it is inserted as it is."""
         return bool(self.entries) and (
             self._rows >= self._settings.most_rows
-            or self._bytes >= self._settings.batch_bytes
+            or self._bytes >= most_bytes
             or now_s - self._opened_at_s >= self._settings.batch_s
         )
 
@@ -46,6 +46,11 @@ class Batch:
         return bool(self.entries) and (
             self._rows >= self._settings.batch_rows or self.entries[-1].tally is not None
         )
+
+
+def batch_bytes_of(settings: RecorderSettings, workers: int) -> int:
+    """How heavy a batch may be while so many workers are read, each with two in hand."""
+    return min(settings.batch_bytes, settings.bytes_in_hand // (2 * max(1, workers)))
 
 
 def halves(whole: Range, entries: Sequence[Entry]) -> tuple[Range, Range]:

@@ -18,6 +18,9 @@ class RecorderSettings:
     """Or when its first record was read so long ago: the agent sees rows about so late."""
     batch_bytes: int = 8 * 1024**2
     """Or when its rows weigh so much: 4,000 with embeddings of 1,536 numbers would be 200 MB."""
+    bytes_in_hand: int = 64 * 1024**2
+    """Of all workers' batches together, two for each: with many workers each batch is lighter, so
+    that a backlog of them all takes no more memory than one of a few."""
     poll_s: float = 0.03
     """Between two looks at a spool that has nothing new."""
     stop_s: float = 5.0

@@ -43,6 +43,8 @@ class Surroundings:
     clock_s: Callable[[], float]
     rules: Callable[[], Rules]
     """The rules in force now."""
+    batch_bytes: Callable[[], int]
+    """How heavy a batch may be now."""
 
 
 class WorkerTailer:
@@ -193,7 +195,7 @@ class WorkerTailer:
         Left empty only when there is no more, or the recorder stops.
         """
         batch, clock_s = self._gathering, self._around.clock_s
-        while not batch.is_full(clock_s()):
+        while not batch.is_full(clock_s(), self._around.batch_bytes()):
             start = self._reader.position
             records = self._reader.read(READ_RECORDS, final=self._is_dead)
             self._report_cuts(records)
