@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from gateway.features import tensors
 from gateway.features.model import NOT_JSON, TRUNCATED, UNDECODABLE, UNKNOWN_SHAPE, Body
 
 MAX_DECODED_BYTES = 8 * 1024**2
@@ -58,8 +59,10 @@ def plain(body: Body) -> tuple[bytes, bool]:
     return data, is_cut
 
 
-def value_of(body: Body, decoder: Decoder[Value]) -> Value:
+def value_of(body: Body, decoder: Decoder[Value], elements: int = 0) -> Value:
     """The body as what `decoder` makes of its JSON.
+
+    With `elements`, tensors in binary may follow the JSON: so many elements of each are in it.
 
     Raises:
         Unreadable: it is empty, cut, in an unknown coding, not JSON, or JSON of another shape.
@@ -67,7 +70,23 @@ def value_of(body: Body, decoder: Decoder[Value]) -> Value:
     data, is_cut = plain(body)
     if is_cut:
         raise Unreadable(TRUNCATED)
-    return _parsed(data, decoder)
+    try:
+        return _parsed(data, decoder)
+    except Unreadable:
+        if not elements:
+            raise
+        return _with_tensors(data, decoder, elements)
+
+
+def _with_tensors(data: bytes, decoder: Decoder[Value], elements: int) -> Value:
+    try:
+        value = tensors.filled(data, elements)
+    except (ValueError, RecursionError) as exc:
+        raise Unreadable(NOT_JSON) from exc
+    try:
+        return msgspec.convert(value, decoder.type)  # type: ignore[no-any-return]
+    except msgspec.ValidationError as exc:
+        raise Unreadable(UNKNOWN_SHAPE) from exc
 
 
 def events_of(body: Body, decoder: Decoder[Value]) -> tuple[list[Value], bool]:

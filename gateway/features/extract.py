@@ -18,7 +18,7 @@ NATIVE = "native"
 OPENAI = "openai"
 """Chat completions, completions, embeddings and responses, whole or streamed."""
 KSERVE = "kserve-v2"
-"""Tensors as JSON, by name."""
+"""Tensors by name, as JSON or in binary."""
 TEI = "tei"
 """`/embed` and `/rerank`."""
 AUTO = "auto"
@@ -40,13 +40,15 @@ def extract(
 ) -> Features:
     """Everything that the bodies say. Never fails: what cannot be read is named in `missing`."""
     features = Features()
-    asked = _read(request, _ASKED, features) if request.data else None
     path = target.partition("?")[0].rstrip("/")
+    has_tensors = profile == KSERVE or (profile == AUTO and kserve.is_infer(path))
+    elements = kserve.MAX_NUMBERS if has_tensors else 0
+    asked = _read(request, _ASKED, features, elements) if request.data else None
     if profile == TEI or (profile == AUTO and tei.is_tei(path, asked or NOTHING_ASKED)):
         answer = _read(response, ANY, features) if response.data else None
         tei.read(features, asked or NOTHING_ASKED, answer)
     else:
-        answers = _answers(response, features) if response.data else ()
+        answers = _answers(response, features, elements) if response.data else ()
         if asked is not None or answers:
             _by_shape(features, profile, path, asked or NOTHING_ASKED, answers)
         elif not features.missing and (request.data or response.data):
@@ -76,18 +78,20 @@ def _by_shape(
     native.read(features, asked, last)
 
 
-def _read(body: Body, decoder: Decoder[Value], features: Features) -> Value | None:
+def _read(
+    body: Body, decoder: Decoder[Value], features: Features, elements: int = 0
+) -> Value | None:
     try:
-        return value_of(body, decoder)
+        return value_of(body, decoder, elements)
     except Unreadable as exc:
         features.miss(str(exc))
         return None
 
 
-def _answers(body: Body, features: Features) -> Sequence[Answered]:
+def _answers(body: Body, features: Features, elements: int) -> Sequence[Answered]:
     """The answer as one object, or as the objects of its stream."""
     if not is_event_stream(body):
-        answer = _read(body, _ANSWERED, features)
+        answer = _read(body, _ANSWERED, features, elements)
         return () if answer is None else (answer,)
     try:
         values, is_cut = events_of(body, _ANSWERED)

@@ -1,4 +1,4 @@
-"""KServe's inference protocol, version 2 (Open Inference Protocol), with tensors as JSON."""
+"""KServe's inference protocol, version 2 (Open Inference Protocol), with tensors by name."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from gateway.features.shapes import Answered, Asked
 from mlops.contracts.record import MAX_EMBEDDING_LENGTH
 
 _FLOATS = ("FP16", "FP32", "FP64", "BF16")
-_MAX_NUMBERS = max(MAX_RETRIEVED, MAX_EMBEDDING_LENGTH) + 1
+MAX_NUMBERS = max(MAX_RETRIEVED, MAX_EMBEDDING_LENGTH) + 1
 """Read of one tensor: one more than any feature takes, so that a longer one is seen to be."""
 
 Tensors = Mapping[str, list[object]]
 
 
+def is_infer(path: str) -> bool:
+    return path.startswith("/v2/models/") and path.endswith("/infer")
+
+
 def is_kserve(path: str, asked: Asked, answered: Answered) -> bool:
-    return (
-        (path.startswith("/v2/models/") and path.endswith("/infer"))
-        or _is_tensors(asked.inputs)
-        or _is_tensors(answered.outputs)
-    )
+    return is_infer(path) or _is_tensors(asked.inputs) or _is_tensors(answered.outputs)
 
 
 def read(features: Features, asked: Asked, answered: Answered) -> None:
@@ -138,10 +138,10 @@ def flat(data: object) -> list[object]:
     if not isinstance(data, list):
         return []
     if not any(isinstance(item, list) for item in data[:1]):
-        return data[:_MAX_NUMBERS]
+        return data[:MAX_NUMBERS]
     found: list[object] = []
     waiting: list[object] = [data]
-    while waiting and len(found) < _MAX_NUMBERS:
+    while waiting and len(found) < MAX_NUMBERS:
         item = waiting.pop()
         if isinstance(item, list):
             waiting.extend(reversed(item))
