@@ -1,4 +1,4 @@
-"""Text Embeddings Inference: `/embed` and `/rerank`, whose answers are lists."""
+"""Text Embeddings Inference: `/embed`, also as `/`, and `/rerank`, whose answers are lists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ PATHS = ("/embed", "/rerank")
 
 
 def is_tei(path: str, asked: Asked) -> bool:
-    return path.endswith(PATHS) or (asked.query is not None and asked.texts is not None)
+    return (
+        path.endswith(PATHS)
+        or (asked.query is not None and asked.texts is not None)
+        or (not path and _is_texts(asked.inputs))
+    )
+
+
+def _is_texts(value: object) -> bool:
+    """Not the tensors of KServe, which come under the same name."""
+    return isinstance(value, str) or (
+        isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+    )
 
 
 def read(features: Features, asked: Asked, answer: object) -> None:
@@ -28,7 +39,7 @@ def read(features: Features, asked: Asked, answer: object) -> None:
         inputs = inputs[0]
     if not isinstance(inputs, list):  # a request for many is not one query
         features.query_text = fields.text(features, "query_text", inputs)
-        if isinstance(answer, list) and len(answer) == 1:
+        if isinstance(answer, list) and len(answer) == 1 and not is_object(answer[0]):
             features.embedding = fields.numbers(features, "embedding", answer[0])
 
 

@@ -1,15 +1,18 @@
-"""What OpenAI's own client sends and gets, through the gateway, as features of rows.
+"""What OpenAI's and Hugging Face's own clients send and get, through the gateway, as features of
+rows.
 
-Nothing here is written down by hand but the one endpoint that the demo server does not have.
+Nothing here is written down by hand but answers of endpoints that the demo server does not have.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import openai
 import pytest
 from aiohttp import web
@@ -56,8 +59,45 @@ RESPONSE = {
 }
 
 
+COMPLETION = {
+    "id": "cmpl-1",
+    "object": "text_completion",
+    "created": 1_790_000_000,
+    "model": MODEL,
+    "choices": [{"index": 0, "text": "By squaring.", "finish_reason": "stop", "logprobs": None}],
+    "usage": {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12},
+}
+
+
 async def _respond(request: web.Request) -> web.Response:
-    return web.json_response(RESPONSE)
+    if not (await request.json()).get("stream"):
+        return web.json_response(RESPONSE)
+    begun = {**RESPONSE, "status": "in_progress", "output": [], "usage": None}
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0, "logprobs": []}
+    return _events(
+        {"type": "response.created", "sequence_number": 0, "response": begun},
+        {"type": "response.output_text.delta", "sequence_number": 1, "delta": "By ", **place},
+        {"type": "response.output_text.delta", "sequence_number": 2, "delta": "squaring.", **place},
+        {"type": "response.completed", "sequence_number": 3, "response": RESPONSE},
+    )
+
+
+async def _complete(request: web.Request) -> web.Response:
+    if not (await request.json()).get("stream"):
+        return web.json_response(COMPLETION)
+    first = {**COMPLETION, "usage": None}
+    first["choices"] = [{"index": 0, "text": "By ", "finish_reason": None, "logprobs": None}]
+    second = {**first, "choices": [{**COMPLETION["choices"][0], "text": "squaring."}]}  # type: ignore[index]
+    return _events(first, second, {**COMPLETION, "choices": []})
+
+
+def _events(*events: object) -> web.Response:
+    text = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    return web.Response(text=text + "data: [DONE]\n\n", content_type="text/event-stream")
+
+
+async def _embed(request: web.Request) -> web.Response:
+    return web.json_response([[0.5, -1.25, 3.0]])
 
 
 @pytest.fixture
@@ -68,6 +108,9 @@ async def client(harness: Any, versions: dict[str, Path]) -> AsyncIterator[opena
     await served.serve_directory(directory)
     app = ModelServer(served).application()
     app.router.add_post("/v1/responses", _respond)
+    app.router.add_post("/v1/completions", _complete)
+    for path in ("/embed", "/"):
+        app.router.add_post(path, _embed)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -139,6 +182,47 @@ async def test_a_response(harness: Any, client: openai.AsyncOpenAI) -> None:
     assert (row.query_text, row.query_id) == (QUESTION, answer.id)
     assert (row.answer_chars, row.refused) == (len(answer.output_text), False)
     assert (row.prompt_tokens, row.completion_tokens) == (9, 3)
+
+
+async def test_a_response_that_is_streamed(harness: Any, client: openai.AsyncOpenAI) -> None:
+    text = ""
+    async for event in await client.responses.create(model=MODEL, input=QUESTION, stream=True):
+        text += event.delta if event.type == "response.output_text.delta" else ""
+    (row,) = await rows(harness, 1)
+    assert text == "By squaring."
+    assert (row.query_text, row.query_id, row.features_missing) == (QUESTION, "resp_1", "")
+    assert (row.answer_chars, row.refused, row.events) == (len(text), False, 5)
+    assert (row.prompt_tokens, row.completion_tokens) == (9, 3)
+
+
+async def test_a_completion_whole_and_streamed(harness: Any, client: openai.AsyncOpenAI) -> None:
+    asked: Any = {"model": MODEL, "prompt": QUESTION, "user": "u"}
+    await client.completions.create(**asked)
+    text = ""
+    async for event in await client.completions.create(**asked, stream=True):
+        text += event.choices[0].text if event.choices else ""
+    assert text == "By squaring."
+    for row in await rows(harness, 2):
+        assert (row.query_text, row.query_id, row.user_id) == (QUESTION, "cmpl-1", "u")
+        assert (row.answer_chars, row.finish_reason, row.features_missing) == (12, "stop", "")
+        assert (row.prompt_tokens, row.completion_tokens) == (9, 3)
+
+
+@pytest.mark.parametrize("path", ["/embed", "/"])
+async def test_an_embedding_for_hugging_face_s_client(
+    harness: Any, client: openai.AsyncOpenAI, path: str
+) -> None:
+    """It asks servers of Text Embeddings Inference, at the address that it is given."""
+    address = str(client.base_url).removesuffix("/v1/") + path
+    async with huggingface_hub.AsyncInferenceClient(address) as asking:
+        vector = await asking.feature_extraction(QUESTION)
+    (row,) = await rows(harness, 1)
+    assert vector.tolist() == [[0.5, -1.25, 3.0]]
+    assert (row.query_text, row.embedding, row.features_missing) == (
+        QUESTION,
+        vector.tolist()[0],
+        "",
+    )
 
 
 async def test_a_refusal_of_the_server_is_a_row(harness: Any, client: openai.AsyncOpenAI) -> None:
