@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from msgspec.structs import asdict
 
 from cli.output import is_data, print_data, print_entry, prints
+from cli.spool_records import UnreadableRecord, UnstoredExchange, UnstoredTally, shown
 from gateway import config
 from gateway.recorder import inspection
 from gateway.recorder.cursor import BadCursor
@@ -78,7 +80,7 @@ def ls(directory: Path | None, config: Path | None, output: str) -> None:
 @click.option("--worker", help="Only this one's records.")
 @click.option("--limit", type=int, help="At most so many records.")
 @click.option("--bodies", is_flag=True, help="With the bodies of requests and answers, as sent.")
-@prints(dict[str, Any], is_stream=True)
+@prints(UnstoredExchange, UnstoredTally, UnreadableRecord, is_stream=True)
 def cat(
     directory: Path | None,
     config: Path | None,
@@ -94,7 +96,7 @@ def cat(
     if worker is not None and worker not in names:
         raise click.ClickException(f"no worker {worker!r}; there are {', '.join(names) or 'none'}")
     found = (
-        inspection.shown(name, record, bodies=bodies)
+        shown(name, record, bodies=bodies)
         for name in ([worker] if worker else names)
         for record in inspection.records(path, name)
     )
@@ -103,7 +105,7 @@ def cat(
             if is_data(output):
                 print_entry(output, one)
             else:
-                click.echo(_line(one))
+                click.echo(_line(msgspec.to_builtins(one)))
     except (BadSegment, BadCursor) as exc:
         raise click.ClickException(str(exc)) from exc
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.record import KINDS, OUTCOMES, WITHHELD
 from gateway.recorder import cursor as cursors
 from gateway.recorder.cursor import BadCursor, Cursor
 from gateway.spool import segments
@@ -15,16 +14,12 @@ from gateway.spool.format import (
     BadRecord,
     BadSegment,
     RecordType,
-    SpooledExchange,
     decode_exchange,
     tally_of,
 )
 from gateway.spool.reader import Position, SpooledRecord, WorkerReader
-from gateway.stamp import Stamp
 
 READ_RECORDS = 500
-_BODIES = ("request_body", "response_body")
-_LEFT_OUT = ("sequence", "record_type", "stamp", *_BODIES)
 
 
 class WorkerState(msgspec.Struct, kw_only=True):
@@ -128,39 +123,3 @@ def records(
             report.cuts += [str(cut.at) for cut in reader.cuts]
     finally:
         reader.close()
-
-
-def shown(worker: str, record: SpooledRecord, *, bodies: bool) -> dict[str, object]:
-    """A record for a person to read; bodies only where they were asked for."""
-    head: dict[str, object] = {
-        "worker": worker,
-        "segment": record.segment,
-        "sequence": record.frame.sequence,
-    }
-    if record.missing:
-        head["missing_before"] = record.missing
-    try:
-        if record.frame.kind == RecordType.TALLY:
-            return {**head, "tally": msgspec.json.decode(tally_of(record.frame.body))}
-        return {**head, **_exchange(decode_exchange(record.frame.body), bodies=bodies)}
-    except ValueError as exc:
-        return {**head, "unreadable": str(exc), "bytes": len(record.frame.body)}
-
-
-def _exchange(record: SpooledExchange, *, bodies: bool) -> dict[str, object]:
-    stamp = msgspec.json.decode(record.stamp, type=Stamp)
-    values = {
-        name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-        for name in record.__struct_fields__
-        if name not in _LEFT_OUT
-        for value in (getattr(record, name),)
-    }
-    values |= {
-        "kind": KINDS[record.kind],
-        "outcome": OUTCOMES[record.outcome],
-        "first_attempt_outcome": OUTCOMES[record.first_attempt_outcome],
-        "withheld": WITHHELD[record.withheld],
-    }
-    if bodies:
-        values |= {name: getattr(record, name).decode("utf-8", "replace") for name in _BODIES}
-    return {**msgspec.to_builtins(stamp), **values}

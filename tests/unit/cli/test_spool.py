@@ -12,14 +12,24 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import main
+from cli.spool_records import UnreadableRecord, UnstoredExchange, shown
 from gateway.record import ExchangeRecord
 from gateway.settings import SpoolSettings
 from gateway.spool import segments
+from gateway.spool.encoding import encode_exchange
+from gateway.spool.format import Frame, RecordType
+from gateway.spool.reader import Position, SpooledRecord
 from gateway.spool.writer import SpoolWriter
 from mlops.contracts.tally import Tally
 from tests.exchanges import recorded
 
 SECRET = "the body of a request"
+
+
+def encoded(**changes: Any) -> bytes:
+    body = bytearray()
+    encode_exchange(recorded(**changes), 5, body)
+    return bytes(body)
 
 
 def record(request_id: str) -> ExchangeRecord:
@@ -76,6 +86,30 @@ def test_cat_says_what_a_record_holds(writer: SpoolWriter) -> None:
     assert lines[3]["tally"]["second"] == 7
     limited = run("cat", writer, "-o", "json", "--limit", "2").output
     assert len(limited.splitlines()) == 2
+
+
+def test_cat_prints_what_the_reference_says(writer: SpoolWriter) -> None:
+    without = {"missing_before", "request_body", "response_body"}
+    fields = set(UnstoredExchange.__struct_fields__)
+    for more, expected in (((), fields - without), (("--bodies",), fields - {"missing_before"})):
+        first, *_ = run("cat", writer, "-o", "json", *more).output.splitlines()
+        assert set(json.loads(first)) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "why"),
+    [
+        (RecordType.EXCHANGE, b"\xc1", "exchange of 1 bytes"),
+        (RecordType.TALLY, b"\xc1", "tally of 1 bytes"),
+        (RecordType.EXCHANGE, encoded(outcome=200), "index out of range"),
+    ],
+)
+def test_what_cannot_be_read_is_said(kind: int, body: bytes, why: str) -> None:
+    frame = Frame(offset=64, end=80, body=body, sequence=5, kind=kind)
+    found = shown("w", SpooledRecord(frame, segment=1, missing=2, end=Position(1, 80)), bodies=True)
+    assert isinstance(found, UnreadableRecord)
+    assert (found.sequence, found.missing_before, found.bytes) == (5, 2, len(body))
+    assert why in found.unreadable
 
 
 def test_cat_of_an_unknown_worker_names_those_there_are(writer: SpoolWriter) -> None:
