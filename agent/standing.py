@@ -5,6 +5,7 @@ from __future__ import annotations
 from agent import gates
 from agent.changes import reasons
 from agent.judge import Verdict
+from agent.moments import span
 from agent.policy import Policy
 from agent.release import Phase, Picture, Release, stage_of
 
@@ -41,7 +42,7 @@ def _missing_in_bake(release: Release, policy: Policy, picture: Picture) -> str:
     left_s = policy.bake_s - observed_s(release, picture)
     judgement = picture.judgement
     if left_s > 0:
-        return f"{left_s:.0f} s of bake left"
+        return f"{span(left_s)} of bake left"
     if judgement is None or judgement.verdict is Verdict.INVALID:
         return reasons(picture)
     return ""
@@ -54,7 +55,7 @@ def _missing_at_weight(release: Release, policy: Policy, picture: Picture) -> st
     if stage.waits:
         return "waits for a person's promote"
     if left_s > 0:
-        return f"{left_s:.0f} s of this weight left"
+        return f"{span(left_s)} of this weight left"
     if judgement is None or judgement.verdict is not Verdict.HEALTHY:
         return reasons(picture)
     return ""
@@ -73,7 +74,7 @@ def age(picture: Picture) -> str:
     age_s = picture.now_s - picture.closed_through_s
     if age_s < -AHEAD_S:
         return f"clocks apart: the log is {-age_s:.0f} s ahead of this agent's clock"
-    return f"no evidence for {age_s:.0f} s"
+    return f"no evidence for {span(age_s)}"
 
 
 def observed_s(release: Release, picture: Picture) -> float:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from agent.judge import CheckResult, Judgement
 from agent.loop import Cycle
 from agent.moments import iso
 from agent.policy import Policy
 from agent.release import Paused, Phase, Release, candidate_share_bp, stages
 from agent.standing import age, is_fresh, missing
+from agent.summary import Seen, summary
 from mlops.contracts.release import CheckStatus, PauseStatus, ReleaseStatus
 
 PAUSED = "paused"
@@ -21,7 +24,7 @@ def status_of(release: Release, policy: Policy, cycle: Cycle | None, now_s: floa
     pause = None if release.phase.is_ended else _pause(release, policy)
     plan = release.plan
     ended_s = release.ended_at_s
-    return ReleaseStatus(
+    status = ReleaseStatus(
         id=release.id,
         route=release.route,
         version=release.candidate.version,
@@ -47,6 +50,17 @@ def status_of(release: Release, policy: Policy, cycle: Cycle | None, now_s: floa
         converged=_converged(release, cycle),
         unreachable=_unreachable(cycle),
         asked=release.asked.verb.value if release.asked else "",
+    )
+    return replace(status, summary=summary(status, policy, _seen(release, policy, cycle)))
+
+
+def _seen(release: Release, policy: Policy, cycle: Cycle | None) -> Seen:
+    if cycle is None or release.phase.is_ended:
+        return Seen()
+    return Seen(
+        judged=cycle.judgement.reasons if cycle.judgement else (),
+        missing=missing(release, policy, cycle.picture),
+        stale="" if is_fresh(cycle.picture) else age(cycle.picture),
     )
 
 

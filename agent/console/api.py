@@ -275,7 +275,9 @@ class Console:
         return json_answer(
             {
                 "policy": to_document(Policy()),
+                "lines": explained(Policy()),
                 "strategies": {name: to_document(shipped(name)) for name in strategies()},
+                "strategy_lines": {name: explained(shipped(name)) for name in strategies()},
                 "gates": sorted(rules.gates),
                 "notices": [target.name for target in rules.notices],
                 "max_weight": {

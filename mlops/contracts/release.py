@@ -116,6 +116,8 @@ class ReleaseStatus(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
     reasons: tuple[str, ...]
     """Why it is where it is: the judge's reasons, a pause, how it ended."""
+    summary: str = ""
+    """Is the new version all right, and what is being done about it? Sentences for people."""
     sentence: str = ""
     """What the last cycle did."""
     checks: dict[str, CheckStatus] = {}

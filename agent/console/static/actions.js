@@ -48,7 +48,8 @@ const VERBS = {
 
 export function releaseActions(release, me, done) {
   const ended = ["settled", "rolled_back", "aborted"].includes(release.phase);
-  const shown = ended ? (release.phase === "settled" ? [] : ["retry"]) : ["pause", "resume", "promote", "abort"];
+  const held = release.pause && ["person", "hand", "memory"].includes(release.pause.kind); // other pauses end by themselves, or by promote
+  const shown = ended ? (release.phase === "settled" ? [] : ["retry"]) : [held ? "resume" : "pause", "promote", "abort"];
   const buttons = shown.map((verb) => h("button", {
     type: "button", class: verb === "abort" ? "danger" : null, disabled: !me.acts, title: me.acts ? null : me.why,
     onclick: () => ask({
@@ -60,7 +61,7 @@ export function releaseActions(release, me, done) {
 
 export function routeActions(route, me, done) {
   const weight = h("input", { type: "number", min: 0, max: 95, step: "0.01", value: route.weight, required: true });
-  const set = h("button", { type: "button", disabled: !me.acts || !route.canary, onclick: () => ask({
+  const set = h("button", { type: "button", disabled: !me.acts || !route.canary, title: route.canary ? null : "There is no canary to give a weight.", onclick: () => ask({
     title: `Set the weight of ${route.canary} on ${route.route}`, button: "Set weight", fields: [{ label: "Percent to the canary", input: weight }],
     says: `Now ${percent(route.weight / 100)} is asked for. The release pauses, and the agent publishes nothing over it until somebody says resume.`,
     run: async (reason) => {
@@ -68,7 +69,7 @@ export function routeActions(route, me, done) {
       return notConfirmed(await put(`/v1/routes/${encodeURIComponent(route.route)}/weights`, { stable: Math.round((100 - canary) * 100) / 100, canary, reason }));
     }, done }) }, "Set weight");
   const target = route.canary ? route.stable : route.previous;
-  const back = h("button", { type: "button", class: "danger", disabled: !me.acts || !target, onclick: () => ask({
+  const back = h("button", { type: "button", class: "danger", disabled: !me.acts || !target, title: target ? null : "There is no other version to go back to.", onclick: () => ask({
     title: `Roll back ${route.route}?`, button: "Roll back", danger: true,
     says: `Every gateway sends everything to ${target}, at once. The agent keeps its hands off until somebody says resume.`,
     run: async (reason) => notConfirmed(await post(`/v1/routes/${encodeURIComponent(route.route)}/rollback`, route.canary ? { reason } : { to: "previous", reason })), done }) }, "Roll back");

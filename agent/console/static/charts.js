@@ -2,7 +2,7 @@
 
 import { h, s, number } from "./dom.js";
 
-const W = 480, H = 150, LEFT = 76, RIGHT = 8, TOP = 8, BOTTOM = 20;
+const W = 480, H = 150, LEFT = 92, RIGHT = 8, TOP = 8, BOTTOM = 20;
 
 const nice = (value) => (Math.abs(value) >= 1000 ? number(Math.round(value)) : Number(value.toPrecision(3)).toString());
 

@@ -15,8 +15,8 @@ function fill(element, attributes, children) {
 export const h = (name, attributes, ...children) => fill(document.createElement(name), attributes, children);
 export const s = (name, attributes, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
 
-export function table(caption, columns, rows) {
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
+export function table(caption, columns, rows, kind = "") {
+  return h("div", { class: `scroll ${kind}`, tabindex: 0, role: "region", "aria-label": caption },
     h("table", {},
       h("caption", { class: "soft" }, caption),
       h("thead", {}, h("tr", {}, columns.map(([title, kind]) => h("th", { scope: "col", class: kind }, title)))),

@@ -8,17 +8,19 @@ export const marksOf = (events) => events.map((one) => [one.at, one.action.repla
 
 const open = (name, bound, word) => (bound === null ? `anything ${word}` : checkEffect(name, bound));
 
-export function checks(release) {
+const gathered = (value, needed, kind) => h("span", { class: value >= needed ? kind : null }, needed ? `${asEvidence(value)} of ${asEvidence(needed)}` : asEvidence(value));
+
+// What each check shows; `limits`: how much evidence decides.
+export function checks(release, limits) {
   const names = Object.keys(release.checks);
   if (!names.length) return h("p", { class: "soft" }, "No evidence yet.");
   const margins = release.policy.checks || {};
-  return table("Each check by itself; the verdict weighs them together", [["Check"], ["Canary", "number"], ["Control", "number"], ["Effect", "number"], ["Sure to lie in", "number"], ["Margin", "number"], ["Worse: e", "number"], ["Not worse: e", "number"], ["Needed", "number"]],
+  return table("Each check by itself; the verdict weighs them together. Evidence is an e-value: 20 comes up once in twenty harmless releases.", [["Check"], ["Canary", "number"], ["Control", "number"], ["Difference", "number"], ["Surely between", "number"], ["Matters from", "number"], ["Evidence: worse", "number"], ["Evidence: not worse", "number"], ["Requests needed", "number"]],
     names.map((name) => {
-      const one = release.checks[name];
-      const margin = (margins[name] || {}).margin;
-      return [`${name}${one.quantile ? ` p${(100 * one.quantile).toFixed(0)}` : ""}`, h("span", { class: "canary" }, checkValue(name, one.candidate_value)), h("span", { class: "stable" }, checkValue(name, one.control_value)), checkEffect(name, one.effect),
-        one.interval ? `${open(name, one.interval[0], "below")} … ${open(name, one.interval[1], "above")}` : "–", margin === undefined ? "–" : String(margin),
-        asEvidence(one.e_value), asEvidence(one.noninferiority_e_value), one.still_needed === null ? "–" : number(one.still_needed)];
+      const one = release.checks[name], margin = effectMargin(name, margins[name]);
+      return [`${name.replaceAll("_", " ")}${one.quantile ? ` p${(100 * one.quantile).toFixed(0)}` : ""}`, h("span", { class: "canary" }, checkValue(name, one.candidate_value)), h("span", { class: "stable" }, checkValue(name, one.control_value)), checkEffect(name, one.effect),
+        one.interval ? `${open(name, one.interval[0], "below")} … ${open(name, one.interval[1], "above")}` : "–", margin === undefined ? "–" : checkEffect(name, margin),
+        gathered(one.e_value, limits.rolled_back_at, "bad"), gathered(one.noninferiority_e_value, limits.proved_at, "good"), one.still_needed === null ? "–" : number(one.still_needed)];
     }));
 }
 
@@ -30,11 +32,11 @@ export function evidenceCharts(release, evidence, policy, marks = []) {
   ];
   for (const name of Object.keys(release.checks)) {
     const of = (pick) => evidence.filter((p) => p.checks[name] && pick(p.checks[name]) !== null).map((p) => [p.at, pick(p.checks[name])]);
-    const show = (v) => checkValue(name, v);
-    found.push(lines(`${name}: both arms`, [{ name: "canary", class: "canary", points: of((c) => c.candidate_value) }, { name: "control", class: "stable", points: of((c) => c.control_value) }], { format: show, zero: true, marks }));
+    const show = (v) => checkValue(name, v), title = name.replaceAll("_", " ");
+    found.push(lines(`${title}: both arms`, [{ name: "canary", class: "canary", points: of((c) => c.candidate_value) }, { name: "control", class: "stable", points: of((c) => c.control_value) }], { format: show, zero: true, marks }));
     const band = evidence.filter((p) => p.checks[name] && p.checks[name].interval).map((p) => [p.at, ...p.checks[name].interval]).filter((p) => p[1] !== null && p[2] !== null);
-    found.push(lines(`${name}: effect, and where it surely lies`, [{ name: "effect", class: "canary", points: of((c) => c.effect) }], { band, limit: effectMargin(name, margins[name]), limitName: "margin", format: (v) => checkEffect(name, v), marks }));
-    found.push(lines(`${name}: evidence`, [{ name: "worse", class: "canary", points: of((c) => c.e_value) }, { name: "not worse", class: "stable", points: of((c) => c.noninferiority_e_value) }], { log: true, limit: policy.proved_at, limitName: "proved at", format: asEvidence, marks }));
+    found.push(lines(`${title}: difference, and where it surely lies`, [{ name: "difference", class: "canary", points: of((c) => c.effect) }], { band, limit: effectMargin(name, margins[name]), limitName: "matters from", format: (v) => checkEffect(name, v), marks }));
+    found.push(lines(`${title}: evidence`, [{ name: "worse", class: "canary", points: of((c) => c.e_value) }, { name: "not worse", class: "stable", points: of((c) => c.noninferiority_e_value) }], { log: true, limit: policy.proved_at, limitName: "proved at", format: asEvidence, marks }));
   }
   return found;
 }

@@ -3,6 +3,7 @@
 import { h, table, facts, number, moment, tag } from "./dom.js";
 import { checks, evidenceCharts, marksOf } from "./evidence.js";
 import { get, NeedsLogin } from "./api.js";
+import { policyLines } from "./views.js";
 
 const LONGEST_MS = 40000; // the agent ends a replay before this
 const ENDS = { promoted: ["promoted", "good"], rolled_back: ["rolled back", "bad"], undecided: ["not decided", "warn"], invalid: ["no trustworthy evidence", "warn"] };
@@ -58,13 +59,13 @@ function result(release, told) {
     h("h2", {}, "What would have happened ", tag(word, kind)),
     told.is_whole ? null : h("p", { class: "warn" }, `The time for it was over: this is what comes out by ${moment(iso(told.read_through))}. The command line reads on: `, h("code", {}, `rag-mlops release replay ${release.id}`)),
     facts([["When", moment(iso(told.at))], ["Why", told.reason], ["Canary requests until then", number(told.canary_requests)], ["Read through", moment(iso(told.read_through))]]),
-    table(told.left_out ? `The first of them; ${number(told.left_out)} more are left out` : "In order of time", [["When"], ["What"], ["Verdict"], ["Weight", "number"], ["Weight then", "number"], ["Why", "text"]],
+    table(told.left_out ? `The first of them; ${number(told.left_out)} more are left out` : "In order of time", [["When", "when"], ["What"], ["Verdict"], ["Weight", "number"], ["Weight it had", "number"], ["Why", "text"]],
       told.moments.map((one) => [moment(iso(one.at)), one.action.replace("_", " ") || "–", one.verdict, `${one.weight} %`, `${one.logged} %`, one.reasons.join("; ")])),
     h("h2", {}, "Checks at the end"),
-    checks(judged),
+    checks(judged, told),
     h("h2", {}, "Evidence over time"),
     told.points.length > 1 ? h("div", { class: "panels" }, evidenceCharts(judged, told.points, told, marksOf(told.moments.filter((one) => one.action)))) : h("p", { class: "soft" }, "Too little for a line."),
-    h("details", {}, h("summary", {}, "The policy, in words"), table("Judged by this", [["Key"], ["Value"], ["Meaning", "text"]], told.lines.map((line) => [h("code", {}, line.name), line.value, line.meaning]))),
+    h("details", {}, h("summary", {}, "The policy, in words"), policyLines("Judged by this", told.lines)),
   ];
 }
 

@@ -10,28 +10,11 @@ const VERDICTS = { healthy: "good", regressed: "bad", undecided: "warn", invalid
 const PHASES = { progressing: "in progress", paused: "paused", baking: "promoted, still watched", settled: "promoted", rolled_back: "rolled back", aborted: "aborted" };
 const ENDED = ["settled", "rolled_back", "aborted"];
 
-const phaseTag = (one) => tag(PHASES[one.phase] || one.phase, { settled: "good", rolled_back: "bad", aborted: "warn", paused: "warn" }[one.phase]);
+const TONES = { settled: "good", rolled_back: "bad", aborted: "warn", paused: "warn" };
+const EVENTS = { started: "started", step: "next step", held: "holds", paused: "paused", resumed: "resumed", promoted: "promoted", settled: "promoted for good", rolled_back: "rolled back", aborted: "aborted", lapsed: "lease ended", returned: "back at its weight", invalid: "evidence not trusted", valid: "evidence trusted again", found: "found running" };
 
-// A person's rollback says so itself; of a regression only the checks are named.
-function rolledBack(release) {
-  const why = release.reasons.join("; "), said = `${release.version} was rolled back`;
-  return why.startsWith(said) ? why : `${said}: ${why}`;
-}
-
-// What somebody wants to know who was just woken up.
-export function inWords(release) {
-  const needed = release.still_needed ? ` About ${number(release.still_needed)} more requests of it are needed.` : "";
-  if (release.phase === "rolled_back") return `${rolledBack(release)}. Users get ${release.stable}.`;
-  if (release.phase === "aborted") return `The release was ended without blame: ${release.reasons.join("; ")}. Users get ${release.stable}.`;
-  if (release.phase === "settled") return `${release.version} is promoted for good.`;
-  const said = {
-    healthy: `${release.version} is all right so far: it is proved not worse than the margins.`,
-    regressed: `${release.version} is worse than ${release.stable} and is being taken back.`,
-    undecided: `Not decided yet whether ${release.version} is all right.${needed}`,
-    invalid: "The evidence cannot be trusted now, so nothing advances.",
-  }[release.verdict] || "";
-  return `${said} ${release.phase === "paused" && release.pause ? `Paused by ${release.pause.by}: ${release.pause.why}.` : ""}`.trim();
-}
+const phaseTag = (one) => tag(PHASES[one.phase] || one.phase, TONES[one.phase]);
+const eventWords = (kind) => (kind.startsWith("asked.") ? `asked to ${kind.slice(6)}` : EVENTS[kind.replace("release.", "")] || kind);
 
 function gateways(route) {
   const live = [...new Set(route.gateways.filter((one) => one.generation !== null).map((one) => one.split))];
@@ -43,7 +26,7 @@ function gateways(route) {
     ["Canary", route.canary && h("span", { class: "canary" }, route.canary)],
     ["Previous", route.previous && h("span", { class: "holdback" }, `${route.previous}${route.holdback ? `, keeps ${percent(route.holdback / 100)}` : ""}`)],
     ["Asked for", route.canary && `${percent(route.weight / 100)} to the canary`],
-    ["Live", live.map((one) => percent(one / 100)).join(" or ")],
+    ["Live", (route.canary || route.previous) && live.map((one) => percent(one / 100)).join(" or ")],
     ["Lease", leases.length && (Math.min(...leases) > 0 ? `ends in ${span(Math.min(...leases))} unless renewed` : h("strong", { class: "warn" }, "has ended: everything goes to stable"))],
     ["Gateways", `${route.gateways.length - silent.length - apart.length} of ${route.gateways.length} have generation ${route.generation}`],
     ["Not answering", silent.length && h("strong", { class: "bad" }, silent.map((one) => `${one.gateway} (${one.problem})`).join(", "))],
@@ -54,7 +37,7 @@ function gateways(route) {
 function counts(traffic, title = "Last 15 minutes") {
   const arms = Object.entries(traffic.arms);
   if (!arms.length) return h("p", { class: "soft" }, "No requests in this time.");
-  return table(title, [["Arm"], ["Requests", "number"], ["Errors", "number"], ["Log complete", "number"]],
+  return table(title, [["Arm"], ["Requests", "number"], ["Errors", "number"], ["In the log", "number"]],
     arms.map(([arm, one]) => [h("span", { class: arm }, arm), number(one.requests), `${number(one.errors)} (${percent(one.requests ? one.errors / one.requests : 0, 2)})`,
       one.answered ? h("span", { class: one.rows < 0.999 * one.answered ? "bad" : null }, percent(Math.min(1, one.rows / one.answered), 2)) : "–"]));
 }
@@ -78,18 +61,20 @@ export async function overview(me, _, refresh) {
   if (!live.leads) page.push(h("p", { class: "warn" }, "This agent stands by: another one leads. What is live is only known there."));
   if (live.silent.length) page.push(h("p", { class: "bad" }, `Gateways that do not answer: ${live.silent.join(", ")}`));
   if (!live.routes.length) page.push(h("p", {}, live.leads ? "No gateway has a route yet." : ""));
-  page.push(h("div", { class: "panels routes" }, live.routes.map((route) => {
-    const release = releases.find((one) => one.route === route.route);
-    const running = release && !ENDED.includes(release.phase);
-    const seen = traffic[route.route];
-    return h("section", { class: "panel", "aria-label": `route ${route.route}` },
+  const newest = (route) => releases.find((one) => one.route === route.route);
+  const runs = (route) => Boolean(newest(route)) && !ENDED.includes(newest(route).phase);
+  const order = live.routes.slice().sort((one, other) => runs(other) - runs(one)); // what is being released comes first
+  page.push(h("div", { class: "panels routes" }, order.map((route) => {
+    const release = newest(route), running = runs(route), seen = traffic[route.route];
+    return h("section", { class: `panel ${release ? `is-${running ? VERDICTS[release.verdict] : TONES[release.phase]}` : ""}`, "aria-label": `route ${route.route}` },
       h("h2", {}, route.route, " ", release ? phaseTag(release) : null, " ", running ? tag(release.verdict, VERDICTS[release.verdict]) : null),
-      h("p", { class: "lead" }, release ? inWords(release) : "No release yet."),
+      h("p", { class: "lead" }, release ? release.summary : "No release yet."),
       running ? evidenceBar(release) : null,
       gateways(route),
       seen instanceof Error ? h("p", { class: "bad" }, `Traffic is not known: ${seen.message}`) : counts(seen),
       driftNote(drift.find((one) => one.route === route.route), me, refresh),
       release ? h("p", {}, h("a", { href: `#/release/${release.id}` }, `Release of ${release.version}: details`)) : null,
+      running ? releaseActions(release, me, refresh) : null,
       routeActions(route, me, refresh));
   })));
   return page;
@@ -125,15 +110,14 @@ export async function releasePage(me, [id], refresh) {
   const traffic = await get(`/v1/releases/${id}/traffic`).catch((error) => error);
   return [
     h("h1", {}, `${release.version} on ${release.route} `, phaseTag(release), " ", ENDED.includes(release.phase) ? null : tag(release.verdict, VERDICTS[release.verdict])),
-    h("p", { class: "lead" }, inWords(release)),
-    release.sentence && !ENDED.includes(release.phase) ? h("p", { class: "soft" }, `What is being done: ${release.sentence}`) : null,
+    h("p", { class: "lead" }, release.summary),
     releaseActions(release, me, refresh),
     h("h2", {}, "Where it stands"),
     facts([["Step", `${release.step} of ${release.steps}, weight ${release.weight} %`], ["Against", release.stable], ["Why", release.reasons.join("; ")], ["Canary requests", number(release.canary_requests)],
       ["Converged", release.converged ? "every gateway that answers has the plan" : "not yet"], ["Not answering", release.unreachable.join(", ")], ["Started", `${moment(release.started_at)} by ${release.started_by}: ${release.reason}`],
       ["Ended", moment(release.ended_at)], ["Took", span(release.duration_s)], ["Noted", release.asked && `${release.asked}: the next cycle carries it out`]]),
     h("h2", {}, "Checks"),
-    checks(release),
+    checks(release, policy),
     h("h2", {}, "Evidence over time"),
     evidence.length > 1 ? h("div", { class: "panels" }, evidenceCharts(release, evidence, policy, eventMarks(events))) : h("p", { class: "soft" }, "This agent has not looked after this release since it started. A replay draws it again from the log."),
     h("p", {}, h("a", { href: `#/replay/${id}` }, "Replay: judge it again, also by another policy")),
@@ -142,8 +126,8 @@ export async function releasePage(me, [id], refresh) {
     h("h2", {}, "Drift"),
     driftDetails(drift.find((one) => one.route === release.route), me, refresh),
     h("h2", {}, "What happened"),
-    table("Newest first", [["When"], ["What"], ["Who"], ["Weight", "number"], ["Why", "text"]],
-      events.slice().reverse().map((one) => [moment(one.at), one.kind.replace("release.", "").replace("_", " "), one.actor, one.from_share_bp === one.to_share_bp ? "" : `${one.from_share_bp / 100} → ${one.to_share_bp / 100} %`, one.reason])),
+    table("Newest first", [["When", "when"], ["What"], ["Who"], ["Weight", "number"], ["Why", "text"]],
+      events.slice().reverse().map((one) => [moment(one.at), eventWords(one.kind), one.actor, one.from_share_bp === one.to_share_bp ? "" : `${one.from_share_bp / 100} → ${one.to_share_bp / 100} %`, one.reason])),
   ];
 }
 
@@ -157,7 +141,7 @@ function trafficCharts(traffic) {
     lines("Errors", of((p) => (p.requests ? p.errors / p.requests : null)), { zero: true, format: (v) => percent(v, 2) }),
     lines("Latency, p50", of((p) => (p.latency_ms ? p.latency_ms[0] : null)), { zero: true, format: ms }),
     lines("Latency, p99", of((p) => (p.latency_ms ? p.latency_ms[2] : null)), { zero: true, format: ms }),
-    distributions("Latency, share of requests that are as fast", Object.fromEntries(arms.map(([arm, one]) => [arm, one.latency])), ms),
+    distributions("Latency, share of requests answered within", Object.fromEntries(arms.map(([arm, one]) => [arm, one.latency])), ms),
     h("div", { class: "panel" }, h("h3", {}, "Completeness of the log"), counts(traffic, "All of this time")));
 }
 
@@ -185,7 +169,7 @@ export async function history(me, [compared], refresh, query) {
     location.hash = `#/history?${query}`;
   };
   const page = [h("h1", {}, "History"), h("div", { class: "filters" }, pick("Route", route, routes), pick("Phase", phase, Object.keys(PHASES))),
-    table(`${shown.length} releases, newest first; choose two to compare`, [["Compare"], ["Version"], ["Route"], ["How"], ["Requests", "number"], ["Took", "number"], ["Started"], ["Why", "text"]],
+    table(`${shown.length} ${shown.length === 1 ? "release" : "releases"}, newest first; choose two to compare`, [["Compare"], ["Version"], ["Route"], ["How"], ["Requests", "number"], ["Took", "number"], ["Started", "when"], ["Why", "text"]],
       shown.map((one) => [h("input", { type: "checkbox", checked: chosen.includes(one.id), "aria-label": `compare ${one.version} of ${moment(one.started_at)}`, onchange: () => toggle(one.id) }), h("a", { href: `#/release/${one.id}` }, one.version), one.route, phaseTag(one), number(one.canary_requests), span(one.duration_s), moment(one.started_at), one.reasons.join("; ")]))];
   if (chosen.length === 2) {
     const pair = await Promise.all(chosen.map((id) => get(`/v1/releases/${id}`)));
@@ -234,22 +218,14 @@ function pairOf({ pair, query_text: asked }) {
 
 // ---- settings ------------------------------------------------------------------------------------
 
-const MEANINGS = {
-  steps: "weights, one after another; each ends when its time has passed and the verdict is healthy", bake: "how long a promoted version is still judged, against what keeps the previous one",
-  alpha: "chance of ever rolling back a harmless version", beta: "chance of ever promoting one that is worse than the margins", lease: "longest exposure that nobody watches", grace: "warm-up in which only a catastrophe counts",
-  dwell: "shortest stay at a weight", holdback: "what the previous version keeps while the new one is watched", checks: "what is compared, and how much of it matters", block: "seconds compared at a time", settle: "not compared after a change of weight",
-  sampleRatioTolerance: "how far the split seen may be from the one asked for", pairs: "what counts as worse where both versions answer the same query", maxWeight: "most that a canary may get, percent",
-  freeze: "when nothing advances", gates: "what a team asks before each step", automaticRollback: "false: a regression holds and pages instead", invalidLimit: "longest time without trustworthy evidence, in seconds; then it is aborted",
-};
+export const policyLines = (caption, lines) => table(caption, [["Key"], ["Value"], ["Meaning", "text"]], lines.map((line) => [h("code", {}, line.name), line.value, line.meaning]), "stacked");
 
 export async function settings() {
   const [found, releases] = await Promise.all([get("/v1/settings"), get("/v1/releases")]);
   const newest = releases.filter((one, i) => releases.findIndex((other) => other.route === one.route) === i);
   const own = await Promise.all(newest.map(async (one) => [one, await get(`/v1/releases/${one.id}/policy`)]));
-  const inForce = own.map(([one, effective]) => [h("h2", {}, `In force on ${one.route}: release of ${one.version}`),
-    table("Fixed when the release started; a new release takes a new one", [["Key"], ["Value"], ["Meaning", "text"]], effective.lines.map((line) => [h("code", {}, line.name), line.value, line.meaning]))]);
-  const policy = (document) => table("What is in force where a release brings no policy of its own", [["Key"], ["Value"], ["Meaning", "text"]], Object.entries(document).map(([key, value]) => [key, h("code", {}, JSON.stringify(value)), MEANINGS[key] || ""]));
-  return [h("h1", {}, "Settings"), inForce, h("h2", {}, "Default policy"), policy(found.policy), h("h2", {}, "Shipped strategies"),
-    Object.entries(found.strategies).map(([name, document]) => h("details", {}, h("summary", {}, name), h("pre", { tabindex: 0 }, JSON.stringify(document, null, 2)))),
+  const inForce = own.map(([one, effective]) => [h("h2", {}, `In force on ${one.route}: release of ${one.version}`), policyLines("Fixed when the release started; a new release takes a new one", effective.lines)]);
+  return [h("h1", {}, "Settings"), inForce, h("h2", {}, "Default policy"), policyLines("What is in force where a release brings no policy of its own", found.lines), h("h2", {}, "Shipped strategies"),
+    Object.entries(found.strategy_lines).map(([name, lines]) => h("details", {}, h("summary", {}, name.replace("_", " ")), policyLines(`In force with --strategy ${name}`, lines))),
     h("h2", {}, "The agent's own rules"), facts([["Gates", found.gates.join(", ") || "none"], ["Notices to", found.notices.join(", ") || "nobody"], ["Most weight", Object.entries(found.max_weight).map(([route, most]) => `${route}: ${most} %`).join(", ") || "as the policies say"]])];
 }

@@ -46,7 +46,7 @@ def test_time_that_nobody_watched_does_not_count_for_a_bake(world):
         writes = reconcile(release, world.POLICY, seen)
         assert any(isinstance(write, Publish) for write in writes) is settles
     early = world.picture(plan, now_s=back_s + 101)
-    assert missing(release, world.POLICY, early) == "500 s of bake left"
+    assert missing(release, world.POLICY, early) == "8 min of bake left"
 
 
 def test_a_bake_does_not_count_before_its_plan_is_in_force(world):
