@@ -17,7 +17,7 @@ from cli.progress import Tell, shown
 from cli.shapes import ArchivedDay, DueDay, ErasedRows, ListedDay, RestoredDay
 from cli.store import clickhouse_settings
 from mlops.artifact_store.bucket import Bucket
-from mlops.config import ConfigError, read_config
+from mlops.config import read_config
 from mlops.feature_store.archive import Archive
 from mlops.feature_store.archive_plan import ARCHIVED
 from mlops.feature_store.connection import open_client
@@ -93,7 +93,7 @@ def archive_ls(tables: tuple[str, ...], output: str) -> None:
 
 
 @archive.command("restore")
-@click.argument("table", type=click.Choice(sorted(ARCHIVED)))
+@click.argument("table", type=click.Choice(sorted(ARCHIVED)), metavar="TABLE")
 @click.option("--day", "first", type=DAY, required=True, help="Day to bring back (UTC).")
 @click.option("--until", "last", type=DAY, help="Last day, if there are several.")
 @click.option("--into", help="Table to fill.  [default: TABLE_restored]")
@@ -229,7 +229,7 @@ async def _erase(user_id: str, places: tuple[str, ...], tell: Tell, *, dry_run: 
         finally:
             await client.close()
     except Unavailable as error:
-        raise click.ClickException(f"{error}; run the same again") from error
+        raise Unavailable(f"{error}; run the same again") from error
 
 
 def _partitions(places: tuple[str, ...]) -> list[Partitions]:
@@ -250,10 +250,7 @@ def _partitions(places: tuple[str, ...]) -> list[Partitions]:
 
 def _objects(bucket: str = "") -> ObjectStore | None:
     """The bucket of the settings or another one on its server; None where no key is set."""
-    try:
-        minio = read_config().minio
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from error
+    minio = read_config().minio
     if not minio.access_key:
         return None
     return ObjectStore(Bucket(replace(minio, bucket_name=bucket or minio.bucket_name)))
@@ -271,4 +268,4 @@ async def _archive_of_settings() -> AsyncIterator[Archive]:
         async with Archive.connected(clickhouse_settings(), objects) as store:
             yield store
     except Unavailable as error:
-        raise click.ClickException(f"{error}; what was done stays, run the same again") from error
+        raise Unavailable(f"{error}; what was done stays, run the same again") from error

@@ -8,7 +8,6 @@ from rich.table import Table
 
 from cli.output import is_data, print_data, prints
 from cli.shapes import EffectiveSetting
-from mlops.config import ConfigError
 from mlops.config.reading import config_of, effective
 
 
@@ -19,11 +18,8 @@ def config(output: str) -> None:
 
     Exit code 1 where a setting is unknown or does not fit.
     """
-    try:
-        found = effective()
-        config_of(found)
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from error
+    found = effective()
+    config_of(found)
     if is_data(output):
         print_data(
             output,

@@ -16,7 +16,7 @@ from cli.connect import run
 from cli.exits import EXIT_FAILED
 from cli.margins import suggested
 from cli.output import is_data, print_data, prints
-from mlops.config import ConfigError, MlopsConfig, read_config
+from mlops.config import MlopsConfig, read_config
 from mlops.doctor.checks import examine
 from mlops.doctor.findings import Finding, State
 
@@ -41,11 +41,7 @@ def doctor(spool: Path, output: str) -> None:
 
     Exit code 1 where something has failed.
     """
-    try:
-        config = read_config()
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from error
-    findings = run(_examined(config, spool))
+    findings = run(_examined(read_config(), spool))
     if is_data(output):
         print_data(output, findings)
     else:

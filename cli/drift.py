@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.judge.drift import EmbeddingDrift
+from cli.options import FILE
 from cli.output import print_entry, prints
 from cli.rows import RowsError, read_table, times_s
 from cli.shapes import DriftAlarm, DriftResult
@@ -21,7 +22,7 @@ BLOCK = 20
 
 
 @click.command()
-@click.argument("rows", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("rows", type=FILE)
 @click.option("--column", required=True, help="Column with a vector in each row.")
 @click.option(
     "--reference", default=2000, show_default=True, help="First rows, from a time that was good."

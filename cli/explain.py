@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from cli.options import FILE
 from cli.output import is_data, print_data, prints
 from gateway.config import ConfigError, load
 from gateway.explain import Explanation, explain, plan_of
@@ -20,7 +21,7 @@ from mlops.contracts.plan import FULL_SHARE_BP
 @click.option(
     "--config",
     "path",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     required=True,
     help="The gateway's file; plans are read from its state directory.",
 )

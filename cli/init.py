@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from cli.options import FOLDER
 from cli.output import dry_run_option, print_answer, prints
 from cli.shapes import WrittenFiles
 from gateway.config import parse
@@ -183,7 +184,7 @@ def _text(value: str) -> str:
 )
 @click.option(
     "--directory",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     default=Path(),
     help="Where the files are written; the working directory by default.",
 )

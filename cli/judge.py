@@ -14,6 +14,7 @@ from agent.row_columns import RowColumns
 from agent.row_log import RowLog
 from agent.row_rehearsal import RowRehearsal
 from cli.metrics import metrics_of
+from cli.options import FILE
 from cli.output import print_entry, prints
 from cli.rows import read_table, row_columns
 from cli.shapes import JudgedMoment, JudgedResult
@@ -28,11 +29,11 @@ _ACTIONS = {
 
 
 @click.command()
-@click.argument("rows", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("rows", type=FILE)
 @click.option(
     "--policy",
     "policy_path",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     help="Release policy; without it the default one.",
 )
 @prints(JudgedMoment, JudgedResult, is_stream=True, only=("json", "yaml"))

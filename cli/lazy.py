@@ -1,12 +1,15 @@
-"""Commands that are imported one by one, as they are asked for."""
+"""Commands that are imported when they are asked for; the help of each ends with an example."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 import click
+
+from cli.examples import EXAMPLES
 
 
 class LazyGroup(click.Group):
@@ -26,4 +29,28 @@ class LazyGroup(click.Group):
         module, _, name = self._later[cmd_name].partition(":")
         command = getattr(import_module(module), name)
         assert isinstance(command, click.Command), f"{module}:{name} is a command"
+        words = cmd_name if ctx.parent is None else f"{ctx.info_name} {cmd_name}"
+        show_examples(words, command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; a misspelt command is told what it may have been."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = get_close_matches(args[0], self.list_commands(ctx), n=2)
+            if not close:
+                raise
+            said = f"{error.message} Did you mean {' or '.join(close)}?"
+            raise click.UsageError(said, ctx) from None
+
+
+def show_examples(words: str, command: click.Command) -> None:
+    """Let the help of the command, and of those below it, end with an example."""
+    if words in EXAMPLES:
+        command.epilog = f"\b\nExample:\n  rag-mlops {EXAMPLES[words]}"
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            show_examples(f"{words} {name}", inner)

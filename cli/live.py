@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -24,12 +24,32 @@ VERDICT_STYLES: Final = {
     "invalid": "magenta",
 }
 WEIGHT_CELLS: Final = 40
-EVIDENCE_CELLS: Final = 10
 SPARK_CELLS: Final = 16
 """Values that are remembered of each arm and check; older ones are forgotten."""
 DEFAULT_ALPHA: Final = 0.05
 """Of the default policy; lists of releases do not name theirs."""
 _SPARKS: Final = "▁▂▃▄▅▆▇█"
+
+
+Past = Sequence[tuple[float | None, float | None]]
+"""Values of canary and control, oldest first."""
+
+
+class Size(NamedTuple):
+    """How much of each check there is room for."""
+
+    spark: int
+    evidence: int
+    gap: int
+    needed: bool
+
+
+SIZES: Final = {
+    130: Size(spark=SPARK_CELLS, evidence=10, gap=2, needed=True),
+    105: Size(spark=8, evidence=5, gap=1, needed=True),
+    0: Size(spark=6, evidence=4, gap=1, needed=False),
+}
+"""By the least columns of a terminal that each needs."""
 
 
 class ReleaseView:
@@ -63,33 +83,53 @@ class ReleaseView:
         )
         filled = round(WEIGHT_CELLS * status.weight / 100)
         weight = Text.assemble(("█" * filled, "cyan"), ("░" * (WEIGHT_CELLS - filled), "dim"))
-        reasons = Text("; ".join(status.reasons), style="italic")
-        return Group(head, weight, self._checks(status), reasons)
+        said = status.summary or "; ".join(status.reasons)  # an older agent sends no summary
+        return Group(Text(said, style="bold"), head, weight, self.evidence())
 
-    def _checks(self, status: ReleaseStatus) -> Table:
-        alpha = status.policy.get("alpha", DEFAULT_ALPHA)
-        beta = status.policy.get("beta", DEFAULT_ALPHA)
-        table = Table(box=None, padding=(0, 2), header_style="dim")
-        for column in ("check", "requests", "canary", "", "control", "", "harm", "safe", "needed"):
+    def evidence(self) -> Evidence:
+        """Each check: both arms over time, and how far its evidence has come."""
+        assert self._status is not None, "shown before it is drawn"
+        return Evidence(self._status, self._past)
+
+
+class Evidence:
+    """A table that fits its terminal: 76 columns are enough, more show more of the past."""
+
+    def __init__(self, status: ReleaseStatus, past: Mapping[str, Past]) -> None:
+        self._status = status
+        self._past = past
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._table(next(SIZES[least] for least in SIZES if options.max_width >= least))
+
+    def _table(self, size: Size) -> Table:
+        alpha = self._status.policy.get("alpha", DEFAULT_ALPHA)
+        beta = self._status.policy.get("beta", DEFAULT_ALPHA)
+        table = Table(box=None, padding=(0, size.gap, 0, 0), header_style="dim")
+        table.add_column("check", overflow="ellipsis")
+        columns = ["requests", "canary", "", "control", "", "worse", "no worse"]
+        for column in [*columns, *(("needed",) if size.needed else ())]:
             is_number = column in ("requests", "canary", "control", "needed")
             table.add_column(column, justify="right" if is_number else "left", no_wrap=True)
-        for name, check in status.checks.items():
-            canary, control = sparklines(self._past[name])
-            table.add_row(
-                name,
-                str(check.candidate_count),
+        for name, check in self._status.checks.items():
+            canary, control = sparklines(list(self._past[name])[-size.spark :])
+            cells: list[str | Text] = [
+                f"{check.candidate_count:,}",
                 value_text(name, check.candidate_value),
                 Text(canary, style="cyan"),
                 value_text(name, check.control_value),
                 Text(control, style="dim"),
-                _evidence(check.e_value, alpha, "red"),
-                _evidence(check.noninferiority_e_value, beta, "green"),
-                "" if check.still_needed is None else f"{check.still_needed} more",
-            )
+                _evidence(check.e_value, alpha, "red", size.evidence),
+                _evidence(check.noninferiority_e_value, beta, "green", size.evidence),
+            ]
+            if size.needed:
+                more = check.still_needed
+                cells.append("" if more is None else f"{more:,} more")
+            table.add_row(name.replace("_", " "), *cells)
         return table
 
 
-def sparklines(past: Sequence[tuple[float | None, float | None]]) -> tuple[str, str]:
+def sparklines(past: Past) -> tuple[str, str]:
     """Both arms' values over time, on one scale; a blank where there was none."""
     known = [value for pair in past for value in pair if value is not None]
     low, high = min(known, default=0.0), max(known, default=0.0)
@@ -111,11 +151,11 @@ def evidence_share(e_value: float, error_rate: float) -> float:
     return min(1.0, math.log(e_value) / -math.log(error_rate))
 
 
-def _evidence(e_value: float, error_rate: float, style: str) -> Text:
-    filled = math.floor(EVIDENCE_CELLS * evidence_share(e_value, error_rate))
+def _evidence(e_value: float, error_rate: float, style: str, cells: int) -> Text:
+    filled = math.floor(cells * evidence_share(e_value, error_rate))
     return Text.assemble(
         ("█" * filled, style),
-        ("░" * (EVIDENCE_CELLS - filled), "dim"),
+        ("░" * (cells - filled), "dim"),
         f" {e_value:.2g}" if e_value < 1e6 else " >1e6",
     )
 

@@ -17,10 +17,11 @@ from cli.connect import UP_DIRECTORY, running_stack
 from cli.demo.report import Report
 from cli.demo.story import ROUTE, Story
 from cli.demo.view import View, print_report
+from cli.options import NEW_FILE
 from cli.output import dry_run_option, is_data, print_answer, print_data, prints
 from cli.progress import shown
 from cli.shapes import StackEnded
-from mlops.config import ConfigError, read_config
+from mlops.config import read_config
 from mlops.local.processes import StartFailed, is_running, stop
 from mlops.local.stack import Ports, Stack, read_stack, remove_files
 from mlops.training.linear_adapter import prepare_demo_models
@@ -43,10 +44,7 @@ def up(output: str, *, dry_run: bool) -> None:
     """
     if (stack_file := running_stack()) and any(map(is_running, stack_file.processes)):
         raise click.ClickException("a stack is running already; `rag-mlops down` ends it")
-    try:
-        read_config()  # a mistake in the settings is told now, not when everything runs
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from error
+    read_config()  # a mistake in the settings is told now, not when everything runs
     ports = Ports().where_free()
     if dry_run:
         wanted = {
@@ -132,7 +130,7 @@ def down(output: str, *, dry_run: bool) -> None:
 @click.option("--keep", is_flag=True, help="Leave everything running and print the addresses.")
 @click.option(
     "--picture",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NEW_FILE,
     help="Also write what the terminal showed at the end, as an SVG.",
 )
 @prints(Report)

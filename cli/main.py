@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 from cli.lazy import LazyGroup
+from cli.refusals import PlainErrors
 
 COMMANDS: Final[Mapping[str, str]] = {
     "up": "cli.local:up",
@@ -34,6 +35,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "explain": "cli.explain:explain_command",
     "train": "cli.training:train",
     "retrain": "cli.retraining:retrain",
+    "status": "cli.status:status",
     "weights": "cli.traffic:weights",
     "rollback": "cli.traffic:rollback",
     "release": "cli.release:release",
@@ -45,9 +47,11 @@ COMMANDS: Final[Mapping[str, str]] = {
 """Where each command is."""
 
 
-@click.group(
-    cls=LazyGroup, later=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
-)
+class Main(LazyGroup, PlainErrors):
+    """What stands above every command."""
+
+
+@click.group(cls=Main, later=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--context",
     "chosen",

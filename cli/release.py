@@ -18,11 +18,12 @@ from rich.live import Live
 from rich.panel import Panel
 
 from agent.policy_file import PolicyError, load_policy
-from cli.agent import call
+from cli.agent import call, path_of, release_id
 from cli.connect import connection, run
 from cli.exits import EXIT_FAILED, EXIT_NOT_OVER
 from cli.lazy import LazyGroup
 from cli.live import ReleaseView
+from cli.options import FILE
 from cli.output import dry_run_option, is_data, print_data, print_table, prints
 from cli.shapes import AgentRequest
 from mlops.contracts.release import ENDED_PHASES, FAILED_PHASES, ReleaseEvent, ReleaseStatus
@@ -33,7 +34,16 @@ POLL_S = 1.0
 
 @click.group(cls=LazyGroup, later={"replay": "cli.replay:replay"})
 def release() -> None:
-    """Start, see and steer releases."""
+    """Start, see and steer releases. Where a RELEASE is asked for, its route names the newest."""
+
+
+release_argument = click.argument("given", metavar="RELEASE|ROUTE")
+"""An id, or a route: its newest release."""
+
+
+async def _of(given: str, what: str) -> Any:
+    where = connection()
+    return await call(where, "GET", f"{path_of(await release_id(where, given))}/{what}")
 
 
 @release.command()
@@ -42,7 +52,7 @@ def release() -> None:
 @click.option("--endpoint", "endpoints", multiple=True, required=True, help="Where it is served.")
 @click.option(
     "--policy",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     help="File of the release policy; without it the default one.",
 )
 @click.option("--strategy", help="Instead of a policy: canary, shadow or blue_green.")
@@ -98,35 +108,34 @@ def list_releases(output: str) -> None:
 
 
 @release.command()
-@click.argument("release_id")
+@release_argument
 @click.option(
     "--watch/--no-watch", "-w/ ", default=True, show_default=True, help="Wait for the end."
 )
 @click.option("--timeout", "timeout_s", type=float, default=0.0, help="Seconds; 0 waits for ever.")
 @prints(ReleaseStatus)
-def status(release_id: str, watch: bool, timeout_s: float, output: str) -> None:
+def status(given: str, watch: bool, timeout_s: float, output: str) -> None:
     """Wait for the release to end, and show how it goes.
 
     Exit code 0: promoted. 1: rolled back or aborted. 3: not over yet. 4: the agent did not answer.
     """
-    final = run(_follow(release_id, watch, timeout_s, _watcher(output)))
+    final = run(_follow(given, watch, timeout_s, _watcher(output)))
     if is_data(output):
         print_data(output, final)
     if final["phase"] in FAILED_PHASES:
         sys.exit(EXIT_FAILED)
     if watch and final["phase"] not in ENDED_PHASES:
-        click.echo(f"release {release_id} is still {final['phase']}", err=True)
+        click.echo(f"release {final['id']} is still {final['phase']}", err=True)
         sys.exit(EXIT_NOT_OVER)
 
 
-async def _follow(
-    release_id: str, watch: bool, timeout_s: float, watcher: Watcher
-) -> dict[str, Any]:
+async def _follow(given: str, watch: bool, timeout_s: float, watcher: Watcher) -> dict[str, Any]:
     where = connection()
     deadline = time.monotonic() + timeout_s if timeout_s else float("inf")
+    path = path_of(await release_id(where, given))
     with watcher:
         while True:
-            current: dict[str, Any] = await call(where, "GET", f"/v1/releases/{release_id}")
+            current: dict[str, Any] = await call(where, "GET", path)
             watcher.show(current)
             if not watch or current["phase"] in ENDED_PHASES or time.monotonic() >= deadline:
                 return current
@@ -187,11 +196,11 @@ def _watcher(output: str) -> Watcher:
 
 
 @release.command()
-@click.argument("release_id")
+@release_argument
 @prints(list[ReleaseEvent])
-def history(release_id: str, output: str) -> None:
+def history(given: str, output: str) -> None:
     """What was done in this release, by whom and why."""
-    events = run(call(connection(), "GET", f"/v1/releases/{release_id}/events"))
+    events = run(_of(given, "events"))
     if is_data(output):
         print_data(output, events)
         return
@@ -201,12 +210,13 @@ def history(release_id: str, output: str) -> None:
 
 def _verb(name: str, summary: str) -> click.Command:
     @click.command(name, help=summary)
-    @click.argument("release_id")
+    @release_argument
     @click.option("--reason", default="", help="Kept in the journal.")
     @dry_run_option
     @prints(ReleaseStatus, AgentRequest)
-    def command(release_id: str, reason: str, output: str, *, dry_run: bool) -> None:
-        _send(f"/v1/releases/{release_id}/{name}", {"reason": reason}, output, dry_run=dry_run)
+    def command(given: str, reason: str, output: str, *, dry_run: bool) -> None:
+        path = path_of(run(release_id(connection(), given)))
+        _send(f"{path}/{name}", {"reason": reason}, output, dry_run=dry_run)
 
     return command
 

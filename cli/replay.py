@@ -15,12 +15,12 @@ from agent.rehearsal import Ending, Moment
 from agent.replay import NothingToReplay, Replay, Span
 from cli.agent import call
 from cli.connect import connection, run
-from cli.exits import EXIT_FAILED, EXIT_NO_ANSWER, EXIT_NOT_OVER
+from cli.exits import EXIT_FAILED, EXIT_NOT_OVER
 from cli.metrics import metrics_of
+from cli.options import FILE
 from cli.output import is_data, print_entry, prints
 from cli.shapes import ReplayMoment, ReplayResult
 from cli.store import clickhouse_settings
-from mlops.feature_store.errors import Refused, Unavailable
 from mlops.feature_store.log import FeatureLog
 
 _EXITS = {"promoted": 0, "rolled_back": EXIT_FAILED}
@@ -31,7 +31,7 @@ _EXITS = {"promoted": 0, "rolled_back": EXIT_FAILED}
 @click.option(
     "--policy",
     "policy_path",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     help="Judge by this policy instead of the release's own.",
 )
 @click.option("--what-if", is_flag=True, help="Any stretch of traffic: --route, --since, --until.")
@@ -67,11 +67,7 @@ def replay(
     else:
         span, own = _of_release(str(release_id))
         policy = policy or own
-    try:
-        result = run(_replay(span, policy or Policy(), output))
-    except (Unavailable, Refused) as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(EXIT_NO_ANSWER)
+    result = run(_replay(span, policy or Policy(), output))
     sys.exit(_EXITS.get(result, EXIT_NOT_OVER))
 
 

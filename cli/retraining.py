@@ -10,11 +10,12 @@ from typing import Any
 import click
 import msgspec
 
+from cli.options import FILE, FOLDER
 from cli.output import dry_run_option, is_data, print_data, prints
 from cli.progress import shown
 from cli.shapes import WouldBegin, WouldDo
 from mlops.artifact_store import MinIOArtifactStore
-from mlops.config import ConfigError, MlopsConfig, read_config
+from mlops.config import MlopsConfig, read_config
 from mlops.feature_store import ClickHouseFeatureStore
 from mlops.mlflow_tracker import RAGModelTracker
 from mlops.model_registry import ModelKind, RAGModelRegistry
@@ -49,7 +50,7 @@ def _common(command: Command) -> Command:
         dry_run_option,
         click.option(
             "--data-path",
-            type=click.Path(file_okay=False, path_type=Path),
+            type=FOLDER,
             help="Folder of the partitions.  [default: MLOPS_RETRAINING_DATA_PATH]",
         ),
         click.option("--partition", "name", required=True, help="Name of the partition."),
@@ -94,7 +95,7 @@ def _common(command: Command) -> Command:
 )
 @click.option(
     "--documents",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     help="JSON of digest, ids, passages, domains.  [default: what the model server here serves]",
 )
 def extract(
@@ -107,7 +108,7 @@ def extract(
     **options: Any,
 ) -> None:
     """Begin a partition: the rows of a window as of a moment, and the documents."""
-    config = _config()
+    config = read_config()
     partition = _partition(config, data_path, name)
     plan = _plan(config, partition, options)
     if dry_run:
@@ -126,7 +127,7 @@ def extract(
 @_common
 def validate(name: str, output: str, data_path: Path | None, *, dry_run: bool) -> None:
     """Check the rows, find right documents, split the queries."""
-    partition = _partition(_config(), data_path, name)
+    partition = _partition(read_config(), data_path, name)
     if dry_run:
         _would_do(output, partition, Step.VALIDATE)
         return
@@ -137,7 +138,7 @@ def validate(name: str, output: str, data_path: Path | None, *, dry_run: bool) -
 @_common
 def train(name: str, output: str, data_path: Path | None, *, dry_run: bool) -> None:
     """Embed, train, and build the index."""
-    partition = _partition(_config(), data_path, name)
+    partition = _partition(read_config(), data_path, name)
     if dry_run:
         _would_do(output, partition, Step.TRAIN)
         return
@@ -149,7 +150,7 @@ def train(name: str, output: str, data_path: Path | None, *, dry_run: bool) -> N
 @_common
 def evaluate(name: str, output: str, data_path: Path | None, *, dry_run: bool) -> None:
     """Compare with the champion on queries that no trainer saw."""
-    config = _config()
+    config = read_config()
     partition = _partition(config, data_path, name)
     if dry_run:
         _would_do(output, partition, Step.EVALUATE)
@@ -168,7 +169,7 @@ def evaluate(name: str, output: str, data_path: Path | None, *, dry_run: bool) -
 @_common
 def register(name: str, output: str, data_path: Path | None, *, dry_run: bool) -> None:
     """Log, register and store what was found better."""
-    config = _config()
+    config = read_config()
     partition = _partition(config, data_path, name)
     if dry_run:
         _would_do(output, partition, Step.REGISTER)
@@ -223,13 +224,6 @@ def _documents(path: Path | None, partition: Partition) -> Documents:
         return msgspec.json.decode(path.read_bytes(), type=Documents)
     except msgspec.MsgspecError as error:
         raise click.ClickException(f"{path}: {error}") from error
-
-
-def _config() -> MlopsConfig:
-    try:
-        return read_config()
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from error
 
 
 def _partition(config: MlopsConfig, data_path: Path | None, name: str) -> Partition:

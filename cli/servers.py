@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from cli.init import DEFAULT_CANARY_PERCENT, quick_gateway_file
+from cli.options import FILE, FOLDER, KNOWN_FOLDER
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _become(module: str, arguments: Sequence[str]) -> None:
@@ -21,21 +25,13 @@ def _become(module: str, arguments: Sequence[str]) -> None:
     )
 
 
-config_option = click.option(
-    "--config",
-    "config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    required=True,
-    help="The process's file; the recorder reads the gateway's.",
-)
+def config_option(of: str, *, required: bool = True) -> Callable[[F], F]:
+    """Where the process's file is."""
+    return click.option("--config", type=FILE, required=required, help=f"The {of}'s file.")
 
 
 @click.command()
-@click.option(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The gateway's file.",
-)
+@config_option("gateway", required=False)
 @click.option(
     "--upgrade", is_flag=True, help="Take over from the gateway that runs, without a lost request."
 )
@@ -78,7 +74,7 @@ def _quick_file(stable: str, canary: str | None, weight: float, listen: str, adm
 
 
 @click.command()
-@config_option
+@config_option("gateway")
 @click.option("--metrics-port", type=int, help="Serve Prometheus text here; 0: any port.")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="On this address.")
 @click.option(
@@ -96,7 +92,7 @@ def recorder(config: Path, metrics_port: int | None, metrics_host: str, drain: f
 
 
 @click.command()
-@config_option
+@config_option("agent")
 def agent(config: Path) -> None:
     """Watch releases and move the weights."""
     _become("agent", ["--config", str(config)])
@@ -105,7 +101,7 @@ def agent(config: Path) -> None:
 @click.command("model-server")
 @click.option(
     "--model",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=KNOWN_FOLDER,
     required=True,
     help="Folder of the version.",
 )
@@ -118,7 +114,7 @@ def model_server(model: Path, port: int) -> None:
 @click.command()
 @click.option(
     "--path",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     default=Path("var/clickhouse"),
     show_default=True,
     help="Where the tables lie.",

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from mlops.contracts.api import RouteStatus
+from mlops.contracts.release import ReleaseStatus
 
 # ---- a stack on this machine ---------------------------------------------------------------------
 
@@ -34,6 +35,24 @@ class GatewayAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Address of its admin port."""
     status: RouteStatus | UnsetType = UNSET
     error: str | UnsetType = UNSET
+
+
+class RouteOverview(msgspec.Struct, frozen=True, kw_only=True):
+    """A route as the gateways and the agent see it."""
+
+    route: str
+    gateways: dict[str, RouteStatus]
+    """What is live, by the address of the gateway that says so."""
+    release: ReleaseStatus | None
+    """Its newest, without the policy; None: there is none, or the agent does not answer."""
+
+
+class StatusOverview(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that `status` found."""
+
+    routes: list[RouteOverview]
+    not_answering: dict[str, str]
+    """Why, by the address of a gateway or of the agent."""
 
 
 class AgentRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,7 +208,7 @@ class CheckedFile(msgspec.Struct, frozen=True, kw_only=True):
 
     file: str
     kind: str
-    """`gateway` or `policy`."""
+    """`gateway`, `agent` or `policy`."""
     valid: bool
     problem: str
     """Empty where it is valid."""

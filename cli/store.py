@@ -7,7 +7,7 @@ import click
 from cli.connect import run
 from cli.output import dry_run_option, is_data, print_data, prints
 from cli.shapes import Migrated, Pending, Roles
-from mlops.config import ConfigError, read_config
+from mlops.config import read_config
 from mlops.feature_store.migrations import migrate as migrate_tables
 from mlops.feature_store.migrations import pending
 from mlops.feature_store.roles import role_statements
@@ -16,10 +16,7 @@ from mlops.feature_store.settings import ClickHouseSettings
 
 def clickhouse_settings() -> ClickHouseSettings:
     """From MLOPS_CLICKHOUSE_*, `.env`, or the stack that `up` started."""
-    try:
-        return read_config().clickhouse
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from error
+    return read_config().clickhouse
 
 
 @click.command()

@@ -10,6 +10,7 @@ import click
 import msgspec
 import yaml
 
+from cli.options import NEW_FILE
 from cli.output import dry_run_option, print_answer, prints
 from cli.shapes import NewToken
 from mlops.service.tokens import TokenEntry, TokenFile, new_token
@@ -38,7 +39,7 @@ def token() -> None:
 @click.option(
     "--file",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NEW_FILE,
     default=Path("tokens.yaml"),
     show_default=True,
     help="Token file, as `tokens: {file: ...}` names it; made if it is missing.",

@@ -12,11 +12,12 @@ from msgspec.structs import replace
 
 from cli.connect import Connection, connection, run
 from cli.output import dry_run_option, is_data, print_data, prints
+from cli.refusals import GATEWAY_TOKEN, token_hint
 from cli.shapes import GatewayAnswer
 from mlops.config import ConfigError, read_config
 from mlops.contracts.api import RouteStatus, Weights
 from mlops.contracts.plan import without_header_values
-from mlops.deployment.errors import GatewayError, NotDeployable
+from mlops.deployment.errors import GatewayError, GatewayRefused, NotDeployable
 from mlops.deployment.gateway_client import GatewayClient
 from mlops.deployment.notices import Notice, tell
 from mlops.deployment.way_back import WayBack, gone_back, way_back
@@ -42,7 +43,8 @@ async def on_every_gateway(where: Connection, action: Action) -> list[Answer]:
             try:
                 return Answer(url, await action(client))
             except (GatewayError, NotDeployable) as error:
-                return Answer(url, None, str(error))
+                status = error.status if isinstance(error, GatewayRefused) else None
+                return Answer(url, None, f"{error}{token_hint(status, GATEWAY_TOKEN)}")
 
     return list(await asyncio.gather(*(one(url) for url in where.gateways)))
 

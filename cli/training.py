@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cli.options import FOLDER
 from cli.output import dry_run_option, is_data, print_data, prints
 from mlops.training.linear_adapter import demo_model_paths, prepare_demo_models
 
@@ -13,7 +14,7 @@ from mlops.training.linear_adapter import demo_model_paths, prepare_demo_models
 @click.command()
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     default=Path("var/models"),
     show_default=True,
     help="Folder of the versions.",

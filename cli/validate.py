@@ -1,4 +1,4 @@
-"""`validate -f FILE`: check a gateway file or a policy without starting anything."""
+"""`validate -f FILE`: check what gateway, agent or a release would read, starting nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 import click
 
 from agent.policy_file import PolicyError, load_policy
+from agent.settings import SettingsError
+from agent.settings import load as load_agent
+from cli.options import FILE
 from cli.output import is_data, print_data, prints
 from cli.shapes import CheckedFile
 from gateway.config import ConfigError, load
@@ -19,26 +22,30 @@ from gateway.config import ConfigError, load
     "-f",
     "--file",
     "path",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     required=True,
     help="The file to check.",
 )
 @click.option(
     "--kind",
-    type=click.Choice(["gateway", "policy"]),
-    help="What FILE is; else told by its keys: a policy has `steps`.",
+    type=click.Choice(["gateway", "agent", "policy"]),
+    help="What FILE is; else told by its keys: `steps`, `gateways` or `routes`.",
 )
 @prints(CheckedFile)
 def validate(path: Path, kind: str | None, output: str) -> None:
     """Check FILE; exit code 1 and the reason if it would be refused."""
-    kind = kind or ("policy" if _looks_like_policy(path) else "gateway")
+    kind = kind or _kind_by_keys(path)
     problem = ""
+    environ = os.environ  # noqa: TID251  files name tokens that stand there
     try:
-        if kind == "policy":
-            load_policy(path)
-        else:
-            load(path, os.environ)  # noqa: TID251  tokens are named in the file
-    except (ConfigError, PolicyError) as error:
+        match kind:
+            case "policy":
+                load_policy(path)
+            case "agent":
+                load_agent(path, environ)
+            case _:
+                load(path, environ)
+    except (ConfigError, PolicyError, SettingsError) as error:
         problem = str(error)
     if is_data(output):
         checked = CheckedFile(file=str(path), kind=kind, valid=not problem, problem=problem)
@@ -48,5 +55,9 @@ def validate(path: Path, kind: str | None, output: str) -> None:
     sys.exit(1 if problem else 0)
 
 
-def _looks_like_policy(path: Path) -> bool:
-    return any(line.startswith("steps:") for line in path.read_text(encoding="utf-8").splitlines())
+def _kind_by_keys(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for key, kind in (("steps:", "policy"), ("gateways:", "agent")):
+        if any(line.startswith(key) for line in lines):
+            return kind
+    return "gateway"

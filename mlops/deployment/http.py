@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from copy import copy
 from typing import Final, Self, TypeVar
@@ -24,6 +25,20 @@ MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 
 MAX_CONNECTIONS: Final = 8
 """A few calls are in flight to one server at a time."""
+
+
+def reason_of(error: Exception) -> str:
+    """Why a call did not come through, without the client library's own terms."""
+    match error:
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            return "not an address; expected http://HOST:PORT"
+        case aiohttp.ClientConnectorDNSError():
+            return f"host {error.host} is not known"
+        case aiohttp.ClientSSLError():
+            return str(error)
+        case aiohttp.ClientConnectorError() if error.os_error.errno:
+            return f"{os.strerror(error.os_error.errno).lower()} by {error.host}:{error.port}"
+    return str(error) or type(error).__name__
 
 
 class JsonClient(ABC):
@@ -103,7 +118,7 @@ class JsonClient(ABC):
         except TimeoutError as error:
             raise self.unavailable(f"{what}: no answer within {self._timeout.total:g} s") from error
         except (aiohttp.ClientError, OSError, UnusableFiles) as error:
-            raise self.unavailable(f"{what}: {error}") from error
+            raise self.unavailable(f"{what}: {reason_of(error)}") from error
         if answer.status >= 400:
             raise self._refusal(what, answer.status, content)
         try:

@@ -106,7 +106,6 @@ class Reader:
 
     page: str
     terminals: Terminals
-    release_id: str = "RELEASE_ID"
     typed: list[str] = field(default_factory=list)
 
     def read(self) -> None:
@@ -144,9 +143,10 @@ class Reader:
                     assert ended.said == block.answer, f"{block.page}:{block.line}"
 
     def check(self, command: str, block: Block) -> Ended:
-        typed = command.split("  #", maxsplit=1)[0].strip().replace("RELEASE_ID", self.release_id)
+        typed = command.split("  #", maxsplit=1)[0].strip()
         typed = re.sub(r"(?<![\w/])\.venv/bin/", f"{Path(sys.executable).parent}/", typed)
         typed = typed.replace(" ROWS ", f" {ROWS.get(self.page)} ")
+        typed = typed.replace(" --watch", "")  # which never ends
         code = 0
         if " release status " in typed:  # nothing is decided within seconds
             typed, code = f"{typed} --timeout 3", 3
@@ -155,8 +155,6 @@ class Reader:
         ended = self.terminals.type(typed, answers=DEFAULTS)
         assert ended.code == code, f"{block.page}:{block.line}: {typed}\n{ended.said}"
         assert '"error"' not in ended.said, f"{block.page}:{block.line}: {typed}\n{ended.said}"
-        if " release start " in typed:
-            self.release_id = ended.said.split()[0]
         self.typed.append(typed)
         return ended
 

@@ -95,17 +95,20 @@ async def test_a_release_from_start_to_rollback(
         assert await command.data("release", "list") == []
         started = await command.data(*start)
         screen = await command.until_shown(started["id"], "errors", "▁")
-        for said in ("release 2 on route rag", "harm", "safe", "weight 50 %"):
+        for said in ("release 2 on route rag", "no worse", "weight 50 %"):
             assert said in screen
         (listed,) = await command.data("release", "list")
         assert (listed["id"], listed["version"]) == (started["id"], "2")
+        (seen,) = (await command.data("status"))["routes"]
+        assert seen["release"]["id"] == started["id"]
+        assert (await command.run("status", "rag")).startswith("rag: ")
         (answer,) = await command.data("weights", "get", "rag")
         assert answer["status"]["plan"]["canary_share_bp"] == 5000
         dry = await command.run("weights", "set", "rag", "stable=90", "canary=10", "--dry-run")
         assert "would be set to stable=90 canary=10" in dry
         assert "canary 2 50 %" in dry
         await command.run("rollback", "rag", "--reason", "seen enough")
-        assert "rolled_back" in await command.run("release", "status", started["id"], code=1)
+        assert "rolled_back" in await command.run("release", "status", "rag", code=1)
         events = await command.data("release", "history", started["id"])
         assert any("seen enough" in event["reason"] for event in events)
 

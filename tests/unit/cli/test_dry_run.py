@@ -19,7 +19,7 @@ READS = {
     "archive check", "archive ls", "artifacts lifecycle show", "artifacts list",
     "artifacts presign", "completion", "config", "context list", "doctor", "drift", "explain",
     "judge", "release history", "release list", "release replay", "release status", "spool cat",
-    "spool ls", "spool verify", "validate", "weights get",
+    "spool ls", "spool verify", "status", "validate", "weights get",
 }  # fmt: skip
 SERVES = {"gateway", "recorder", "agent", "model-server", "clickhouse", "demo"}
 """They run until they are ended; `validate` tries their files. `demo` ends what it started."""

@@ -120,3 +120,14 @@ def test_a_gateway_needs_a_file_or_an_address(arguments: list[str], said: str) -
     refused = CliRunner().invoke(main, ["gateway", *arguments])
     assert refused.exit_code == 2
     assert said in refused.output
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_validate_knows_each_kind_of_file(tmp_path: Path, name: str) -> None:
+    assert init(tmp_path).exit_code == 0
+    path = tmp_path / name
+    said = CliRunner().invoke(main, ["validate", "-f", str(path)])
+    assert said.output == f"{path}: a valid {path.stem} file\n"
+    path.write_text(path.read_text() + "unknwon: 1\n")
+    said = CliRunner().invoke(main, ["validate", "-f", str(path)])
+    assert (said.exit_code, "unknwon" in said.stderr) == (1, True)

@@ -1,0 +1,70 @@
+"""An example of each command, which its help ends with; a test parses them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+_PARTITION: Final = "--partition week-47"
+
+EXAMPLES: Final[Mapping[str, str]] = {
+    "up": "up",
+    "down": "down --dry-run",
+    "demo": "demo --keep",
+    "gateway": "gateway --stable http://127.0.0.1:8011 --canary http://127.0.0.1:8012 --weight 5",
+    "recorder": "recorder --config gateway.yaml --metrics-port 9464",
+    "spool ls": "spool ls --config gateway.yaml",
+    "spool cat": "spool cat --config gateway.yaml --limit 5 -o json",
+    "spool verify": "spool verify --config gateway.yaml",
+    "agent": "agent --config agent.yaml",
+    "model-server": "model-server --model var/models/1.1.0 --port 8012",
+    "clickhouse": "clickhouse --path var/clickhouse",
+    "artifacts init": "artifacts init",
+    "artifacts upload": "artifacts upload var/models/1.3.0 rag_embedding_model 1.3.0",
+    "artifacts download": "artifacts download rag_embedding_model 1.3.0 var/models/1.3.0",
+    "artifacts list": "artifacts list",
+    "artifacts presign": "artifacts presign rag_embedding_model 1.3.0 config.json",
+    "artifacts delete": "artifacts delete rag_embedding_model 1.3.0 --dry-run",
+    "artifacts gc": "artifacts gc --dry-run",
+    "artifacts lifecycle show": "artifacts lifecycle show",
+    "artifacts lifecycle apply": "artifacts lifecycle apply --dry-run",
+    "config": "config -o json",
+    "doctor": "doctor",
+    "migrate": "migrate --check",
+    "archive run": "archive run --dry-run",
+    "archive ls": "archive ls",
+    "archive restore": "archive restore query_features --day 2026-11-01",
+    "archive check": "archive check",
+    "erase": "erase --user user456 --dry-run",
+    "validate": "validate -f policy.yaml",
+    "judge": "judge rows.csv --policy policy.yaml",
+    "drift": "drift rows.parquet --column embedding",
+    "explain": "explain --config gateway.yaml --key user456",
+    "train": "train --out var/models",
+    "retrain extract": f"retrain extract {_PARTITION} --since 2026-11-16 --until 2026-11-23",
+    "retrain validate": f"retrain validate {_PARTITION}",
+    "retrain train": f"retrain train {_PARTITION}",
+    "retrain evaluate": f"retrain evaluate {_PARTITION}",
+    "retrain register": f"retrain register {_PARTITION}",
+    "weights get": "weights get rag",
+    "weights set": 'weights set rag stable=90 canary=10 --reason "a tenth for now"',
+    "rollback": 'rollback rag --reason "wrong answers"',
+    "status": "status --watch",
+    "release start": "release start rag --version 1.3.0 --endpoint http://127.0.0.1:8012 "
+    '--reason "new adapter"',
+    "release status": "release status rag --timeout 3600",
+    "release list": "release list -o wide",
+    "release history": "release history rag",
+    "release replay": "release replay rel-0123456789 --policy policy.yaml",
+    "release pause": 'release pause rag --reason "looking at it"',
+    "release resume": 'release resume rag --reason "it was the load test"',
+    "release promote": 'release promote rag --reason "seen enough"',
+    "release abort": 'release abort rag --reason "not this week"',
+    "release retry": 'release retry rag --reason "the index is whole now"',
+    "context list": "context list",
+    "context use": "context use production --dry-run",
+    "token new": "token new ann --role operator --route rag",
+    "completion": "completion bash",
+    "init": "init --stable http://127.0.0.1:8011 --version 1.2.2 --sticky-header x-user-id",
+}
+"""By its words, what is typed after `rag-mlops`."""

@@ -1,0 +1,70 @@
+"""What a person is told when a service is away or refuses, whichever command they gave."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import click
+
+from cli.exits import EXIT_FAILED, EXIT_NO_ANSWER
+
+AWAY: Final = frozenset(
+    {
+        "mlops.artifact_store.errors:StoreUnavailable",
+        "mlops.deployment.errors:Unavailable",
+        "mlops.feature_store.errors:Unavailable",
+        "mlops.tracking.errors:TrackingUnavailable",
+    }
+)
+"""Exceptions by name: importing their modules would slow every command."""
+REFUSED: Final = frozenset(
+    {
+        "mlops.artifact_store.errors:ArtifactError",
+        "mlops.config.reading:ConfigError",
+        "mlops.deployment.errors:Refused",
+        "mlops.feature_store.errors:Refused",
+        "mlops.tracking.errors:TrackingError",
+    }
+)
+
+LOOK: Final = "`rag-mlops doctor` looks at every service, `rag-mlops config` shows where they are"
+
+
+AGENT_TOKEN: Final = "AGENT_OPERATOR_TOKEN"  # noqa: S105  a variable's name
+GATEWAY_TOKEN: Final = "GATEWAY_OPERATOR_TOKEN"  # noqa: S105  the same
+
+
+def token_hint(status: int | None, variable: str) -> str:
+    """What to do about a 401."""
+    if status != 401:
+        return ""
+    return f"; the token comes from {variable}, or from the context that --context names"
+
+
+class Problem(click.ClickException):
+    """A sentence, and the exit code that stands for it."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        vars(self)["exit_code"] = exit_code  # click reads it of the object
+
+
+class PlainErrors(click.Group):
+    """A group whose commands end with a sentence, not a traceback, when a service fails them."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            problem = problem_of(error)
+            if problem is None:
+                raise  # click's own, or our bug: the traceback says where
+            raise problem from error
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """None: no service of ours failed so."""
+    kinds = {f"{kind.__module__}:{kind.__name__}" for kind in type(error).__mro__}
+    if kinds & AWAY:
+        return Problem(f"{error}\n{LOOK}", EXIT_NO_ANSWER)
+    return Problem(str(error), EXIT_FAILED) if kinds & REFUSED else None
