@@ -230,7 +230,8 @@ class RouteState:
         The client's word goes before everything; of errors every body is kept. `draw` gives random
         numbers in [0, 1).
         """
-        if exchange.headers.get(b"x-record") == b"none":
+        word = exchange.headers.get(b"x-record")
+        if word is not None and word.strip().lower() == b"none":
             return _OPTED_OUT
         if (
             self.sample >= 1.0

@@ -58,11 +58,12 @@ async def test_errors_are_kept_whatever_the_sample_also_of_the_first_attempt(wor
 
 
 @pytest.mark.parametrize("answer", [OK, BROKEN])
-async def test_who_opts_out_is_not_recorded_even_in_errors(world, answer):
+@pytest.mark.parametrize("word", [b"none", b"None", b"NONE \t"])
+async def test_who_opts_out_is_not_recorded_even_in_errors(world, answer, word):
     upstream = await world.upstream(answer)
     await world.gateway(upstream.url)
     opted_out, recorded = await exchanged(
-        world, [POST % b"X-Record: none\r\n", POST % b"X-Record: all\r\n"]
+        world, [POST % (b"X-Record: %b\r\n" % word), POST % b"X-Record: all\r\n"]
     )
     assert WITHHELD[opted_out.withheld] == "opted_out"
     assert opted_out.request_body == opted_out.response_body == b""

@@ -62,6 +62,18 @@ async def test_a_copy_goes_out_after_the_answer_and_is_recorded_as_the_canarys(w
     assert (stamp["arm"], stamp["served_arm"], stamp["version"]) == ("canary", "canary", "2")
 
 
+async def test_of_who_opts_out_the_copy_is_not_recorded_either(world):
+    canary = await world.upstream()
+    await shadow(world, canary.url)
+    client = await world.client()
+    await client.send(POST.replace(b"x-request-id: id-1", b"x-record: none"))
+    await client.answer()
+    records = await world.records(2)
+    assert kinds(records) == [0, 1]
+    for record in records:
+        assert record.request_body == record.response_body == b""
+
+
 async def test_copies_are_tallied_with_the_canary_and_counted_apart_from_clients_requests(world):
     canary = await world.upstream()
     await shadow(world, canary.url)
