@@ -77,6 +77,7 @@ def test_a_killed_recorder_stores_every_record_once(
         processes.end(recorder, signal.SIGKILL)
     recorder = start_recorder(processes, tmp_path, engine)
     wait_until(lambda: not left.exists())
+    mapped = Path(f"/proc/{recorder.pid}/maps").read_text(encoding="utf-8")
     assert processes.end(recorder, signal.SIGTERM) == 0
     acknowledged = lines(out)
     ids = [row[0] for row in clickhouse.query("SELECT request_id FROM query_features").result_rows]
@@ -90,6 +91,8 @@ def test_a_killed_recorder_stores_every_record_once(
     assert set(acknowledged) <= set(ids)
     assert len(ids) <= len(acknowledged) + 1
     assert final == 1
+    assert "clickhouse_connect" in mapped
+    assert not {name for name in ("pandas", "numpy", "pyarrow") if name in mapped}, "80 MiB"
 
 
 def test_the_recorder_waits_for_an_engine_that_is_not_there_yet(
