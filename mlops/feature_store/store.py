@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from msgspec.structs import replace
 
@@ -25,6 +26,9 @@ from mlops.feature_store.training_data import Selection, TrainingData
 
 MAX_DAYS = 3660
 """Of one look back: ten years."""
+
+CLOSE_TIMEOUT_S: Final = 5.0
+"""Longest wait for idle connections to close; then the process ends without."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -216,10 +220,25 @@ def _blocking(
     return call
 
 
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
+
+
+def _end(
+    loop: asyncio.AbstractEventLoop, thread: threading.Thread, store: AsyncClickHouseFeatureStore
+) -> None:
+    closed = asyncio.run_coroutine_threadsafe(store.close(), loop)
+    closed.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
+    if threading.current_thread() is not thread:  # garbage may be collected in any thread
+        thread.join(CLOSE_TIMEOUT_S)
+
+
 class ClickHouseFeatureStore:
     """`AsyncClickHouseFeatureStore` for code that blocks: notebooks, jobs, several threads.
 
-    Its calls run one event loop in a thread of its own, which ends with the process or `close`.
+    Its calls run one event loop in a thread of its own, which ends with `close`, the store, or the
+    process, whichever is first.
     """
 
     def __init__(
@@ -234,11 +253,13 @@ class ClickHouseFeatureStore:
 
         chosen = settings or read_config().clickhouse
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="feature store", daemon=True
+        thread = threading.Thread(
+            target=_run, args=(self._loop,), name="feature store", daemon=True
         )
-        self._thread.start()
+        thread.start()
         self.store = AsyncClickHouseFeatureStore(chosen, defaults=defaults, clock=clock)
+        # Where nobody calls `close`: when the last reference goes, at the latest with the process.
+        self._end = weakref.finalize(self, _end, self._loop, thread, self.store)
 
     def wait_for(self, call: Coroutine[Any, Any, T]) -> T:
         """Run `call` on the store's loop; each is bounded by its own timeouts.
@@ -246,19 +267,14 @@ class ClickHouseFeatureStore:
         Raises:
             RuntimeError: the store is closed.
         """
-        if self._loop.is_closed():
+        if not self._end.alive:
             call.close()
             raise RuntimeError("the feature store is closed")
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()
 
     def close(self) -> None:
         """Safe to repeat."""
-        if self._loop.is_closed():
-            return
-        self.wait_for(self.store.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._end()
 
     def __enter__(self) -> Self:
         return self

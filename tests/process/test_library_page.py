@@ -109,6 +109,7 @@ def run_page(stack: Stack, model_folder: Path, where: Path) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert "Unclosed" not in done.stderr
     return done.stdout
 
 
@@ -121,6 +122,7 @@ def test_the_page_runs_as_it_stands(
     out = run_page(whole_stack, model_folder, tmp_path)
 
     assert "Model registered as version: 2.0.0" in out, "its run says nothing of an encoder"
+    assert "View run" not in out, "MLflow's lines are not ours"
     assert "Canary deployment: Deployment(release_id='rel-" in out
     assert "Rollback result: RolledBack(" in out
     assert "unconfirmed={}" in out
