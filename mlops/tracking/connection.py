@@ -10,6 +10,7 @@ from typing import Final
 
 import requests
 from mlflow import MlflowClient
+from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.exceptions import MlflowException, RestException
 
 from mlops.config import MlflowSettings
@@ -34,6 +35,9 @@ class MlflowConnection:
             TrackingRefused: MLflow knows no such kind of address.
         """
         self.settings = settings
+        if not MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.is_set():  # type: ignore[no-untyped-call]
+            # It prints addresses when a run ends; what our commands print may be read by programs.
+            MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)  # type: ignore[no-untyped-call]
         try:
             self.client = MlflowClient(settings.tracking_uri, settings.registry_uri)
         except MlflowException as error:
