@@ -214,9 +214,10 @@ def end(
 
 def next_generation(release: Release, picture: Picture) -> int:
     """One more than the greatest remembered or seen."""
-    remembered = release.plan.generation if release.plan is not None else 0
-    seen = [plan.generation for _, plan in picture.answering]
-    return 1 + max(remembered, release.generation_floor, *seen)
+    plans = [plan for _, plan in picture.answering]
+    if release.plan is not None:
+        plans.append(release.plan)
+    return 1 + max([release.generation_floor, *(plan.generation for plan in plans)])
 
 
 def reasons(picture: Picture) -> str:

@@ -35,6 +35,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         f"{UNIT}/agent/test_gates.py",
     ),
     "agent.changes": (
+        f"{UNIT}/agent/test_changes.py",
         f"{UNIT}/agent/test_stepper.py",
         f"{UNIT}/agent/test_stepper_bake.py",
         f"{UNIT}/agent/test_stepper_crashes.py",

@@ -44,6 +44,17 @@ def test_one_user_who_always_fails_is_found() -> None:
     assert np.median(dispersion.phi) > 5
 
 
+def test_lone_errors_of_one_user_count_from_the_third_on() -> None:
+    dispersion = Dispersion(1)
+    error, requests = np.zeros((1, KEY_GROUPS), np.int64), np.full((1, KEY_GROUPS), 10)
+    error[0, 3] = 1
+    found = []
+    for _ in range(3):
+        dispersion.learn(error, requests)
+        found.append(bool(dispersion.phi[0] > 1))
+    assert found == [False, False, True]
+
+
 def test_nothing_known_is_no_dispersion() -> None:
     dispersion = Dispersion(2)
     dispersion.learn(None, None)

@@ -79,6 +79,12 @@ def test_without_a_control_nothing_is_said() -> None:
     assert not test.matters[0]
 
 
+def test_a_rise_needs_a_request_of_each_arm() -> None:
+    assert fed(RateTest(RateCheck(), 1), 10, 10, 0, 0).recent_rise[0] == 0
+    assert fed(RateTest(RateCheck(), 1), 0, 0, 100, 1).recent_rise[0] == 0
+    assert fed(RateTest(RateCheck(), 1), 1, 1, 100, 0).recent_rise[0] == 1
+
+
 def test_a_run_that_is_not_compared_stays_as_it_is() -> None:
     test = RateTest(RateCheck(), 2)
     columns = (np.array([25, 25]), np.array([9, 9]), np.array([225, 225]), np.array([1, 1]))

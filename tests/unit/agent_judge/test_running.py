@@ -16,6 +16,7 @@ from agent.judge.running import (
     FixedShareOverTime,
     Least,
     Sums,
+    carried,
 )
 
 
@@ -113,3 +114,7 @@ def test_bets_on_many_blocks_at_once_are_those_one_by_one(rests: bool) -> None:
         found.append(together.log_value[: len(piece)])
     assert np.concatenate(found) == pytest.approx(np.stack(expected), abs=1e-12)
     assert max(value.max() for value in expected[:20]) == 3.0
+
+
+def test_what_is_carried_is_the_state_before_and_after_each_block() -> None:
+    assert carried(np.array([1, 2, 3]), np.array([4, 5])).tolist() == [3, 4, 5]
