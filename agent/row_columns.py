@@ -37,6 +37,8 @@ class RowColumns:
     """Percent asked for the arm that is not stable."""
     key_group: Ints
     """Group of the session, or of the row where there is none."""
+    endpoint: NDArray[np.object_] | None = None
+    """Server that was asked; empty where it is not known."""
 
     def __len__(self) -> int:
         return len(self.ts)

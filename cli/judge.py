@@ -16,6 +16,7 @@ from agent.row_rehearsal import RowRehearsal
 from cli.metrics import metrics_of
 from cli.options import FILE
 from cli.output import print_entry, prints
+from cli.row_servers import tell_servers
 from cli.rows import read_table, row_columns
 from cli.shapes import JudgedMoment, JudgedResult
 
@@ -41,7 +42,8 @@ def judge(rows: Path, policy_path: Path | None, output: str) -> None:
     """Judge ROWS (CSV, JSON lines, Parquet), and print a JSON line for each change.
 
     Columns: ts (epoch seconds or ISO 8601), arm (stable, canary, holdback), status, latency_ms;
-    optional ttft_ms, score, weight (percent asked for), session. The last line is the result.
+    optional ttft_ms, score, weight (percent asked for), session, endpoint (a server of stable that
+    stands out is named on stderr). The last line is the result.
     """
     try:
         policy = Policy() if policy_path is None else load_policy(policy_path)
@@ -51,6 +53,7 @@ def judge(rows: Path, policy_path: Path | None, output: str) -> None:
         _tell("taken as passed: pauses for a person once HEALTHY, gates, freeze windows, mirrors")
     columns = row_columns(read_table(rows), rows, _tell)
     _check_columns(policy, columns)
+    tell_servers(columns, _tell)
     print_entry(output, _result(_play(policy, columns, output)))
 
 

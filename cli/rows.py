@@ -42,7 +42,9 @@ def read_table(path: Path) -> Any:
         ".csv": lambda: pyarrow.csv.read_csv(
             path,
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types={name: pyarrow.string() for name in ("ts", "arm", "session")},
+                column_types={
+                    name: pyarrow.string() for name in ("ts", "arm", "session", "endpoint")
+                },
                 strings_can_be_null=True,
             ),
         ),
@@ -100,6 +102,7 @@ def row_columns(table: Any, path: Path, tell: Callable[[str], None]) -> RowColum
         score=optional("score", 0.0, 1.0),
         weight=optional("weight", 0.0, 100.0),
         key_group=_key_groups(table)[order],
+        endpoint=_texts(table, "endpoint", order),
     )
 
 
@@ -146,6 +149,16 @@ def _arms(table: Any, path: Path) -> NDArray[np.int64]:
     of = np.array([known.get(name, -1) for name in names] + [-1])
     indices = encoded.indices.to_pandas().fillna(-1).to_numpy().astype(np.int64)
     return np.asarray(of[indices], np.int64)
+
+
+def _texts(table: Any, name: str, order: NDArray[np.int64]) -> NDArray[np.object_] | None:
+    """A column of few different texts; empty where it is missing."""
+    if name not in table.column_names:
+        return None
+    encoded = table.column(name).combine_chunks().dictionary_encode()
+    texts = np.array([*map(str, encoded.dictionary.to_pylist()), ""], object)
+    indices = encoded.indices.to_pandas().fillna(-1).to_numpy().astype(np.int64)
+    return np.asarray(texts[indices[order]], object)
 
 
 def _numbers(table: Any, name: str, path: Path) -> Floats:

@@ -1,8 +1,9 @@
-"""Which margins stable's own noise allows: stable against stable, by groups of keys. Pure.
+"""Which margins stable's own noise allows: stable against stable, by groups of it. Pure.
 
 Groups of keys get the same version at the same time, so whatever they differ by lastingly is noise
 to a release that gives the canary to some of them. What they differ by in passing is chance, and
-the judge allows for it; its part in the lasting difference is taken off.
+the judge allows for it; its part in the lasting difference is taken off. Servers that stable runs
+on give the same at the same time, likewise; a canary on a server of its own differs by as much.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Suggestion:
     """Compared."""
 
 
-def latency_margin(bins: Ints) -> Suggestion | None:
+def latency_margin(bins: Ints, deviations: float = DEVIATIONS) -> Suggestion | None:
     """From histograms of durations (blocks of time, groups, bins). The widest quantile decides.
 
     None with fewer than two blocks or groups of enough requests.
@@ -42,34 +43,34 @@ def latency_margin(bins: Ints) -> Suggestion | None:
     enough = (bins.sum(axis=2) >= MIN_REQUESTS).all(axis=1)
     if enough.sum() < 2 or bins.shape[1] < 2:
         return None
-    logs = [_quantile_logs(bins[enough], quantile) for quantile in QUANTILES]
+    logs = [quantile_logs(bins[enough], quantile) for quantile in QUANTILES]
     spread = max(_lasting(one) for one in logs)
     return Suggestion(
-        margin=_rounded(float(np.expm1(DEVIATIONS * spread))),
+        margin=_rounded(float(np.expm1(deviations * spread))),
         spread=float(np.expm1(spread)),
         groups=bins.shape[1],
     )
 
 
-def rate_margin(bad: Ints, requests: Ints) -> Suggestion | None:
+def rate_margin(bad: Ints, requests: Ints, deviations: float = DEVIATIONS) -> Suggestion | None:
     """From bad requests and requests (blocks of time, groups): how far rates lie apart lastingly.
 
     None with fewer than two blocks or groups of enough requests.
     """
-    return _absolute(bad.astype(float), requests, finest=0.001)
+    return _absolute(bad.astype(float), requests, 0.001, deviations)
 
 
-def score_margin(totals: Floats, counts: Ints) -> Suggestion | None:
+def score_margin(totals: Floats, counts: Ints, deviations: float = DEVIATIONS) -> Suggestion | None:
     """From sums of scores and their number (blocks of time, groups), likewise."""
-    return _absolute(totals, counts, finest=0.005)
+    return _absolute(totals, counts, 0.005, deviations)
 
 
-def _absolute(totals: Floats, counts: Ints, finest: float) -> Suggestion | None:
+def _absolute(totals: Floats, counts: Ints, finest: float, deviations: float) -> Suggestion | None:
     enough = (counts >= MIN_REQUESTS).all(axis=1)
     if enough.sum() < 2 or counts.shape[1] < 2:
         return None
     spread = _lasting(totals[enough] / counts[enough])
-    margin = max(finest, float(np.ceil(DEVIATIONS * spread / finest - 1e-9)) * finest)
+    margin = max(finest, float(np.ceil(deviations * spread / finest - 1e-9)) * finest)
     return Suggestion(margin=round(margin, 4), spread=spread, groups=counts.shape[1])
 
 
@@ -83,7 +84,7 @@ def _lasting(values: Floats) -> float:
     return float(np.sqrt(max(0.0, between - chance / blocks)))
 
 
-def _quantile_logs(bins: Ints, quantile: float) -> Floats:
+def quantile_logs(bins: Ints, quantile: float) -> Floats:
     """The logarithms of a quantile (blocks, groups), within their bins by interpolation."""
     below = np.cumsum(bins, axis=2)
     wanted = quantile * below[:, :, -1:]

@@ -49,7 +49,7 @@ from mlops.feature_store.evidence import (
     traffic_counts,
 )
 from mlops.feature_store.inserting import insert_columns, insert_rows
-from mlops.feature_store.noise import NOISE, STABLE_REQUESTS, GroupCounts, group_counts
+from mlops.feature_store.noise import STABLE_REQUESTS, Among, GroupCounts, group_counts, noise_sql
 from mlops.feature_store.pairs import PAIRS, pairs
 from mlops.feature_store.queries import TEXTS, LoggedQuery, logged_queries, queries_sql
 from mlops.feature_store.schema import (
@@ -311,13 +311,12 @@ class FeatureLog:
         return {route: int(count) for route, count in rows}
 
     async def read_noise(
-        self, route: str, *, since: int, until: int, every_s: int
+        self, route: str, among: Among, *, since: int, until: int, every_s: int
     ) -> tuple[GroupCounts, ...]:
-        """Stable against stable in seconds `since` to `until`, by groups of keys. Reads rows: the
-        caller bounds how many there are."""
-        span: dict[str, object] = {"route": route, "since": since, "until": until}
-        rows = await self._rows(NOISE, {**span, "every": every_s}, f"read the noise of {route}")
-        return group_counts(rows)
+        """Stable against stable in seconds `since` to `until`. Reads rows: the caller bounds how
+        many there are."""
+        span: dict[str, object] = {"route": route, "since": since, "until": until, "every": every_s}
+        return group_counts(await self._rows(noise_sql(among), span, f"read the noise of {route}"))
 
     async def read_texts(
         self, route: str, ids: Sequence[str], *, since: int, until: int

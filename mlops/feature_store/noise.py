@@ -1,8 +1,9 @@
-"""Stable against stable: what groups of its keys got at the same time. Pure."""
+"""Stable against stable: what groups of its keys, or its servers, gave at the same time. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from typing import Any, Final
 
 import msgspec
@@ -22,16 +23,33 @@ WHERE arm = '{Arm.STABLE}'
 GROUP BY route
 ORDER BY route"""
 
-NOISE: Final = f"""SELECT
+
+class Among(Enum):
+    """What is compared with one another: how a row tells its group, and which rows have one."""
+
+    KEYS = (f"toString(bucket % {KEY_GROUPS})", "1", "1")
+    ENDPOINTS = ("first_attempt_endpoint", "first_attempt_endpoint != ''", "attempts = 1")
+    """By the first attempt, because that is what the errors are of; how long it all took tells of
+    one endpoint only where no other was asked."""
+
+    def __init__(self, group: str, has_one: str, is_of_it: str) -> None:
+        self.group = group
+        self.has_one = has_one
+        self.is_of_it = is_of_it
+
+
+def noise_sql(among: Among) -> str:
+    """The statement; parameters `route`, `since`, `until`, `every`."""
+    return f"""SELECT
   intDiv(toUnixTimestamp(ended_at) - {{since:Int64}}, {{every:Int64}}) AS block,
-  bucket % {KEY_GROUPS} AS key_group,
+  {among.group} AS key_group,
   count(), countIf(first_attempt_outcome IN ({_ERRORS})),
-  sumMap(map({bin_sql("latency_us")}, toUInt64(1))),
-  sumMapIf(map({bin_sql("first_byte_us")}, toUInt64(1)), first_byte_us > 0),
+  sumMapIf(map({bin_sql("latency_us")}, toUInt64(1)), {among.is_of_it}),
+  sumMapIf(map({bin_sql("first_byte_us")}, toUInt64(1)), first_byte_us > 0 AND {among.is_of_it}),
   count(relevance_score), sum(ifNull(relevance_score, 0))
 FROM {ROWS}
 WHERE route = {{route:String}} AND arm = '{Arm.STABLE}' AND kind = '{Kind.SERVED}'
-  AND outcome != '{Outcome.CANCELLED}'
+  AND outcome != '{Outcome.CANCELLED}' AND {among.has_one}
   AND ended_at >= toDateTime64({{since:Int64}}, 6, 'UTC')
   AND ended_at < toDateTime64({{until:Int64}} + 1, 6, 'UTC')
 GROUP BY block, key_group
@@ -39,11 +57,11 @@ ORDER BY block, key_group"""
 
 
 class GroupCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests of one group of stable's keys in one block of time."""
+    """Requests of one group of stable's in one block of time."""
 
     block: int
-    group: int
-    """`bucket % KEY_GROUPS`."""
+    group: str
+    """`bucket % KEY_GROUPS`, or an endpoint."""
     requests: int
     errors: int
     latency_bins: dict[int, int]
@@ -53,6 +71,6 @@ class GroupCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def group_counts(rows: Iterable[Sequence[Any]]) -> tuple[GroupCounts, ...]:
-    """From the answer to `NOISE`."""
+    """From the answer to `noise_sql`."""
     names = GroupCounts.__struct_fields__
     return tuple(GroupCounts(**dict(zip(names, row, strict=True))) for row in rows)

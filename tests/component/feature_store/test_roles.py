@@ -28,6 +28,7 @@ from mlops.feature_store.entries import DeadLetter, Evaluation, ReleaseEvent
 from mlops.feature_store.errors import Unavailable
 from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.migrations import migrate, pending
+from mlops.feature_store.noise import Among
 from mlops.feature_store.offered import Defaults, row_of
 from mlops.feature_store.roles import ROLES, role_statements
 from mlops.feature_store.settings import ClickHouseSettings
@@ -148,7 +149,7 @@ async def judges(role: As) -> None:
     await role.log.read_queries("rag", order="newest", arm="", minutes=5, limit=5)
     await role.log.read_pairs("rag", **span)
     await role.log.read_stable_requests(**span)
-    await role.log.read_noise("rag", **span, every_s=1)
+    await role.log.read_noise("rag", Among.ENDPOINTS, **span, every_s=1)
     await role.log.read_texts("rag", ["q"], **span)
     await role.log.read_splits("rag", **span)
     assert await role.is_denied(f"SELECT count() FROM {DEAD_LETTERS}")

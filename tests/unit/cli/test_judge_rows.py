@@ -133,3 +133,23 @@ def test_a_check_without_its_column_is_told(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["judge", str(rows), "--policy", str(policy)])
     assert "check 'tokens' has no column in the rows: it can never be proved" in result.stderr
     assert lines(result)[-1]["result"] == "undecided"
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".jsonl"])
+def test_a_server_of_stable_that_stands_out_is_named_beside_the_verdicts(
+    tmp_path: Path, ending: str
+) -> None:
+    rows = frame(seconds=300)
+    server = np.random.default_rng(2).choice(["http://a:1", "http://b:1", "http://c:1"], len(rows))
+    slow = np.where(server == "http://b:1", 1.4, 1.0)
+    named = rows.assign(endpoint=server, latency_ms=rows["latency_ms"] * slow)
+    named.loc[::50, "endpoint"] = None
+    plain = judged(tmp_path, write(rows.assign(latency_ms=named["latency_ms"]), tmp_path / "p.csv"))
+
+    told = judged(tmp_path, write(named, tmp_path / f"rows{ending}"))
+
+    assert told.stdout == plain.stdout
+    assert "of 3 servers of stable http://b:1 stands out: p50 +" in told.stderr
+    by = float(told.stderr.partition("p50 +")[2].partition("%")[0])
+    assert 36 < by < 44
+    assert "stands out" not in plain.stderr
