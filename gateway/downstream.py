@@ -111,9 +111,12 @@ class Downstream(RequestReader):
             return
         if not self._in_body and self._held is None:
             self._count_head(data)
+        sent = self.current
+        if sent is not None and not sent.complete:
+            sent = None
         self._feed(data)
         exchange = self.current
-        if exchange is not None:
+        if exchange is not None and exchange is not sent:  # else these are later requests' bytes
             if is_between and exchange.complete and not self.queue:
                 self._repeated.learn(data, exchange, self._rules, self._forwarding)
             self._progress(exchange)
