@@ -279,7 +279,17 @@ _PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus
 STATUS_LINES: Final = tuple(
     b"HTTP/1.1 %d %b\r\n" % (code, _PHRASES.get(code, b"")) for code in range(1000)
 )
-"""Clients ignore the phrase (RFC 9112, 4), so the upstream's own is not copied."""
+"""With the usual phrases."""
+
+VALUE_BYTES: Final = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
+"""What may stand in a field line, and in a phrase."""
+
+
+def status_line(status: int, phrase: bytes) -> bytes:
+    """With the upstream's own phrase, which people read; the usual one where it cannot be one."""
+    if phrase.translate(None, VALUE_BYTES):
+        return STATUS_LINES[status]
+    return b"HTTP/1.1 %d %b\r\n" % (status, phrase)
 
 
 def has_no_body(status: int) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from gateway.event_stream import is_event_stream
 from gateway.exchange import Exchange
 from gateway.forwarding import Forwarding
-from gateway.framing import REQUEST_DROPPED, RESPONSE_DROPPED, is_request_id
+from gateway.framing import REQUEST_DROPPED, RESPONSE_DROPPED, VALUE_BYTES, is_request_id
 
 if TYPE_CHECKING:
     from gateway.client_rules import ClientRules
@@ -38,9 +38,6 @@ _REQUEST_HEAD: Final = re.compile(rb"[A-Z]+ /[!-~\x80-\xff]* HTTP/1\.1\r\n" + _F
 """Its first line goes on as it came; llhttp takes more spaces in it than RFC 9112 does."""
 
 _ANSWER_HEAD: Final = re.compile(rb"HTTP/1\.1 [2-5][0-9]{2}(?: [^\r\n]*)?\r\n" + _FIELDS)
-
-_VALUE_BYTES: Final = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
-"""What may stand in a field line."""
 
 _METHODS: Final = (b"GET /", b"POST /", b"PUT /", b"DELETE /", b"PATCH /", b"OPTIONS /")
 _KEEP_ALIVE: Final = frozenset({b"keep-alive", b"Keep-Alive"})
@@ -129,7 +126,7 @@ class _Head:
             if at < 0:
                 return None
             value = data[begin:at]
-            if value.translate(None, _VALUE_BYTES):
+            if value.translate(None, VALUE_BYTES):
                 return None
             different[name] = value.strip()
         piece = pieces[-1]
@@ -268,6 +265,7 @@ class RepeatedAnswer:
         "content_type",
         "fields",
         "status",
+        "status_line",
     )
 
     def __init__(self) -> None:
@@ -276,12 +274,13 @@ class RepeatedAnswer:
         self._learnt_length = b""
         self._length = 0
         self.status = 0
+        self.status_line = b""
         self.content_type = b""
         self.content_encoding = b""
         self.fields = b""
         """Field lines as they are passed on, of the answer read last."""
 
-    def learn(self, data: bytes, status: int) -> None:
+    def learn(self, data: bytes, status: int, status_line: bytes) -> None:
         """`data` was read as one whole answer that is framed by Content-Length."""
         known = self._known
         self._head = b""
@@ -302,7 +301,7 @@ class RepeatedAnswer:
         ):
             known.forget()
             return
-        self.status = status
+        self.status, self.status_line = status, status_line
         self.content_type = headers.get(b"content-type", b"")
         self.content_encoding = headers.get(b"content-encoding", b"")
         self._learnt_length = headers[b"content-length"]

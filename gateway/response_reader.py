@@ -15,11 +15,11 @@ from gateway.framing import (
     NEVER_TRAILERS,
     RESPONSE_DROPPED,
     RESPONSE_SPECIAL,
-    STATUS_LINES,
     drop_named,
     has_no_body,
     joined,
     remove,
+    status_line,
 )
 from gateway.server_timing import timing_line
 
@@ -53,6 +53,7 @@ class ResponseReader(asyncio.Protocol):
         "_interim_heads",
         "_parser",
         "_parts",
+        "_phrase",
         "_reusable",
         "_special",
         "_status",
@@ -75,12 +76,16 @@ class ResponseReader(asyncio.Protocol):
         self._head_ready = self._head_sent = self._done = False
         self._close_delimited = self._chunks_out = self._switches = False
         self._head_bytes = self._framing_bytes = self._interim = self._status = 0
-        self._interim_heads = self._trailers = b""
+        self._interim_heads = self._phrase = self._trailers = b""
         self._reusable = True
 
     def on_message_begin(self) -> None:
         if self._done:
             raise BadAnswer("bytes after a whole answer; expected none")
+
+    def on_status(self, phrase: bytes) -> None:
+        """In pieces, where it comes in several reads."""
+        self._phrase += phrase
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_ready:
@@ -138,9 +143,10 @@ class ResponseReader(asyncio.Protocol):
             return
         if status > 100 and not exchange.http10:
             remove(parts, _LENGTH)
-            self._interim_heads += b"".join((STATUS_LINES[status], *parts, b"\r\n"))
+            self._interim_heads += b"".join((status_line(status, self._phrase), *parts, b"\r\n"))
         self._parts = []
         self._special = {}
+        self._phrase = b""
 
     def _set_framing(self, exchange: Exchange, coding: bytes | None) -> None:
         if coding is not None and (
@@ -195,7 +201,7 @@ class ResponseReader(asyncio.Protocol):
             exchange.stream = EventStream()
         lane = exchange.lane
         head = [
-            STATUS_LINES[status],
+            status_line(status, self._phrase),
             *parts,
             lane.served_by,
             timing_line(exchange) if exchange.is_timed else b"",
@@ -212,7 +218,7 @@ class ResponseReader(asyncio.Protocol):
         exchange.status = 101
         return b"".join(
             (
-                STATUS_LINES[101],
+                status_line(101, self._phrase),
                 *self._parts,
                 b"connection: upgrade\r\nupgrade: ",
                 self._special[b"upgrade"],

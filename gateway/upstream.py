@@ -11,11 +11,11 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from gateway.exchange import ENDED, EVENTS, NEXT, Event, Exchange
 from gateway.framing import (
     MAX_RESPONSE_HEAD_BYTES,
-    STATUS_LINES,
     chunk,
     has_no_body,
     last_chunk,
     remove,
+    status_line,
     without,
 )
 from gateway.outcome import OUTCOME_OF_STATUS, Failure
@@ -209,7 +209,7 @@ class Upstream(ResponseReader):
     def _learn(self, data: bytes, exchange: Exchange) -> None:
         status = self._status
         if status not in exchange.lane.route.retry_statuses and not has_no_body(status):
-            self._repeated.learn(data, status)
+            self._repeated.learn(data, status, status_line(status, self._phrase))
 
     def eof_received(self) -> None:
         exchange = self.exchange
@@ -298,7 +298,7 @@ class Upstream(ResponseReader):
         client.write(
             b"".join(
                 (
-                    STATUS_LINES[status],
+                    answer.status_line,
                     answer.fields,
                     lane.served_by,
                     b"x-request-id: ",

@@ -20,6 +20,7 @@ from gateway.framing import (
     joined,
     last_chunk,
     remove,
+    status_line,
     without,
 )
 
@@ -257,3 +258,9 @@ def test_the_last_chunk_carries_the_trailers():
 
 def test_what_has_no_body_by_its_status():
     assert [status for status in range(200, 600) if has_no_body(status)] == [204, 304]
+
+
+def test_a_phrase_is_passed_on_unless_it_cannot_be_one() -> None:
+    assert status_line(529, b"Overloaded") == b"HTTP/1.1 529 Overloaded\r\n"
+    assert status_line(200, b"") == b"HTTP/1.1 200 \r\n"
+    assert status_line(404, b"a\x00b") == b"HTTP/1.1 404 Not Found\r\n"

@@ -228,7 +228,7 @@ ANSWER = [b"Date: Mon", b"Content-Type: application/json", b"Content-Length: 2"]
 def test_an_answer_like_the_last_gives_its_own_fields_and_body() -> None:
     """Date and length change with every answer; `Connection` is not passed on."""
     repeated = RepeatedAnswer()
-    repeated.learn(answer([*ANSWER, b"Connection: keep-alive"]), 200)
+    repeated.learn(answer([*ANSWER, b"Connection: keep-alive"]), 200, b"")
     lines = [b"Date: Tue", ANSWER[1], b"Content-Length: 5", b"Connection: keep-alive"]
     assert repeated.body_of(answer(lines, b"hello")) == b"hello"
     assert repeated.fields == b"\r\n".join([*lines[:3], b""])
@@ -246,7 +246,7 @@ def test_another_status_is_another_answer() -> None:
     for first, status in ((b"HTTP/1.1 500 No", 500), (b"HTTP/1.1 404 No", 404)):
         data = answer(ANSWER, first=first)
         assert repeated.body_of(data) is None
-        repeated.learn(data, status)
+        repeated.learn(data, status, b"")
         assert repeated.body_of(data) == b"42"
 
 
@@ -293,7 +293,7 @@ def test_an_answer_is_only_taken_where_llhttp_finds_the_same_body(
 ) -> None:
     """And never one that is framed in another way, or that ends the connection."""
     repeated = RepeatedAnswer()
-    repeated.learn(answer(ANSWER), 200)
+    repeated.learn(answer(ANSWER), 200, b"")
     data = answer(lines, body)
     taken = repeated.body_of(data)
     if taken is None:
