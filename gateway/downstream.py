@@ -34,9 +34,6 @@ LINGER_NS: Final = 1_000_000_000
 """How long bytes of a refused client are read and dropped, so that a reset does not overtake the
 answer on its way; and how long a connection above the bound may take to ask, to be told."""
 
-MAX_TURNED_AWAY: Final = 1024
-"""Connections above the bound that are told so; the rest is only closed."""
-
 _RECEIVED: Final = int(State.RECEIVED)
 _ROUTED: Final = int(State.ROUTED)
 
@@ -86,7 +83,7 @@ class Downstream(RequestReader):
             self._turn_away(len(connections) - self._rules.max_connections)
 
     def _turn_away(self, above: int) -> None:
-        if above > MAX_TURNED_AWAY:
+        if above > self._rules.max_turned_away:
             self.abort()
             return
         self._discarding = self._is_turned_away = True

@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import assert_never
 
@@ -42,13 +43,14 @@ from gateway.channel import (
     Start,
     ToWorker,
 )
+from gateway.client_rules import most_clients
 from gateway.counters import Histogram, SeriesCounters
 from gateway.counts import Counts, HistogramValue, SeriesValue
 from gateway.listening import inherited
 from gateway.observing import Observing
 from gateway.proxy import Proxy
 from gateway.routing import LivePlan
-from gateway.settings import RouteSettings
+from gateway.settings import ClientSettings, RouteSettings
 from gateway.spool.writer import SpoolWriter
 from gateway.tallies import TallySchedule
 from gateway.tls import Contexts
@@ -120,9 +122,8 @@ class Worker:
             self._observing = Observing.open(settings.observe, randomness)
         except (OSError, ValueError) as exc:
             return await self._fail(str(exc))
-        self._proxy = Proxy(
-            (), self._spool, self._observing, clients=settings.clients, contexts=contexts
-        )
+        clients = _affordable(settings.clients)
+        self._proxy = Proxy((), self._spool, self._observing, clients=clients, contexts=contexts)
         self._channel.send(Ready(name=self._spool.worker if self._spool is not None else ""))
         return True
 
@@ -288,6 +289,20 @@ def _allow_many_connections() -> None:
     """Use what the system allows: a session's usual soft limit is 1,024 descriptors."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _affordable(clients: ClientSettings) -> ClientSettings:
+    """The settings, with no more connections than there are descriptors for."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    asked, most = clients.limits.connections, most_clients(descriptors)
+    if asked <= most:
+        return clients
+    log.warning(
+        "limits.connections is %d, but a process may have %d open files here (ulimit -Hn): at most "
+        "%d clients at a time are served, the rest is answered 503",
+        *(asked, descriptors, most),
+    )
+    return replace(clients, limits=replace(clients.limits, connections=most))
 
 
 def main() -> int:

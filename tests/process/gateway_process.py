@@ -59,14 +59,16 @@ class Gateway:
         }
         self.file.write_bytes(msgspec.json.encode(content))
 
-    async def start(self, *options: str) -> None:
+    async def start(self, *options: str, descriptors: int | None = None) -> None:
         """Start and wait for the line on stdout; fails with the log if it ends instead."""
         command = ("-W", "ignore::SyntaxWarning", "-m", "gateway", "--config", str(self.file))
+        program = [sys.executable]
+        if descriptors is not None:
+            program = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *program]
         # A file, not a pipe: a worker or a successor that lives on would keep that open.
         with self.log.open("ab") as log, self._out.open("wb") as out:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *(*command, *options),
+                *(*program, *command, *options),
                 stdout=out,
                 stderr=log,
                 env={**os.environ, "OPERATOR": OPERATOR},

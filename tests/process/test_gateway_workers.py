@@ -275,3 +275,35 @@ async def test_a_long_body_passes_through_memory_that_a_worker_has(
 def page_faults(pid: int) -> int:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[7])  # minflt, proc_pid_stat(5)
+
+
+async def test_more_clients_than_there_are_descriptors_for_keep_none_from_its_answer(
+    gateway: Gateway, servers: Servers
+) -> None:
+    """Those taken in are answered, although each needs a second descriptor for the upstream."""
+    gateway.write_file(route(servers))
+    await gateway.start(descriptors=320)
+    assert "320 open files here (ulimit -Hn): at most 51 clients" in gateway.log.read_text()
+    servers.may_answer.clear()
+    asking = [asyncio.create_task(_status(gateway.url)) for _ in range(200)]
+    async with asyncio.timeout(DEADLINE_S):
+        while servers.waiting < 51:
+            await asyncio.sleep(0.02)
+    servers.may_answer.set()
+    statuses = await asyncio.gather(*asking)
+    assert statuses.count("200") >= 51
+    assert set(statuses) <= {"200", "503", "closed"}
+
+
+async def _status(url: str) -> str:
+    """Of one answer, on a connection of its own."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"GET /query HTTP/1.1\r\nhost: x\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+            return head[9:12].decode()
+    except (ConnectionError, asyncio.IncompleteReadError):
+        return "closed"
