@@ -315,8 +315,9 @@ class Flow(Attempts):
         if status != 504:
             headers += answers.RETRY_AFTER
         exchange.close = exchange.close or self.closing or not exchange.complete
-        exchange.response_kept = [body]
-        exchange.response_bytes = len(body)
+        if not exchange.head_only:
+            exchange.response_kept = [body]
+            exchange.response_bytes = len(body)
         exchange.response_content_type = b"application/json"
         self.finish(exchange, Event.ANSWERED_HERE, failure.outcome, status, time.monotonic_ns())
         client.write(

@@ -54,11 +54,17 @@ class StateLock:
 
         Raises:
             StateTaken: another gateway has it.
-            OSError: the directory cannot be made.
+            OSError: the directory cannot be made, or written to.
         """
         if descriptor is None:
-            directory.mkdir(parents=True, exist_ok=True)
-            descriptor = _locked(directory)
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+                descriptor = _locked(directory)
+            except OSError as exc:
+                raise OSError(
+                    f"state: {directory}: {exc.strerror}; expected a directory to write to, or a "
+                    "place to make it"
+                ) from exc
         self.descriptor = descriptor
 
     def claim(self) -> None:

@@ -114,7 +114,12 @@ class Worker:
         if settings.spool is not None:
             try:
                 self._spool = await asyncio.to_thread(SpoolWriter.open, settings.spool, start.index)
-            except (OSError, ValueError) as exc:
+            except OSError as exc:
+                return await self._fail(
+                    f"spool: {settings.spool.dir}: {exc.strerror or exc}; expected a directory to "
+                    "write to, or a place to make it"
+                )
+            except ValueError as exc:
                 return await self._fail(str(exc))
         try:
             contexts = await asyncio.to_thread(Contexts, settings.tls)

@@ -233,6 +233,14 @@ async def test_what_cannot_start_says_why_and_ends_with_2(
     assert await failed_start(gateway) == 2
     said = gateway.log.read_text()
     assert "plan-rag.json: not a stored plan" in said
+    taken = str(gateway.file)
+    gateway.write_file(route(servers), state=taken)
+    assert await failed_start(gateway) == 2
+    gateway.write_file(route(servers), state=f"{taken}-state", spool={"dir": taken})
+    assert await failed_start(gateway) == 2
+    said = gateway.log.read_text()
+    for name in ("state", "spool"):
+        assert f"gateway: {name}: {taken}: File exists; expected a directory to write to" in said
     assert "Traceback" not in said
 
 
