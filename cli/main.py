@@ -5,6 +5,7 @@ A rollback must not wait for what only training needs to be imported.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Final
 
@@ -12,6 +13,10 @@ import click
 
 from cli.lazy import LazyGroup
 from cli.refusals import PlainErrors
+
+# Read by numpy when a command's module loads it. Our matrices are small: more threads wait for each
+# other, and training costs three times the CPU.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # noqa: TID251  composition root
 
 COMMANDS: Final[Mapping[str, str]] = {
     "up": "cli.local:up",

@@ -6,10 +6,15 @@ import io
 import json
 import sys
 
+import msgspec
 import pytest
 
 from dags import steps
 from dags.steps import main
+from mlops.pipelines.request import RetrainingRequest, plan_of
+from mlops.training.documents import Documents
+from mlops.training.outcomes import Step, Stopped, StopReason
+from mlops.training.partition import Partition
 
 
 def answer(
@@ -62,6 +67,28 @@ def test_a_step_before_its_predecessor_is_worth_a_retry(
     code, sentence = answer(["retrain", "train"], REQUEST, monkeypatch, capsys)
     assert code == 1
     assert sentence.startswith("StepMissing: ")
+
+
+def test_a_retry_asks_nobody_for_the_latest_champion_or_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path
+) -> None:
+    """Nothing of the stack is there to be asked: the partition alone says what was begun."""
+    monkeypatch.setenv("MLOPS_RETRAINING_DATA_PATH", str(tmp_path))
+    monkeypatch.setenv("MLOPS_RETRAINING_MIN_SAMPLES", "100")
+    request = msgspec.convert(REQUEST, RetrainingRequest)
+    plan = plan_of(request, min_samples=100, champion="1.2.0")
+    partition = Partition(tmp_path, request.partition)
+    partition.begin(plan)
+    stopped = Stopped(step=Step.EXTRACT, reason=StopReason.EMPTY_STORE, sentence="no query")
+    partition.finish(Step.EXTRACT, stopped)
+    documents = tmp_path / "given.json"
+    documents.write_bytes(
+        msgspec.json.encode(Documents(digest="d", ids=["a"], passages=["p"], domains=[""]))
+    )
+    asked = REQUEST | {"documents": str(documents)}
+    code, sentence = answer(["retrain", "extract"], asked, monkeypatch, capsys)
+    assert (code, sentence) == (99, "stopped at extract (empty_store): no query")
+    assert partition.plan() == plan
 
 
 def test_what_a_library_prints_is_not_taken_for_the_answer(
