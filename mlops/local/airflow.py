@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -50,6 +51,8 @@ class Airflow:
     project: Path
     """Folder that holds `dags/`."""
     environment: Mapping[str, str] = field(repr=False)
+    workers: int = WORKERS
+    """Tasks that run at the same time."""
     url: str = ""
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _password: str = field(default="", repr=False)
@@ -82,11 +85,44 @@ class Airflow:
 
     def run(self, dag: str, run_id: str, conf: Mapping[str, Any]) -> None:
         """Let the pipeline run, and ask for one run of it."""
-        found = f"{dag} is not known to Airflow"
-        self.wait_until(lambda: self._get(f"dags/{dag}") is not None, READY_TIMEOUT_S, found)
-        self.call("PATCH", f"dags/{dag}", {"is_paused": False})
+        self.unpause(dag)
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf)}
-        self.call("POST", f"dags/{dag}/dagRuns", body)
+        self.insist("POST", f"dags/{dag}/dagRuns", body)
+
+    def unpause(self, dag: str) -> None:
+        """Let its runs be scheduled, once its file has been read."""
+        self.wait_for_dag(dag)
+        self.insist("PATCH", f"dags/{dag}", {"is_paused": False})
+
+    def wait_for_dag(self, dag: str) -> None:
+        """Until its file has been read. Raises AirflowFailed."""
+        unknown = f"{dag} is not known to Airflow"
+        self.wait_until(lambda: self._get(f"dags/{dag}") is not None, READY_TIMEOUT_S, unknown)
+
+    def insist(self, method: str, path: str, body: object) -> None:
+        """One call, again while another part of Airflow writes: its database here is SQLite.
+
+        What was there already (409) is taken for what an earlier try has made.
+
+        Raises:
+            AirflowFailed: it was never taken.
+            urllib.error.HTTPError: the call is wrong.
+        """
+
+        def is_taken() -> bool:
+            try:
+                self.call(method, path, body)
+            except urllib.error.HTTPError as error:
+                if error.code == HTTPStatus.CONFLICT:
+                    return True
+                if error.code < HTTPStatus.INTERNAL_SERVER_ERROR:
+                    raise
+                return False
+            except OSError:  # no answer in time
+                return False
+            return True
+
+        self.wait_until(is_taken, READY_TIMEOUT_S, f"{method} {path} is not taken")
 
     def state(self, dag: str, run_id: str) -> str:
         """`queued`, `running`, `success` or `failed`; empty where there is no such run."""
@@ -161,7 +197,7 @@ class Airflow:
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.project / "dags"),
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            "AIRFLOW__CORE__PARALLELISM": str(WORKERS),
+            "AIRFLOW__CORE__PARALLELISM": str(self.workers),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{_USER}:admin",
@@ -204,7 +240,7 @@ class Airflow:
         try:
             return self.call("GET", path)
         except urllib.error.HTTPError as error:
-            if error.code == 404:
+            if error.code == HTTPStatus.NOT_FOUND:
                 return None
             raise
 

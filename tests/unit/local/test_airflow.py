@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+import urllib.error
 from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from mlops.local.airflow import Airflow, AirflowFailed
+from tests.answering import answering
 
 
 @pytest.fixture
@@ -49,3 +52,36 @@ def test_a_database_that_cannot_be_made_is_told_at_once(home: Path, tmp_path: Pa
     airflow = Airflow(home=home, binary=program.parent, project=home, environment={})
     with pytest.raises(AirflowFailed, match=r"migrate ended with code 3; see .*migrate\.log"):
         airflow.start()
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "is_wrong"),
+    [([503, 200], 2, False), ([503, 409], 2, False), ([503, 422], 2, True)],
+    ids=["until it is taken", "taken though it said no", "never taken"],
+)
+def test_a_call_is_made_again_while_airflow_is_busy_and_only_then(
+    home: Path, answers: list[int], asked: int, is_wrong: bool
+) -> None:
+    paths: list[str] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.rfile.read(int(request.headers["content-length"]))
+        logs_in = request.path == "/auth/token"
+        if not logs_in:
+            paths.append(request.path)
+        body = b'{"access_token": "t"}'
+        request.send_response(201 if logs_in else answers[len(paths) - 1])
+        request.send_header("content-length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    with answering(answer) as address:
+        airflow = Airflow(
+            home=home, binary=home, project=home, environment={}, url=f"http://{address}"
+        )
+        if is_wrong:
+            with pytest.raises(urllib.error.HTTPError, match="422"):
+                airflow.insist("POST", "backfills", {})
+        else:
+            airflow.insist("POST", "backfills", {})
+    assert paths == ["/api/v2/backfills"] * asked
