@@ -76,7 +76,7 @@ def register(request: dict[str, Any]) -> dict[str, Any]:
     return run_step("retrain", "register", request)
 
 
-@task(retries=12, retry_delay=timedelta(minutes=5))
+@task(retries=12, retry_delay=timedelta(minutes=5), retry_exponential_backoff=0)
 def deploy_canary(request: dict[str, Any]) -> dict[str, Any]:
     """Load the version on free servers and start its release; a busy route is waited for."""
     return run_step("retrain", "deploy", request)
@@ -110,7 +110,7 @@ def report(request: dict[str, Any]) -> dict[str, Any]:
     default_args={
         "retries": 3,
         "retry_delay": timedelta(minutes=1),
-        "retry_exponential_backoff": True,
+        "retry_exponential_backoff": 2.0,
         "execution_timeout": timedelta(hours=6),
     },
     tags=["rag", "training"],
