@@ -11,6 +11,7 @@ from agent.policy import Policy
 from agent.release import Paused, Phase, Release, candidate_share_bp, stages
 from agent.standing import age, is_fresh, missing
 from agent.summary import Seen, summary
+from agent.verbs import possible
 from mlops.contracts.release import CheckStatus, PauseStatus, ReleaseStatus
 
 PAUSED = "paused"
@@ -50,6 +51,7 @@ def status_of(release: Release, policy: Policy, cycle: Cycle | None, now_s: floa
         converged=_converged(release, cycle),
         unreachable=_unreachable(cycle),
         asked=release.asked.verb.value if release.asked else "",
+        verbs=tuple(verb.value for verb in possible(release)),
     )
     return replace(status, summary=summary(status, policy, _seen(release, policy, cycle)))
 

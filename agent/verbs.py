@@ -49,6 +49,14 @@ def ask(release: Release, verb: Verb, by: str, reason: str, now_s: float) -> Rem
     return Remember(replace(release, asked=Asked(verb=verb, by=by, reason=reason)), change)
 
 
+def possible(release: Release) -> tuple[Verb, ...]:
+    """What a person may ask of it now."""
+    if release.phase.is_ended:
+        return () if release.phase is Phase.SETTLED else (Verb.RETRY,)
+    running = (Verb.PAUSE, Verb.RESUME, Verb.PROMOTE, Verb.ABORT)
+    return tuple(verb for verb in running if not _problem(release, verb))
+
+
 def _problem(release: Release, verb: Verb) -> str:  # noqa: PLR0911  a table of answers
     if release.phase.is_ended:
         return f"it has ended ({release.phase.value}); `retry` starts it again"

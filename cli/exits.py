@@ -12,3 +12,6 @@ EXIT_NOT_OVER: Final = 3
 
 EXIT_NO_ANSWER: Final = 4
 """The other side could not be asked."""
+
+EXIT_INTERRUPTED: Final = 130
+"""Ctrl-C, as shells say it."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from cli.exits import EXIT_FAILED, EXIT_NO_ANSWER
+from cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NO_ANSWER
 
 AWAY: Final = frozenset(
     {
@@ -55,6 +55,8 @@ class PlainErrors(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(EXIT_INTERRUPTED)  # not 1: nothing was refused, and nothing rolled back
         except Exception as error:
             problem = problem_of(error)
             if problem is None:

@@ -156,16 +156,18 @@ class Watcher:
 
 
 class Lines(Watcher):
-    """A line per change."""
+    """A line per change; counts that grow are none."""
 
     def __init__(self) -> None:
-        self._last = ""
+        self._last: object = None
 
     def show(self, current: dict[str, Any]) -> None:
-        line = _line(current)
-        if line != self._last:
-            click.echo(line)
-            self._last = line
+        pause = current.get("pause") or {}
+        headline = [current[key] for key in ("phase", "step", "weight", "verdict")]
+        headline += [pause.get("since"), current.get("asked")]
+        if headline != self._last:
+            click.echo(_line(current))
+            self._last = headline
 
 
 class Screen(Watcher):
@@ -268,8 +270,8 @@ WIDE_COLUMNS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
 
 
 def _line(one: dict[str, Any]) -> str:
-    reasons = "; ".join(one.get("reasons", ()))
+    said = one.get("summary") or "; ".join(one.get("reasons", ()))  # an older agent has no summary
     return (
         f"{one['id']}  {one['route']}  {one['version']}  {one['phase']}  "
-        f"{one.get('weight', 0):g} %  {one.get('verdict', '')}  {reasons}"
+        f"{one.get('weight', 0):g} %  {one.get('verdict', '')}  {said}"
     )

@@ -156,7 +156,8 @@ class Screen:
 
     def draw(self, found: StatusOverview) -> Group:
         """A panel for each route."""
-        parts: list[RenderableType] = [self._route(one) for one in found.routes]
+        order = sorted(found.routes, key=lambda one: not _is_running(one))
+        parts: list[RenderableType] = [self._route(one) for one in order]
         parts += [Text(line, style="bold red") for line in _silent(found)]
         return Group(*(parts or [Text("no gateway has a route")]))
 
@@ -165,11 +166,16 @@ class Screen:
         style = VERDICT_STYLES.get(release.verdict, "default") if release else "default"
         parts: list[RenderableType] = [Text(sentence(one), style=style)]
         parts += [Text(line, style="dim") for line in live_lines(one)]
-        if release is not None and release.phase not in ENDED_PHASES:
+        if release is not None and _is_running(one):
             view = self._views.setdefault(one.route, ReleaseView())
             view.show(release)
-            parts += [Text(), view.evidence(), Text(), Text(_commands(one.route), style="dim")]
+            parts += [Text(), view.evidence(), Text(), Text(_commands(release), style="dim")]
         return Panel(Group(*parts), title=f"route {one.route}", title_align="left")
+
+
+def _is_running(one: RouteOverview) -> bool:
+    """What is being released comes first: a terminal may have no room for all."""
+    return one.release is not None and one.release.phase not in ENDED_PHASES
 
 
 def plain(found: StatusOverview) -> Iterator[str]:
@@ -209,8 +215,8 @@ def _silent(found: StatusOverview) -> Iterator[str]:
         yield f"{url} does not answer: {problem}"
 
 
-def _commands(route: str) -> str:
-    return (
-        f"rag-mlops rollback {route}   takes it back, now\n"
-        f"rag-mlops release pause|resume|promote|abort {route}"
-    )
+def _commands(release: ReleaseStatus) -> str:
+    """What somebody may do about it."""
+    back = f"rag-mlops rollback {release.route}   takes it back, now"
+    verbs = "|".join(release.verbs)
+    return f"{back}\nrag-mlops release {verbs} {release.route}" if verbs else back

@@ -136,6 +136,8 @@ class ReleaseStatus(msgspec.Struct, frozen=True, kw_only=True):
     unreachable: tuple[str, ...] = ()
     asked: str = ""
     """A command that the next cycle will carry out."""
+    verbs: tuple[str, ...] = ()
+    """Commands that are possible now."""
     policy: dict[str, Any] = {}
     """As it was when the release started; it does not change. Empty in lists."""
 

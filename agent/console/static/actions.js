@@ -41,16 +41,13 @@ const notConfirmed = (answer) => {
 const VERBS = {
   pause: ["Pause", "The weight stays where it is and is still watched: a regression is rolled back all the same."],
   resume: ["Resume", "The release goes on from the weight that is live; what was set by hand is let go."],
-  promote: ["Promote", "The release goes on to its next weight now, without waiting for the evidence. Gates and freeze windows still hold."],
+  promote: ["Promote", "The release goes on to its next weight now, or ends its bake, without waiting for the evidence. Gates and freeze windows still hold."],
   abort: ["Abort", "The release ends and everything goes to stable, without blame on the version."],
   retry: ["Retry", "The same version starts again from its first step, with new users and new evidence."],
 };
 
 export function releaseActions(release, me, done) {
-  const ended = ["settled", "rolled_back", "aborted"].includes(release.phase);
-  const held = release.pause && ["person", "hand", "memory"].includes(release.pause.kind); // other pauses end by themselves, or by promote
-  const shown = ended ? (release.phase === "settled" ? [] : ["retry"]) : [held ? "resume" : "pause", "promote", "abort"];
-  const buttons = shown.map((verb) => h("button", {
+  const buttons = release.verbs.map((verb) => h("button", {
     type: "button", class: verb === "abort" ? "danger" : null, disabled: !me.acts, title: me.acts ? null : me.why,
     onclick: () => ask({
       title: `${VERBS[verb][0]} ${release.version} on ${release.route}?`, says: VERBS[verb][1], button: VERBS[verb][0], danger: verb === "abort",

@@ -16,11 +16,10 @@ export const h = (name, attributes, ...children) => fill(document.createElement(
 export const s = (name, attributes, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
 
 export function table(caption, columns, rows, kind = "") {
-  return h("div", { class: `scroll ${kind}`, tabindex: 0, role: "region", "aria-label": caption },
+  return [h("p", { class: "caption soft" }, caption), h("div", { class: `scroll ${kind}`, tabindex: 0, role: "region", "aria-label": caption },
     h("table", {},
-      h("caption", { class: "soft" }, caption),
       h("thead", {}, h("tr", {}, columns.map(([title, kind]) => h("th", { scope: "col", class: kind }, title)))),
-      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, i) => h("td", { class: columns[i][1] }, cell)))))));
+      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, i) => h("td", { class: columns[i][1] }, cell)))))))];
 }
 
 export const tag = (word, kind) => h("span", { class: `tag ${kind || ""}` }, word);

@@ -26,7 +26,7 @@ function gateways(route) {
     ["Canary", route.canary && h("span", { class: "canary" }, route.canary)],
     ["Previous", route.previous && h("span", { class: "holdback" }, `${route.previous}${route.holdback ? `, keeps ${percent(route.holdback / 100)}` : ""}`)],
     ["Asked for", route.canary && `${percent(route.weight / 100)} to the canary`],
-    ["Live", (route.canary || route.previous) && live.map((one) => percent(one / 100)).join(" or ")],
+    ["Live", (route.canary || route.previous) && `${live.map((one) => percent(one / 100)).join(" or ")} to ${route.canary || route.previous}`],
     ["Lease", leases.length && (Math.min(...leases) > 0 ? `ends in ${span(Math.min(...leases))} unless renewed` : h("strong", { class: "warn" }, "has ended: everything goes to stable"))],
     ["Gateways", `${route.gateways.length - silent.length - apart.length} of ${route.gateways.length} have generation ${route.generation}`],
     ["Not answering", silent.length && h("strong", { class: "bad" }, silent.map((one) => `${one.gateway} (${one.problem})`).join(", "))],
@@ -38,7 +38,7 @@ function counts(traffic, title = "Last 15 minutes") {
   const arms = Object.entries(traffic.arms);
   if (!arms.length) return h("p", { class: "soft" }, "No requests in this time.");
   return table(title, [["Arm"], ["Requests", "number"], ["Errors", "number"], ["In the log", "number"]],
-    arms.map(([arm, one]) => [h("span", { class: arm }, arm), number(one.requests), `${number(one.errors)} (${percent(one.requests ? one.errors / one.requests : 0, 2)})`,
+    arms.map(([arm, one]) => [h("span", { class: arm }, arm), number(one.requests), one.errors ? `${number(one.errors)} (${percent(one.errors / one.requests, 2)})` : "0",
       one.answered ? h("span", { class: one.rows < 0.999 * one.answered ? "bad" : null }, percent(Math.min(1, one.rows / one.answered), 2)) : "–"]));
 }
 
@@ -98,7 +98,7 @@ function firing(told) {
 const runbook = (at) => (/^https?:/.test(at) ? h("p", {}, h("a", { href: at, rel: "noreferrer" }, "Runbook")) : at ? h("p", {}, "Runbook: ", h("code", {}, at)) : null);
 
 function evidenceBar(release) {
-  if (!release.still_needed) return null;
+  if (!release.still_needed || release.phase === "baking") return null; // what was counted is the canary's
   const share = release.canary_requests / (release.canary_requests + release.still_needed);
   return h("p", {}, h("label", {}, `${number(release.canary_requests)} canary requests seen, about ${number(release.still_needed)} more needed`, h("progress", { max: 1, value: share })));
 }
@@ -173,10 +173,12 @@ export async function history(me, [compared], refresh, query) {
       shown.map((one) => [h("input", { type: "checkbox", checked: chosen.includes(one.id), "aria-label": `compare ${one.version} of ${moment(one.started_at)}`, onchange: () => toggle(one.id) }), h("a", { href: `#/release/${one.id}` }, one.version), one.route, phaseTag(one), number(one.canary_requests), span(one.duration_s), moment(one.started_at), one.reasons.join("; ")]))];
   if (chosen.length === 2) {
     const pair = await Promise.all(chosen.map((id) => get(`/v1/releases/${id}`)));
-    const names = [...new Set(pair.flatMap((one) => Object.keys(one.checks)))];
+    const known = (one, name) => one.checks[name] && one.checks[name].candidate_value !== null;
+    const names = [...new Set(pair.flatMap((one) => Object.keys(one.checks).filter((name) => known(one, name))))];
     page.push(h("h2", {}, "Side by side"), table("Two releases", [["", ""], ...pair.map((one) => [`${one.version} (${moment(one.started_at)})`])], [
       ["How it ended", ...pair.map((one) => PHASES[one.phase] || one.phase)], ["Why", ...pair.map((one) => one.reasons.join("; "))], ["Against", ...pair.map((one) => one.stable)], ["Canary requests", ...pair.map((one) => number(one.canary_requests))], ["Took", ...pair.map((one) => span(one.duration_s))],
-      ...names.map((name) => [`${name}: canary against control`, ...pair.map((one) => (one.checks[name] ? `${checkValue(name, one.checks[name].candidate_value)} against ${checkValue(name, one.checks[name].control_value)}` : "–"))])]),
+      ...names.map((name) => [`${name}: canary against control`, ...pair.map((one) => (known(one, name) ? `${checkValue(name, one.checks[name].candidate_value)} against ${checkValue(name, one.checks[name].control_value)}` : "–"))])]),
+    names.length ? null : h("p", { class: "soft" }, "What the checks measured is not kept after an agent's restart; a replay measures it again."),
     h("p", {}, "Judge one again, also by another policy: ", pair.map((one, i) => [i ? " or " : "", h("a", { href: `#/replay/${one.id}` }, `replay ${one.version} of ${moment(one.started_at)}`)])));
   }
   return page;

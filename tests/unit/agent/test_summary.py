@@ -13,6 +13,7 @@ from agent.loop import Cycle
 from agent.release import Asked, Paused, PauseKind, Phase, Picture, Release, Verb
 from agent.status import status_of
 from agent.stepper import reconcile
+from agent.verbs import Conflict, ask
 
 
 def said(release: Release, policy: object, picture: Picture | None) -> str:
@@ -153,3 +154,25 @@ def test_how_it_ended_and_what_users_get(
 def test_a_release_that_never_began_reached_nobody(world: SimpleNamespace) -> None:
     ended = replace(world.started(), phase=Phase.ABORTED, why="no", ended_at_s=1500.0)
     assert said(ended, world.POLICY, None).endswith("Nobody ever got it.")
+
+
+def test_only_what_is_possible_is_offered(world: SimpleNamespace) -> None:
+    release, _ = world.begun()
+    paused = Paused(kind=PauseKind.PERSON, by="ann", why="lunch", since_s=1000.0)
+    baking, _ = world.baking()
+    for one, expected in (
+        (release, ("pause", "promote", "abort")),
+        (replace(release, paused=paused), ("resume", "abort")),
+        (baking, ("pause",)),
+        (replace(baking, invalid_since_s=1200.0), ("pause", "promote")),
+        (replace(release, phase=Phase.ABORTED, ended_at_s=1500.0), ("retry",)),
+        (replace(release, phase=Phase.SETTLED, ended_at_s=1500.0), ()),
+    ):
+        found = status_of(one, world.POLICY, None, now_s=1000.0).verbs
+        assert found == expected
+        for verb in set(Verb) - {Verb.RETRY}:
+            if verb in found:
+                ask(one, verb, "ann", "why", 1.0)
+            else:
+                with pytest.raises(Conflict):
+                    ask(one, verb, "ann", "why", 1.0)

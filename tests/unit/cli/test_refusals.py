@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.exits import EXIT_FAILED, EXIT_NO_ANSWER
+from cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NO_ANSWER
 from cli.main import main
-from cli.refusals import AWAY, REFUSED, problem_of
+from cli.refusals import AWAY, REFUSED, PlainErrors, problem_of
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -111,3 +112,15 @@ def test_a_route_stands_for_its_newest_release(agent_url: str) -> None:
     )
     said = run("release", "pause", "nope", "--dry-run", **environ)
     assert (said.exit_code, "routes that had a release: rag" in said.stderr) == (1, True)
+
+
+def test_ctrl_c_is_not_taken_for_a_rollback() -> None:
+    @click.group(cls=PlainErrors)
+    def group() -> None:
+        """As ours."""
+
+    @group.command()
+    def waiting() -> None:
+        raise KeyboardInterrupt
+
+    assert CliRunner().invoke(group, ["waiting"]).exit_code == EXIT_INTERRUPTED
