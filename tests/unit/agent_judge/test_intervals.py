@@ -64,6 +64,20 @@ def test_a_slowdown_is_covered_and_excludes_none() -> None:
     assert 0 < bounds[0] < 1.0192**14 - 1 < bounds[1] < 0.6
 
 
+def test_one_request_in_a_block_counts_as_much_as_among_many() -> None:
+    rng = np.random.default_rng(1)
+    lone, nothing = QuantileInterval((0.5,), 0.05), QuantileInterval((0.5,), 0.05)
+    at, known = np.array([[200]]), np.array([[1]])
+    for _ in range(100):
+        slow, control = durations(rng, 1, 60), durations(rng, 50, 0)
+        lone.absorb(at, known, slow, control)
+        nothing.absorb(at, 0 * known, slow, control)
+    bounds = lone.bounds(0.5)
+    assert bounds is not None
+    assert bounds[0] > 0
+    assert nothing.bounds(0.5) is None
+
+
 def test_before_anything_is_excluded_there_is_no_interval() -> None:
     interval = QuantileInterval((0.5,), 0.05)
     rng = np.random.default_rng(1)

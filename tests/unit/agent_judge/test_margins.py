@@ -58,6 +58,16 @@ def test_too_little_suggests_nothing(blocks: int, requests: int) -> None:
     assert rate_margin(counts * 0, counts) is None
 
 
+@pytest.mark.parametrize(("groups", "is_enough"), [(1, False), (2, True)])
+def test_two_groups_are_the_least_that_can_differ(groups: int, is_enough: bool) -> None:
+    bins = np.zeros((BLOCKS, groups, LAST_BIN + 1), np.int64)
+    bins[:, :, 100] = MIN_REQUESTS
+    counts = bins.sum(axis=2)
+
+    assert (latency_margin(bins) is not None) is is_enough
+    assert (rate_margin(counts * 0, counts) is not None) is is_enough
+
+
 def test_rates_that_differ_by_chance_alone_allow_the_finest_margin() -> None:
     rng = np.random.default_rng(4)
     requests = np.full((BLOCKS, GROUPS), 1_000)

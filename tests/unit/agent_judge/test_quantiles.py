@@ -73,6 +73,14 @@ def test_above_counts_what_was_given_up_only_beyond_the_threshold() -> None:
     assert slow.tolist() == [[8, 0]]
 
 
+def test_seen_from_the_other_end_below_is_above() -> None:
+    one = Bins(at_bin(10, 5) + at_bin(20, 3), at_bin(7, 4))
+    last = one.finished.shape[1] - 1
+    counted, low = one.reversed().above(np.array([[last - 5, last - 15]]))
+    assert counted.tolist() == [[8, 12]]  # what was given up counts where it lies beyond
+    assert low.tolist() == [[0, 9]]
+
+
 def test_equal_arms_whose_latency_doubles_over_the_run_are_no_evidence() -> None:
     check = QuantileCheck(quantiles=(0.5, 0.95, 0.99), margin=0.001)
     assert run(1.0, check, runs=400)[0].mean() <= 0.05
