@@ -9,6 +9,7 @@ import pytest
 
 from agent.judge.counts import Moments
 from agent.judge.proof import FINAL
+from agent.judge.running import OVER_TIME
 from agent.judge.scores import ScoreTest, log_mean_ratios, moments_of
 from agent.policy import ScoreCheck
 from mlops.contracts.evidence import SCORE_BINS
@@ -83,6 +84,12 @@ def test_a_few_answers_that_collapse_are_found() -> None:
 def test_drift_of_both_arms_is_no_evidence() -> None:
     values = [run(seed, 0.0, blocks=200, drift=0.3).log_value[0] for seed in range(20)]
     assert max(values) < GOAL
+
+
+@pytest.mark.parametrize(("runs", "cases"), [(OVER_TIME, 1), (3, 3)])
+def test_before_any_block_nothing_is_summed(runs: int | None, cases: int) -> None:
+    test = ScoreTest(ScoreCheck(), runs, SCORE_BINS)
+    assert test.total.tolist() == [[[0, 0, 0], [0, 0, 0]]] * cases
 
 
 def test_no_scores_say_nothing() -> None:
