@@ -98,7 +98,7 @@ class SampleRatioTest:
         """By case."""
         return self.log_value >= -log(SAMPLE_RATIO_ALPHA)
 
-    def complaint(self, case: int = -1) -> str | None:
+    def complaint(self, case: int) -> str | None:
         """What is wrong in the case, with the numbers; None if nothing is."""
         candidate, total, expected = self._recent[case].tolist()
         if not self.is_violated[case] or not total:
@@ -131,7 +131,7 @@ class Completeness:
         wrong = (answered < TALLIED_GOAL * rows) | (rows < COMPLETENESS_GOAL * answered)
         return np.asarray(wrong.any(axis=-1))
 
-    def complaint(self, block: int = -1) -> str | None:
+    def complaint(self, block: int) -> str | None:
         """What is missing, with the numbers; None if nothing is."""
         arms = zip(("candidate", "control"), self._recent[block].tolist(), strict=True)
         for name, (rows, answered, dropped) in arms:

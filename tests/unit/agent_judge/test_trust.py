@@ -36,7 +36,7 @@ def test_a_split_is_wrong_on_either_side_of_what_was_asked(candidate: int, is_wr
         f"split not as asked: the candidate got {30 * candidate} of the last 30000 requests "
         f"({candidate / 1000:.2%}), expected about 3000 (10.00%)"
     )
-    assert test.complaint() == (expected if is_wrong else None)
+    assert test.complaint(-1) == (expected if is_wrong else None)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_block_that_says_nothing_of_the_split_teaches_nothing(
 ) -> None:
     test = ratio(*blocks, share_bp=share_bp, compare=compare)
     assert test.log_value == pytest.approx(0.0)
-    assert test.complaint() is None
+    assert test.complaint(-1) is None
 
 
 @pytest.mark.parametrize("odds", [1 / TOLERANCE, 1.0, TOLERANCE])
@@ -87,8 +87,8 @@ def test_blocks_at_once_are_those_one_by_one() -> None:
         alone.learn(*groups[:, one])
         alone.absorb((ended[0, one], ended[1, one]), share_bp[one], settled[one])
         assert together.log_value[block] == pytest.approx(alone.log_value[0], abs=1e-12)
-        assert together.complaint(block) == alone.complaint()
-    assert together.complaint() is not None
+        assert together.complaint(block) == alone.complaint(-1)
+    assert together.complaint(-1) is not None
 
 
 def test_completeness_is_told_of_every_block() -> None:
