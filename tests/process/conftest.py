@@ -22,9 +22,9 @@ from mlops.local.stack import ANY_PORTS, Stack
 from tests.process.gateway_process import DEADLINE_S, Gateway, Servers
 from tests.process.spool_processes import Processes
 
-AT_ONCE_S = 0.15
-"""An answer within so long is quick, however quick the upstream is: a few turns of a busy CPU. What
-waits for a part that is away waits for seconds."""
+AT_ONCE_S = {0.5: 0.1, 0.95: 0.5}
+"""By quantile: an answer within so long is quick, however quick the upstream is. What waits for a
+part that is away waits for seconds; a busy machine may leave a process out for a quarter of one."""
 MOST_TIMES = 5
 """The gateway's answers may take so many times as long as the upstream's own."""
 BESIDE_EVERY = 5
@@ -149,10 +149,11 @@ class Load:
         assert {status for status, _ in self.answered.values()} == {200}
         through_s = sorted(self.waits_s[since.through :])
         beside_s = sorted(self.beside_s[since.beside :])
-        most_s = max(AT_ONCE_S, MOST_TIMES * _p95(beside_s))
-        assert _p95(through_s) <= most_s, (
-            f"slowest through the gateway {through_s[-20:]}, beside it {beside_s[-20:]}"
-        )
+        for share, quick_s in AT_ONCE_S.items():
+            through, beside = _quantile(through_s, share), _quantile(beside_s, share)
+            assert through <= max(quick_s, MOST_TIMES * beside), (
+                f"quantile {share}: {through:.3f} s through the gateway, {beside:.3f} beside it"
+            )
 
     def split(self, since: int = 0) -> dict[str, int]:
         """How many answers each `x-served-by` gave, leaving out the first `since`."""
@@ -212,8 +213,8 @@ def _client(connections: int) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=connector, timeout=REQUEST_TIMEOUT)
 
 
-def _p95(ascending: Sequence[float]) -> float:
-    return ascending[int(len(ascending) * 0.95)]
+def _quantile(ascending: Sequence[float], share: float) -> float:
+    return ascending[int(len(ascending) * share)]
 
 
 @pytest.fixture

@@ -29,10 +29,10 @@ async def test_a_gateway_that_stands_still_for_moments_is_noticed(
     async with load(stack.addresses["gateway"], beside=url) as traffic:
         await traffic.until_answered(20)
         since = traffic.mark()
-        for _ in range(3):
+        for _ in range(2):
             os.kill(worker, signal.SIGSTOP)
-            await asyncio.sleep(0.5)  # how long it stands still
+            await asyncio.sleep(1.0)  # how long it stands still
             os.kill(worker, signal.SIGCONT)
             await traffic.until_answered(20)
-    with pytest.raises(AssertionError, match="beside"):
+    with pytest.raises(AssertionError, match="beside it"):
         traffic.check_nobody_waited(since)
