@@ -5,6 +5,7 @@ The rules in `stepper` choose among these. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace as amended
 
 from msgspec.structs import replace
@@ -193,6 +194,14 @@ def give_way(
     )
     change = Change(kind="release.paused", actor=by, reason=why)
     return remember(release, replace(release, paused=paused, asked=None), change)
+
+
+def redate(release: Release, picture: Picture, ahead: Mapping[str, float]) -> tuple[Write, ...]:
+    """Take now for each moment that a clock ahead of ours has noted, by the field's name."""
+    by_s = max(ahead.values()) - picture.now_s
+    why = f"a clock was {by_s:.0f} s ahead of this agent's: what it dated counts from now"
+    change = Change(kind="release.redated", actor=AGENT, reason=why)
+    return remember(release, replace(release, **dict.fromkeys(ahead, picture.now_s)), change)
 
 
 def end(

@@ -37,6 +37,12 @@ MAX_PENDING = 64
 MAX_LISTED = 500
 """Releases or events in one answer."""
 
+MAX_WAIT_S = 300.0
+"""Longest that a notice waits between two attempts."""
+
+NEXT_S = 0.001
+"""Between two releases of a route whose moments cannot tell which was first."""
+
 LEADER = "agent"
 
 
@@ -146,6 +152,11 @@ class Memory:
 
         def act(connection: Connection) -> None:
             active = None if release.phase.is_ended else release.route
+            latest_s = connection.scalar(
+                sa.select(sa.func.max(_releases.c.started_at_s)).where(
+                    _releases.c.route == release.route
+                )
+            )
             taken = connection.execute(
                 sa.select(_releases.c.id).where(_releases.c.active_route == release.route)
             ).first()
@@ -157,7 +168,8 @@ class Memory:
                     route=release.route,
                     active_route=active,
                     revision=1,
-                    started_at_s=release.started_at_s,
+                    # The newest of its route, whatever the clocks of those who started them said:
+                    started_at_s=max(release.started_at_s, (latest_s or 0.0) + NEXT_S),
                     body=msgspec.json.encode(release),
                 )
             )
@@ -252,11 +264,16 @@ class Memory:
     # ---- notices: an outbox, filled in the transaction that remembers the transition -----------
 
     async def due(self, at_s: float, limit: int) -> list[Due]:
-        """Notices whose next attempt is at `at_s` or before, oldest first."""
+        """Notices whose next attempt is at `at_s` or before, oldest first.
+
+        One that is to wait for longer than any does was put off by a clock that was ahead.
+        """
+        next_at_s = _notices.c.next_at_s
+        is_due = (next_at_s <= at_s) | (next_at_s > at_s + MAX_WAIT_S)
         query = (
             sa.select(_notices.c.target, _notices.c.attempts, _events.c.sequence, _events.c.body)
             .join(_events, _events.c.sequence == _notices.c.sequence)
-            .where(_notices.c.next_at_s <= at_s, _notices.c.target.in_(self._targets))
+            .where(is_due, _notices.c.target.in_(self._targets))
             .order_by(_notices.c.sequence)
             .limit(limit)
         )

@@ -16,7 +16,7 @@ import aiohttp
 import msgspec
 from standardwebhooks import Webhook
 
-from agent.memory import Due, Memory, MemoryUnavailable
+from agent.memory import MAX_WAIT_S, Due, Memory, MemoryUnavailable
 from agent.metrics import Metrics
 from agent.rules import Target
 from mlops.contracts.release import ReleaseEvent
@@ -27,8 +27,6 @@ TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 MAX_ATTEMPTS = 12
 """With the waits below: about 25 minutes. Past it a notice is given up and counted."""
-
-MAX_WAIT_S = 300.0
 
 BATCH = 16
 """Notices under way at a time."""

@@ -17,7 +17,7 @@ from agent.judge import Judgement
 from agent.policy import Policy
 from agent.release import Phase, Release, Sight, mirrors
 from agent.standing import AHEAD_S
-from agent.watch import PairsWatch, Watch
+from agent.watch import PairsWatch, Watch, since_of
 from mlops.contracts.evidence import Evidence, Pair
 from mlops.feature_store.errors import Refused, Unavailable
 
@@ -80,7 +80,7 @@ class Observer:
         if release.phase.is_ended or plan is None:
             return None
         watch = self._watches.get(release.id)
-        if watch is None or watch.phase is not release.phase:
+        if watch is None or watch.phase is not release.phase or watch.since != since_of(release):
             watch = self._watches[release.id] = Watch(release, policy)
         behind_s = now_s - watch.next_second
         ahead_through: int | None = None
@@ -120,7 +120,7 @@ class Observer:
     async def _observe_pairs(self, release: Release, policy: Policy, watch: Watch) -> Seen | None:
         """What the two answers to each mirrored query say, as far as the log is complete."""
         pairs = self._pairs.get(release.id)
-        if pairs is None:
+        if pairs is None or pairs.since != int(release.started_at_s):
             pairs = self._pairs[release.id] = PairsWatch(release, policy)
         if watch.closed_through >= pairs.next_second:
             try:

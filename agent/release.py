@@ -114,6 +114,10 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     """The reason of the last change, for people."""
 
 
+MOMENTS = ("started_at_s", "promoted_at_s", "in_force_since_s", "lapsed_since_s", "invalid_since_s")
+"""Fields that time or evidence is counted from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One weight, and what ends it."""

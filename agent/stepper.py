@@ -24,6 +24,7 @@ from agent.foreign import decided_by, foreign_plan
 from agent.judge import Verdict
 from agent.policy import Policy
 from agent.release import (
+    MOMENTS,
     Change,
     PauseKind,
     Phase,
@@ -36,7 +37,7 @@ from agent.release import (
     Write,
     stage_of,
 )
-from agent.standing import age, is_fresh, missing, observed_s, unproved
+from agent.standing import AHEAD_S, age, is_fresh, missing, observed_s, unproved
 from mlops.contracts.plan import RoutePlan
 
 HELD_AFTER_S = 60.0
@@ -123,6 +124,15 @@ def _unknown(release: Release, live: RoutePlan | None) -> bool:
     if live is None:
         return False
     return release.paused is None or live.generation > release.paused.generation
+
+
+def _dated_ahead(release: Release, _policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
+    """Moments that a clock ahead of ours has noted: the release would wait until they come."""
+    latest_s = picture.now_s + AHEAD_S
+    ahead = {
+        name: at for name in MOMENTS if (at := getattr(release, name)) is not None and at > latest_s
+    }
+    return changes.redate(release, picture, ahead) if ahead else None
 
 
 def _begin(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
@@ -292,6 +302,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _asked,
     _give_way,
     _refused,
+    _dated_ahead,
     _begin,
     _converge,
     _arrive,

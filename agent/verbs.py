@@ -45,7 +45,7 @@ def ask(release: Release, verb: Verb, by: str, reason: str, now_s: float) -> Rem
     )
     if verb is Verb.PAUSE:
         paused = Paused(kind=PauseKind.PERSON, by=by, why=reason or "asked for", since_s=now_s)
-        return Remember(replace(release, paused=paused), change)
+        return Remember(replace(release, paused=paused, asked=None), change)
     return Remember(replace(release, asked=Asked(verb=verb, by=by, reason=reason)), change)
 
 
@@ -61,7 +61,8 @@ def _problem(release: Release, verb: Verb) -> str:  # noqa: PLR0911  a table of 
     if release.phase.is_ended:
         return f"it has ended ({release.phase.value}); `retry` starts it again"
     asked = release.asked
-    if asked is not None and verb is not Verb.ABORT:
+    takes_back = verb is Verb.PAUSE and asked is not None and asked.verb is Verb.PROMOTE
+    if asked is not None and verb is not Verb.ABORT and not takes_back:
         return f"{asked.verb.value} by {asked.by} is being carried out"
     paused = release.paused
     match verb:

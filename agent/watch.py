@@ -34,6 +34,12 @@ def part_of_alpha(policy: Policy, what: str) -> float:
     return policy.alpha * (PARTS_WITH_MIRROR if mirrors else PARTS_OF_ALPHA)[what]
 
 
+def since_of(release: Release) -> int:
+    """The first second of the evidence of the release's phase."""
+    is_baking = release.phase is Phase.BAKING
+    return int((release.promoted_at_s if is_baking else None) or release.started_at_s)
+
+
 class Watch:
     """Evidence is taken as it was read, and judged a slice at a time."""
 
@@ -41,7 +47,7 @@ class Watch:
         """`roles` are those of the phase, unless the log has other arms than the agent's own."""
         is_baking = release.phase is Phase.BAKING
         self.phase = release.phase
-        self.since = int((release.promoted_at_s if is_baking else None) or release.started_at_s)
+        self.since = since_of(release)
         self.closed_through = self.since - 1
         """Judged up to here."""
         self.next_second = self.since
@@ -105,7 +111,7 @@ class PairsWatch:
 
     def __init__(self, release: Release, policy: Policy) -> None:
         self.judge = PairsJudge(policy, alpha=part_of_alpha(policy, "mirror"))
-        self.next_second = int(release.started_at_s)
+        self.since = self.next_second = int(release.started_at_s)
         self._version = release.candidate.version
         self._stable = release.base.version if release.base else ""
 

@@ -1,13 +1,18 @@
-"""Gateways whose clock is not the agent's: a whole agent, and a log dated by another clock."""
+"""Clocks that disagree: a log dated by another clock, a database dated by another agent's."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from agent.memory import Memory
+from agent.policy_file import parse_policy, to_document
+from agent.release import Change, Phase, Release
 from mlops.contracts.evidence import Evidence
+from mlops.contracts.plan import Slot
 
 POLICY: dict[str, Any] = {
     "steps": [{"setWeight": 20}, {"pause": {}}, {"setWeight": 50}],
@@ -82,3 +87,75 @@ async def test_the_release_is_held_no_lease_renewed_and_the_reason_told(
         return bool(gateway.renewals)
 
     await wait(renewed)
+
+
+DAY_S = 86_400.0
+
+
+def dated_ahead(name: str, **changes: Any) -> Release:
+    """What an agent noted whose clock was a day ahead."""
+    values: dict[str, Any] = {
+        "id": name,
+        "route": "rag",
+        "candidate": Slot(version="2", endpoints=("http://127.0.0.1:8012",)),
+        "policy": to_document(parse_policy(POLICY, source="test")),
+        "reason": "better recall",
+        "started_by": "ann",
+        "started_at_s": time.time() + DAY_S,
+    }
+    return Release(**(values | changes))
+
+
+async def remembered(database: str, release: Release) -> None:
+    memory = Memory.open(database)
+    change = Change(kind="release.started", actor="ann", reason="better recall")
+    await memory.create(release, change, release.started_at_s)
+    await memory.close()
+
+
+async def test_a_release_is_looked_after_though_an_earlier_one_is_dated_later(
+    start, wait, gateway, log, database
+):
+    await remembered(database, dated_ahead("rel-before", phase=Phase.ABORTED, ended_at_s=1.0))
+    agent = await start()
+    body = {"route": "rag", "version": "3", "endpoints": ["http://127.0.0.1:8013"]}
+    status, started = await agent.call(
+        "POST", "/v1/releases", body | {"reason": "better recall", "policy": POLICY}
+    )
+    assert status == 201, started
+
+    async def begun() -> bool:
+        return bool(gateway.share_bp == 2000)
+
+    await wait(begun)
+    _, listed = await agent.call("GET", "/v1/releases")
+    assert [one["id"] for one in listed] == [started["id"], "rel-before"]
+
+
+async def test_a_release_that_another_agent_dated_ahead_is_judged_and_goes_on(
+    start, wait, gateway, log, database
+):
+    await remembered(database, dated_ahead("rel-1"))
+    agent = await start()
+
+    async def waits_for_a_person() -> bool:
+        found = await agent.release("rel-1")
+        return gateway.share_bp == 2000 and any("promote" in one for one in found["reasons"])
+
+    await wait(waits_for_a_person)
+
+    async def renewed() -> bool:
+        return bool(gateway.renewals)
+
+    await wait(renewed)
+    _, events = await agent.call("GET", "/v1/releases/rel-1/events")
+    assert [one["kind"] for one in events][:3] == [
+        "release.started", "release.redated", "release.step",
+    ]  # fmt: skip
+    assert events[1]["reason"].startswith("a clock was 8")
+    await agent.call("POST", "/v1/releases/rel-1/promote", {"reason": "known good"})
+
+    async def stepped() -> bool:
+        return bool(gateway.share_bp == 5000)
+
+    await wait(stepped)

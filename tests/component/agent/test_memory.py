@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.database import MemoryUnavailable
-from agent.memory import Memory, NotLeader, Outdated, RouteTaken
+from agent.memory import MAX_WAIT_S, Memory, NotLeader, Outdated, RouteTaken
 from agent.release import Change, Phase, Release
 from tests import releases
 
@@ -84,6 +84,20 @@ async def test_a_route_has_one_release_however_many_start_one(two: Any) -> None:
     assert [k.release.id for k in await other.newest()] == ["rel-99"]
 
 
+@pytest.mark.parametrize("earlier_s", [1e10, 99.0], ids=["a clock was ahead", "the same moment"])
+async def test_the_newest_release_is_the_one_started_last(two: Any, earlier_s: float) -> None:
+    """Whatever the clocks of the agents that started them said."""
+    one, other = two
+    ended = replace(release(1), started_at_s=earlier_s, phase=Phase.ABORTED)
+    await one.create(ended, STARTED, earlier_s)
+    await other.create(release(99), STARTED, 99.0)
+    await other.create(release(3, "elsewhere"), STARTED, 3.0)
+    newest = {kept.release.route: kept.release for kept in await one.newest()}
+    assert newest == {"rag": release(99), "elsewhere": release(3, "elsewhere")}
+    of_rag = [kept.release.id for kept in await one.recent() if kept.release.route == "rag"]
+    assert of_rag == ["rel-99", "rel-1"]
+
+
 async def test_who_follows_by_number_misses_no_entry(two: Any) -> None:
     """Two write at once: no entry appears after one with a greater number was seen."""
     one, other = two
@@ -128,6 +142,9 @@ async def test_a_transition_leaves_one_notice_for_each_target(two: Any) -> None:
     (late,) = await other.due(50.0, 10)
     assert (late.target, late.attempts) == ("slack", 1)
     assert await one.untold() == 1
+    assert [again.event.sequence for again in await other.due(50.0 - MAX_WAIT_S - 1, 10)] == [
+        sequence
+    ], "put off by a clock that was ahead"
 
 
 async def test_an_address_that_cannot_be_used_shows_no_password(tmp_path: Path) -> None:
