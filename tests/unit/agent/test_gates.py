@@ -140,9 +140,13 @@ def test_a_step_that_only_its_gates_hold_asks_them_before_it_tells(
     assert remember.change.reason == "gate 'load': too hot"
 
 
-def test_a_step_that_waits_for_a_person_says_so_at_once(world: SimpleNamespace) -> None:
+def test_a_step_that_waits_for_a_person_says_so_as_soon_as_its_time_is_over(
+    world: SimpleNamespace,
+) -> None:
     release, plan = world.begun(world.WAITING)
-    picture = world.picture(plan, now_s=1062.0, verdict=Verdict.HEALTHY)
+    early = world.picture(plan, now_s=1059.5, verdict=Verdict.HEALTHY, evidence_age_s=0.0)
+    assert reconcile(release, world.WAITING, early) == ()
+    picture = world.picture(plan, now_s=1060.0, verdict=Verdict.HEALTHY, evidence_age_s=0.0)
     (remember,) = reconcile(release, world.WAITING, picture)
     assert remember.change.kind == "release.held"
     assert "promote" in remember.change.reason

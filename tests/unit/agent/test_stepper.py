@@ -143,6 +143,7 @@ def test_evidence_that_stays_invalid_ends_the_release_without_blame(world):
     past = world.picture(plan, now_s=1001 + 1800.0, verdict=Verdict.INVALID)
     remember, publish = reconcile(noted.release, world.POLICY, past)
     assert remember.release.phase is Phase.ABORTED
+    assert remember.release.why == "evidence could not be trusted for 30 minutes: drawn invalid"
     assert publish.plan.canary is None
 
 
@@ -251,6 +252,16 @@ def test_weights_set_by_hand_are_adopted_and_nothing_is_published_until_resume(w
     assert publish.plan.hold is False
 
 
+def test_another_plan_by_hand_is_adopted_too(world):
+    release, plan = world.begun()
+    hand = by_hand(plan, 100)
+    (noted,) = reconcile(release, world.POLICY, world.picture(hand))
+    again = replace(hand, generation=hand.generation + 5, set_by="eve")
+    (noted,) = reconcile(noted.release, world.POLICY, world.picture(again))
+    assert (noted.release.paused.by, noted.release.paused.generation) == ("eve", again.generation)
+    assert reconcile(noted.release, world.POLICY, world.picture(again)) == ()
+
+
 def test_a_second_hold_after_resume_pauses_again(world):
     release, plan = world.begun()
     hand = by_hand(plan, 100)
@@ -270,6 +281,7 @@ def test_a_rollback_by_hand_ends_the_release_and_is_never_undone(world):
     assert noted.release.phase is Phase.ROLLED_BACK
     assert noted.release.plan is None
     assert noted.release.generation_floor == hand.generation
+    assert noted.release.why == "b was rolled back by bob (generation 3): bad"
     for verdict in Verdict:
         seen = world.picture(hand, plan, verdict=verdict)
         assert reconcile(noted.release, world.POLICY, seen) == ()

@@ -342,6 +342,16 @@ def test_answers_that_never_end_are_a_regression_of_their_own() -> None:
     assert judgement.reasons[0].startswith(
         "hanging: 36 requests of the candidate open for a minute"
     )
+    assert judgement.reasons[0].endswith("limit 20)")
+
+
+def test_requests_that_hang_while_the_candidate_warms_up_are_forgiven() -> None:
+    judge = Judge(replace(ERRORS_ONLY, grace_s=60.0), alpha=0.05)
+    for index in range(12):
+        one = block(index, (20, 0), (225, 2))
+        one.candidate.hanging = 3
+        judge.absorb(one)
+    assert judge.judgement().verdict is Verdict.UNDECIDED
 
 
 def test_a_score_that_is_not_comparable_is_not_judged() -> None:

@@ -12,7 +12,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from gateway.pool import (
     CLOSED,
     DIALING,
-    DOWN_AFTER_FAILURES,
     IDLE,
     IN_USE,
     RESERVED,
@@ -206,7 +205,7 @@ def test_a_socket_has_no_host_of_its_own(url, host):
 
 def test_an_endpoint_is_down_after_refusals_in_a_row_and_comes_back():
     pool, other = Endpoint("http://h:1"), Endpoint("http://h:2")
-    for _ in range(DOWN_AFTER_FAILURES):
+    for _ in range(3):
         assert pick([pool], 0, 0, even_if_down=False) is pool
         pool.dial_begun()
         pool.dial_failed("refused", 0)
@@ -215,6 +214,10 @@ def test_an_endpoint_is_down_after_refusals_in_a_row_and_comes_back():
     assert {pick([pool, other], bits, 0, even_if_down=True) for bits in range(8)} == {other}
     assert pick([pool], 0, 999_999_999, even_if_down=False) is None
     assert pick([pool], 0, 1_000_000_000, even_if_down=False) is pool
+    pool.dial_begun()
+    pool.dial_failed("refused again", 1_000_000_000)
+    assert pick([pool], 0, 1_999_999_999, even_if_down=False) is None
+    assert pick([pool], 0, 2_000_000_000, even_if_down=False) is pool
     pool.dial_begun()
     assert pool.dialled(Connection())
     assert (pool.failures, pool.down_until_ns) == (0, 0)
