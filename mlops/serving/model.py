@@ -91,11 +91,6 @@ class Model:
         vector, tokens = self._embedder.embed_one(text)
         return adapted_queries(vector, self._adapter), tokens
 
-    def embed_document(self, text: str) -> tuple[Vectors, int]:
-        """As `embed`, for a text that is to be found: as it would lie in the index."""
-        vector, tokens = self._embedder.embed_one(text)
-        return adapted_documents(vector, self._adapter), tokens
-
     def embed_many(
         self, texts: Sequence[str], side: Side = "document"
     ) -> list[tuple[Vectors, int]]:
