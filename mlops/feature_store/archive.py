@@ -173,9 +173,19 @@ class Archive:
         """An archived day, a file at a time; nothing where it is not archived."""
         from pyarrow import parquet  # noqa: PLC0415  half a second, and only readers need it
 
+        async for data in self.files(table, day):
+            yield parquet.read_table(BytesIO(data))
+
+    async def files(self, table: str, day: date) -> AsyncIterator[bytes]:
+        """The same as Parquet files.
+
+        Raises:
+            Unavailable: one is gone, or its checksum is another.
+        """
         manifest = await self.manifest(table, day)
-        for part in manifest.parts if manifest else ():
-            yield parquet.read_table(BytesIO(await self.read_part(manifest, part)))
+        if manifest is not None:
+            for part in manifest.parts:
+                yield await self.read_part(manifest, part)
 
     async def days(self, table: str) -> list[date]:
         """Days of a table that are archived."""
@@ -204,13 +214,12 @@ class Archive:
             [name for name in await self.objects.names(prefix) if name not in known]
         )
 
-    async def read_part(self, manifest: DayManifest | None, part: Part) -> bytes:
+    async def read_part(self, manifest: DayManifest, part: Part) -> bytes:
         """The bytes of a file, as they were stored.
 
         Raises:
             Unavailable: it is gone, or its checksum is another.
         """
-        assert manifest is not None, "a part is known through its manifest"
         name = day_prefix(self.root, manifest.table, manifest.day) + part.name
         data = await self.objects.get(name)
         if data is None or hashlib.sha256(data).hexdigest() != part.sha256:

@@ -26,7 +26,9 @@ from mlops.feature_store.erasure import (
     mention_of,
     nobody,
     placed,
+    require_named,
     sums_again,
+    unnamed,
 )
 from mlops.feature_store.erasure_preview import archived_keys
 from mlops.feature_store.errors import Unavailable
@@ -75,16 +77,12 @@ class Eraser:
             ValueError: no user is named.
             Unavailable: ClickHouse or S3 is away; run it again.
         """
-        if not user_id:
-            raise ValueError("user_id is empty; expected the id of the user to erase")
+        require_named(user_id)
         erasure = secrets.token_hex(8)
         parameters = {"erasure": erasure, "user": user_id, "pattern": mention_of(user_id)}
-        try:
+        with unnamed(user_id):
             for statement in find_statements():
                 await self._command(statement, parameters, {})
-        except Unavailable as error:
-            # The engine quotes the statement, and this one names the person.
-            raise Unavailable(str(error).replace(user_id, "(the person)")) from None
         if self._archive is not None:
             await self._find_archived(self._archive, erasure, user_id)
         unwanted = {"user_id": {user_id}, "request_id": await self._listed(erasure, REQUEST)}

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
 
 from mlops.feature_store.aggregates import EMBEDDING_AGGREGATE
+from mlops.feature_store.errors import Unavailable
 from mlops.feature_store.tables import (
     BATCH,
     DEAD_LETTERS,
@@ -40,8 +42,10 @@ RESTORED: Final = "_restored"
 Told = Callable[[str, int, int], None]
 """What is being read or rewritten, how much of it is done, and how much there is."""
 
-_OF_USER: Final = "user_id = {user:String}"
-_NAMES_USER: Final = "match(payload_excerpt, {pattern:String})"
+OF_USER: Final = "user_id = {user:String}"
+"""Rows of a person."""
+NAMES_USER: Final = "match(payload_excerpt, {pattern:String})"
+"""Dead letters that name a person."""
 
 
 class Erased(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,11 +65,30 @@ def nobody(what: str, done: int, total: int) -> None:
     del what, done, total
 
 
+def require_named(user_id: str) -> None:
+    """Raises ValueError: nobody is named."""
+    if not user_id:
+        raise ValueError("user_id is empty; expected the id of the user to erase")
+
+
+@contextmanager
+def unnamed(user_id: str) -> Iterator[None]:
+    """Around statements that name the person: the engine quotes them where it fails.
+
+    Raises:
+        Unavailable: as it came, without the name.
+    """
+    try:
+        yield
+    except Unavailable as error:
+        raise Unavailable(str(error).replace(user_id, "(the person)")) from None
+
+
 def find_statements() -> Iterator[str]:
     """List what there is of a person: parameters `erasure`, `user` and `pattern`."""
     for kind, column in ((RECORD, "record_id"), (REQUEST, "request_id"), (IN_BATCH, BATCH)):
-        yield _listing(kind, column, ROWS, _OF_USER)
-    yield _listing(LETTER, "record_id", DEAD_LETTERS, _NAMES_USER)
+        yield _listing(kind, column, ROWS, OF_USER)
+    yield _listing(LETTER, "record_id", DEAD_LETTERS, NAMES_USER)
 
 
 def _listing(kind: str, column: str, table: str, condition: str) -> str:

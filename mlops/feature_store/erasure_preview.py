@@ -12,14 +12,17 @@ from mlops.feature_store.connection import translated
 from mlops.feature_store.erasure import (
     ERASED_BY,
     LETTER,
+    NAMES_USER,
+    OF_USER,
     RECORD,
     REQUEST,
     Erased,
     Told,
     mention_of,
     nobody,
+    require_named,
+    unnamed,
 )
-from mlops.feature_store.errors import Unavailable
 from mlops.feature_store.partitions import Partitions, holding
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.feature_store.tables import DEAD_LETTERS, EVALUATIONS, ROWS
@@ -54,13 +57,9 @@ class ErasurePreview:
             ValueError: no user is named.
             Unavailable: ClickHouse or S3 is away.
         """
-        if not user_id:
-            raise ValueError("user_id is empty; expected the id of the user to erase")
-        try:
+        require_named(user_id)
+        with unnamed(user_id):
             live = await self._live_keys(user_id)
-        except Unavailable as error:
-            # The engine quotes the statement, and this one names the person.
-            raise Unavailable(str(error).replace(user_id, "(the person)")) from None
         keys = {kind: set(ids) for kind, ids in live.items()}
         if self._archive is not None:
             for kind, key in await archived_keys(self._archive, user_id, self._told):
@@ -76,12 +75,10 @@ class ErasurePreview:
 
     async def _live_keys(self, user_id: str) -> dict[str, set[str]]:
         rows = await self._rows(
-            f"SELECT record_id, request_id FROM {ROWS} WHERE user_id = {{user:String}}",
-            {"user": user_id},
+            f"SELECT record_id, request_id FROM {ROWS} WHERE {OF_USER}", {"user": user_id}
         )
         letters = await self._rows(
-            f"SELECT record_id FROM {DEAD_LETTERS} "
-            "WHERE match(payload_excerpt, {pattern:String})",
+            f"SELECT record_id FROM {DEAD_LETTERS} WHERE {NAMES_USER}",
             {"pattern": mention_of(user_id)},
         )
         return {
@@ -117,9 +114,7 @@ async def archived_keys(
     for table in (ROWS, DEAD_LETTERS):
         days = await archive.days(table)
         for done, day in enumerate(days, 1):
-            manifest = await archive.manifest(table, day)
-            for part in manifest.parts if manifest else ():
-                data = await archive.read_part(manifest, part)
+            async for data in archive.files(table, day):
                 found += await asyncio.to_thread(_keys, data, user_id)
             told(f"archived days of {table} read", done, len(days))
     return found
@@ -146,9 +141,7 @@ async def _archived(archive: Archive, keys: Keys) -> int:
     for table, (column, kind) in ERASED_BY.items():
         unwanted = {column: keys[kind]}
         for day in await archive.days(table) if keys[kind] else ():
-            manifest = await archive.manifest(table, day)
-            for part in manifest.parts if manifest else ():
-                data = await archive.read_part(manifest, part)
+            async for data in archive.files(table, day):
                 changed = await asyncio.to_thread(parquet_rows.without, data, unwanted)
                 count += changed[1] if changed else 0
     return count
