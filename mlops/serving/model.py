@@ -198,8 +198,9 @@ def document_vectors(corpus: Corpus, embedder: Embedder, cache: Path) -> Vectors
     vectors = embedder.embed([document.passage for document in corpus.documents])
     content = BytesIO()
     np.save(content, vectors, allow_pickle=False)
-    write_whole(path, content.getvalue())
-    _forget_oldest(cache)
+    with suppress(OSError):  # a place that is only read, as a volume: made again at each start
+        write_whole(path, content.getvalue())
+        _forget_oldest(cache)
     return vectors
 
 

@@ -161,6 +161,15 @@ def test_vectors_of_old_versions_are_not_kept_for_ever(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("passages-*.npy"))) == KEPT_VECTORS
 
 
+def test_vectors_are_made_again_where_they_cannot_be_kept(tmp_path: Path) -> None:
+    """As in a container whose models are only read."""
+    document = Document(id="a.b", domain="a", summary="what a is", text="an a, as it were")
+    small = Corpus(documents=(document,), digest="d")
+    no_place = tmp_path / "a file"
+    no_place.touch()
+    assert document_vectors(small, Embedder(), no_place).shape == (1, DIMENSION)
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"not an archive"])
 def test_a_torn_adapter_is_refused(broken: Path, versions: dict[str, Path], content: bytes) -> None:
     (broken / "adapter.npz").write_bytes(content)
