@@ -11,6 +11,7 @@ from textwrap import shorten
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cli.connect import run
 from cli.exits import EXIT_FAILED
@@ -56,8 +57,11 @@ async def _examined(config: MlopsConfig, spool: Path) -> list[Finding]:
 
 
 def _print(findings: list[Finding]) -> None:
-    table = Table("", "part", "what was found", "how to mend it", box=None)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("", "part", "what was found", "how to mend it"):
+        table.add_column(column, overflow="fold")
     for one in findings:
-        state = f"[{_COLOURS[one.state]}]{one.state}[/]"
-        table.add_row(state, one.part, shorten(one.what, MAX_CELL_CHARS), one.mend)
+        found = shorten(one.what, MAX_CELL_CHARS, placeholder="…")
+        state = Text(one.state, style=_COLOURS[one.state])
+        table.add_row(state, Text(one.part), Text(found), Text(one.mend))
     Console().print(table)

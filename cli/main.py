@@ -18,45 +18,66 @@ from cli.refusals import PlainErrors
 # other, and training costs three times the CPU.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # noqa: TID251  composition root
 
-COMMANDS: Final[Mapping[str, str]] = {
-    "up": "cli.local:up",
-    "down": "cli.local:down",
-    "demo": "cli.local:demo",
-    "gateway": "cli.servers:gateway",
-    "recorder": "cli.servers:recorder",
-    "spool": "cli.spool:spool",
-    "agent": "cli.servers:agent",
-    "model-server": "cli.servers:model_server",
-    "clickhouse": "cli.servers:clickhouse",
-    "artifacts": "cli.artifacts:artifacts",
-    "config": "cli.config:config",
-    "doctor": "cli.doctor:doctor",
-    "migrate": "cli.store:migrate",
-    "archive": "cli.archive:archive",
-    "erase": "cli.archive:erase",
-    "validate": "cli.validate:validate",
-    "judge": "cli.judge:judge",
-    "drift": "cli.drift:drift",
-    "explain": "cli.explain:explain_command",
-    "train": "cli.training:train",
-    "retrain": "cli.retraining:retrain",
-    "status": "cli.status:status",
-    "weights": "cli.traffic:weights",
-    "rollback": "cli.traffic:rollback",
-    "release": "cli.release:release",
-    "context": "cli.contexts:context",
-    "token": "cli.tokens:token",
-    "completion": "cli.completion:completion",
-    "init": "cli.init:init",
+SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Releases": {
+        "status": "cli.status:status",
+        "rollback": "cli.traffic:rollback",
+        "release": "cli.release:release",
+        "weights": "cli.traffic:weights",
+        "explain": "cli.explain:explain_command",
+        "judge": "cli.judge:judge",
+        "drift": "cli.drift:drift",
+    },
+    "Set up": {
+        "init": "cli.init:init",
+        "validate": "cli.validate:validate",
+        "config": "cli.config:config",
+        "doctor": "cli.doctor:doctor",
+        "context": "cli.contexts:context",
+        "token": "cli.tokens:token",
+        "completion": "cli.completion:completion",
+    },
+    "Run": {
+        "demo": "cli.local:demo",
+        "up": "cli.local:up",
+        "down": "cli.local:down",
+        "gateway": "cli.servers:gateway",
+        "recorder": "cli.servers:recorder",
+        "agent": "cli.servers:agent",
+        "model-server": "cli.servers:model_server",
+        "clickhouse": "cli.servers:clickhouse",
+    },
+    "Data and models": {
+        "migrate": "cli.store:migrate",
+        "spool": "cli.spool:spool",
+        "archive": "cli.archive:archive",
+        "erase": "cli.archive:erase",
+        "artifacts": "cli.artifacts:artifacts",
+        "train": "cli.training:train",
+        "retrain": "cli.retraining:retrain",
+    },
 }
-"""Where each command is."""
+"""Where each command is, in the order and under the headings of the help."""
 
 
 class Main(LazyGroup, PlainErrors):
     """What stands above every command."""
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        widest = max(len(name) for names in SECTIONS.values() for name in names)
+        room = formatter.width - 6 - widest
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                commands = ((name, self.get_command(ctx, name)) for name in names)
+                rows = [(name, one.get_short_help_str(room)) for name, one in commands if one]
+                formatter.write_dl(rows)
 
-@click.group(cls=Main, later=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(
+    cls=Main,
+    later={name: place for names in SECTIONS.values() for name, place in names.items()},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option(
     "--context",
     "chosen",

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.examples import EXAMPLES
-from cli.main import main
+from cli.main import SECTIONS, main
 from scripts.output_shapes import commands
 from tests.unit.docs.test_commands import parse
 
@@ -51,3 +51,11 @@ def test_a_misspelt_command_is_told_what_it_may_have_been(typed: list[str], mean
 
 def test_a_command_like_no_other_is_told_nothing() -> None:
     assert "Did you mean" not in CliRunner().invoke(main, ["xyzzy"]).output
+
+
+def test_every_command_stands_under_a_heading_of_the_help() -> None:
+    said = CliRunner().invoke(main, ["--help"]).output
+    for title, names in SECTIONS.items():
+        _, _, rest = said.partition(f"\n{title}:\n")
+        listed = [line.split()[0] for line in rest.split("\n\n")[0].splitlines()]
+        assert listed == list(names)
