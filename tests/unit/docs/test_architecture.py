@@ -147,3 +147,11 @@ def test_every_word_of_the_glossary_is_in_use() -> None:
         path.read_text(encoding="utf-8") for one in PACKAGES for path in ROOT.glob(f"{one}/**/*.py")
     )
     assert not [word for word in words if not re.search(rf"{word.replace(' ', '[_ ]')}", code)]
+
+
+@pytest.mark.parametrize("room", ["gateway", "agent"])
+def test_every_module_of_the_two_programs_is_on_the_map(room: str) -> None:
+    row = row_of(f"{room}/")
+    elsewhere = set().union(*(one.files() for one in OURS if one is not row))
+    modules = set((ROOT / room).glob("[a-z]*.py")) - elsewhere
+    assert {path.stem for path in modules} - {word for word, _ in modules_of(row)} == set()
