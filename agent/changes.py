@@ -196,6 +196,17 @@ def give_way(
     return remember(release, replace(release, paused=paused, asked=None), change)
 
 
+def refused(release: Release, behind: tuple[str, ...]) -> tuple[Write, ...]:
+    """Tell once that gateways answer and do not take the plan: nothing goes on without them."""
+    generation = _plan(release).generation
+    why = (
+        f"{', '.join(behind)}: generation {generation} was not taken for a whole lease; "
+        "until it is, everything goes to stable"
+    )
+    change = Change(kind="release.held", actor=AGENT, reason=why)
+    return remember(release, replace(release, held_generation=generation), change)
+
+
 def redate(release: Release, picture: Picture, ahead: Mapping[str, float]) -> tuple[Write, ...]:
     """Take now for each moment that a clock ahead of ours has noted, by the field's name."""
     by_s = max(ahead.values()) - picture.now_s

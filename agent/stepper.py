@@ -154,7 +154,21 @@ def _converge(release: Release, _policy: Policy, picture: Picture) -> tuple[Writ
     behind = tuple(
         gateway for gateway, live in picture.answering if live.generation < plan.generation
     )
-    return (Publish(plan, behind),) if behind else None
+    if not behind:
+        return None
+    is_told = release.held_generation == plan.generation
+    told = () if is_told or not _is_over(picture, plan) else changes.refused(release, behind)
+    return (*told, Publish(plan, behind))
+
+
+def _is_over(picture: Picture, plan: RoutePlan) -> bool:
+    """Has the lease of those that took the plan ended, while others still do not take it?"""
+    return any(
+        sight.plan is not None
+        and sight.plan.generation == plan.generation
+        and sight.lease_remaining_s == 0
+        for sight in picture.sights
+    )
 
 
 def _arrive(release: Release, _policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
