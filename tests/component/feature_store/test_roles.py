@@ -6,7 +6,6 @@ granted what `role_statements` grants to one role.
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -33,7 +32,7 @@ from mlops.feature_store.offered import Defaults, row_of
 from mlops.feature_store.roles import ROLES, role_statements
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.feature_store.tables import DEAD_LETTERS, EVALUATIONS, ROWS, SECONDS, TALLIES
-from tests.component.feature_store.conftest import ENGINE
+from tests.modules import port_of, serving
 
 DATABASE = "rag"
 SECOND = int(time.time()) - 3_600
@@ -70,19 +69,8 @@ def grants_of(role: str) -> list[str]:
 
 @contextmanager
 def engine(path: Path, *options: str) -> Iterator[ClickHouseSettings]:
-    process = subprocess.Popen(
-        [*ENGINE, "--path", str(path), "--port", "0", *options], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        assert line.startswith("ready http://127.0.0.1:"), line
-        port = int(line.rsplit(":", 1)[1])
-        yield ClickHouseSettings(host="127.0.0.1", port=port, database=DATABASE)
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-        process.stdout.close()
+    with serving("mlops.local.clickhouse", "--path", str(path), *options) as address:
+        yield ClickHouseSettings(host="127.0.0.1", port=port_of(address), database=DATABASE)
 
 
 def rows(first: int) -> list[Row]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -32,6 +30,7 @@ from mlops.training.documents import Documents
 from mlops.training.outcomes import Evaluated, Extracted, Step, Trained, Validated
 from mlops.training.partition import Partition
 from mlops.training.plan import Labelling, Plan, Window
+from tests.modules import port_of, serving
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WINDOW = Window(since=NOON - timedelta(days=7), until=NOON, as_of=NOON + timedelta(hours=1))
@@ -86,9 +85,9 @@ def traffic(corpus: Corpus) -> list[Row]:
 
 @pytest.fixture(scope="session")
 def engine_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    yield from _ready(
-        ["mlops.local.clickhouse", "--path", str(tmp_path_factory.mktemp("engine")), "--port", "0"]
-    )
+    path = str(tmp_path_factory.mktemp("engine"))
+    with serving("mlops.local.clickhouse", "--path", path) as address:
+        yield port_of(address)
 
 
 @pytest.fixture(scope="session")
@@ -210,20 +209,3 @@ def new_plan(**changed: Any) -> Plan:
             **changed,
         }
     )
-
-
-def _ready(arguments: list[str]) -> Iterator[int]:
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore::SyntaxWarning", "-m", *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        assert line.startswith("ready http://"), line
-        yield int(line.rsplit(":", 1)[1])
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-        process.stdout.close()
