@@ -17,6 +17,7 @@ import pytest
 
 from cli.demo.traffic import Traffic
 from mlops.config import MlopsConfig, read_config
+from mlops.local.airflow import Airflow
 from mlops.local.stack import Stack
 from mlops.training.linear_adapter import BASE_VERSION
 from scripts.pipelines import register_base, start_stack, traffic_on, wait_for
@@ -27,6 +28,7 @@ PYTHON = ROOT / ".venv-airflow" / "bin" / "python"
 HERE = Path(__file__).parent
 RUN_TIMEOUT_S = 1_800.0
 """On a machine of one's own one run takes half a minute; on a busy one, many."""
+RETRAINING_DAG, MONITORING_DAG = "rag_retraining_pipeline", "model_monitoring_pipeline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +170,33 @@ def traffic(pipelines: Pipelines, versions: dict[str, Path]) -> Iterator[Traffic
     with traffic_on(pipelines.stack, versions["1.0.0"].parent) as sending:
         wait_for(sending, 3_000)
         yield sending
+
+
+@pytest.fixture(scope="session")
+def airflow(pipelines: Pipelines) -> Iterator[Airflow]:
+    """All of it, running, with one worker for everything; nothing is retrained by schedule."""
+    environment = pipelines.environment | {"MLOPS_RETRAINING_SCHEDULE": "@yearly"}
+    home = pipelines.folder / "running-airflow"
+    found = Airflow(home, PYTHON.parent, ROOT, environment, workers=1)
+    try:
+        found.start()
+        yield found
+    finally:
+        found.stop()
+
+
+@pytest.fixture
+def both_dags(airflow: Airflow) -> Iterator[Airflow]:
+    """The same, while runs of both DAGs are scheduled."""
+    for dag in (RETRAINING_DAG, MONITORING_DAG):
+        airflow.unpause(dag)
+    yield airflow
+    for dag in (RETRAINING_DAG, MONITORING_DAG):
+        airflow.insist("PATCH", f"dags/{dag}", {"is_paused": True})
+
+
+def task_states(airflow: Airflow, dag: str, run_id: str) -> dict[str, str | None]:
+    """By task; empty where there is no such run."""
+    if not airflow.state(dag, run_id):
+        return {}
+    return {one["task_id"]: one["state"] for one in airflow.tasks(dag, run_id)}

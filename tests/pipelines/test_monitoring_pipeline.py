@@ -6,11 +6,8 @@ import json
 import os
 import signal
 import time
-import urllib.error
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +17,23 @@ import pytest
 from mlops.feature_store import ClickHouseFeatureStore
 from mlops.feature_store.offered import Defaults
 from mlops.local.airflow import Airflow
-from tests.pipelines.conftest import PYTHON, ROOT, Pipelines
+from tests.pipelines.conftest import (
+    MONITORING_DAG as DAG,
+)
+from tests.pipelines.conftest import (
+    RETRAINING_DAG,
+    RUN_TIMEOUT_S,
+    Pipelines,
+    task_states,
+)
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(3_600)]
 
-DAG = "model_monitoring_pipeline"
 HOUR = datetime(2026, 3, 2, 12, tzinfo=UTC)
 DECAYED_AGO = 48
 """Hours before."""
+LOOK_S = 5.0
+"""Of looking for a process, before Airflow is looked at again."""
 RETRAINING = {"min_samples": 1_000_000, "route": "drifting"}
 """A run that stops at once: what is asked here is whether it is opened."""
 
@@ -123,18 +129,6 @@ def test_the_hour_is_kept_in_the_history(seeded: Pipelines) -> None:
     assert day.requests == 13 * 300
 
 
-@pytest.fixture
-def airflow(seeded: Pipelines) -> Iterator[Airflow]:
-    """All of it, running: a back-fill is the scheduler's work."""
-    home = seeded.folder / "running-airflow"
-    found = Airflow(home, PYTHON.parent, ROOT, seeded.environment)
-    try:
-        found.start()
-        yield found
-    finally:
-        found.stop()
-
-
 def test_hours_are_filled_in_later_by_airflow_though_one_is_killed(
     seeded: Pipelines, airflow: Airflow
 ) -> None:
@@ -146,12 +140,12 @@ def test_hours_are_filled_in_later_by_airflow_though_one_is_killed(
         for left in folder.glob("*.json"):
             left.unlink()
     asked = {"dag_id": DAG, "from_date": hours[0].isoformat(), "to_date": HOUR.isoformat()}
-    airflow.wait_until(lambda: is_known(airflow), WAIT_S, f"{DAG} is not known")
-    airflow.call("PATCH", f"dags/{DAG}", {"is_paused": False})
-    airflow.wait_until(lambda: is_accepted(airflow, asked), WAIT_S, "the back-fill is not accepted")
-    killed = kill_a_step(seeded, "collect")
+    airflow.wait_for_dag(DAG)
+    airflow.insist("POST", "backfills", asked)  # before runs of it are scheduled
+    airflow.unpause(DAG)
+    airflow.wait_until(lambda: is_killed(seeded, "collect"), RUN_TIMEOUT_S, "no step begins")
 
-    airflow.wait_until(lambda: all_ended(airflow, len(hours)), WAIT_S, "hours are not filled in")
+    airflow.wait_until(lambda: all_ended(airflow, len(hours)), RUN_TIMEOUT_S, "not filled in")
     runs = filled_in(airflow)
     assert [one["state"] for one in runs] == ["success"] * len(hours)
     tries = [
@@ -160,34 +154,46 @@ def test_hours_are_filled_in_later_by_airflow_though_one_is_killed(
         for task in airflow.tasks(DAG, one["dag_run_id"])
         if task["task_id"] == "collect"
     ]
-    assert (killed, sorted(tries)) == (True, [1, 1, 1, 2])
+    assert sorted(tries) == [1, 1, 1, 2]
     for hour in hours:
         decision = read(seeded, hour, "decision")
         assert "run_id" not in decision
     assert "filled in later" in read(seeded, HOUR, "decision")["sentence"]
-    opened = airflow.call("GET", "dags/rag_retraining_pipeline/dagRuns")
-    assert opened["total_entries"] == 0
+    assert opened(airflow) == []
     now_told = seeded.hook.taken[told_before:]
     assert not any("2026-03" in one["data"]["partition"] for one in now_told)
 
 
-WAIT_S = 1_800.0
+def test_a_drift_that_is_looked_at_twice_opens_one_retraining_which_airflow_runs(
+    seeded: Pipelines, both_dags: Airflow
+) -> None:
+    """Both looks are under way at once, and each comes to its own decision."""
+    conf = {"hour": HOUR.isoformat(), "retraining": RETRAINING}
+    looks = ("look", "look-again")
+    for run_id in looks:
+        both_dags.run(DAG, run_id, conf)
+    assert [both_dags.wait(DAG, one, RUN_TIMEOUT_S) for one in looks] == ["success"] * 2
+    tried = [task_states(both_dags, DAG, one)["trigger_retraining"] for one in looks]
+    assert sorted(map(str, tried)) == ["skipped", "success"]
+
+    (run,) = opened(both_dags)
+    run_id = f"monitoring__{HOUR:%Y-%m-%d}T0000Z_24h"
+    assert run["dag_run_id"] == run_id
+    assert run["conf"]["until"] == (HOUR + timedelta(hours=1)).isoformat()
+    assert "drifting" in run["conf"]["reason"]
+    assert both_dags.wait(RETRAINING_DAG, run_id, RUN_TIMEOUT_S) == "success"
+    states = task_states(both_dags, RETRAINING_DAG, run_id)
+    assert (states["extract"], states["register"], states["report"]) == (
+        "success",
+        "skipped",
+        "success",
+    )
 
 
-def is_known(airflow: Airflow) -> bool:
-    listed = airflow.call("GET", "dags")["dags"]
-    return DAG in {one["dag_id"] for one in listed}
-
-
-def is_accepted(airflow: Airflow, asked: dict[str, str]) -> bool:
-    """Not while another part of Airflow writes: its database here is SQLite."""
-    try:
-        airflow.call("POST", "backfills", asked)
-    except urllib.error.HTTPError as error:
-        if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
-            raise
-        return False
-    return True
+def opened(airflow: Airflow) -> list[dict[str, Any]]:
+    """Runs of the retraining pipeline that a look has asked for."""
+    runs = airflow.call("GET", f"dags/{RETRAINING_DAG}/dagRuns")["dag_runs"]
+    return [one for one in runs if one["dag_run_id"].startswith("monitoring__")]
 
 
 def filled_in(airflow: Airflow) -> list[dict[str, Any]]:
@@ -201,11 +207,11 @@ def all_ended(airflow: Airflow, count: int) -> bool:
     return len(runs) == count and all(one["state"] in {"success", "failed"} for one in runs)
 
 
-def kill_a_step(pipelines: Pipelines, step: str) -> bool:
+def is_killed(pipelines: Pipelines, step: str) -> bool:
     """The first process that does this step of ours, once there is one; whether there was."""
     mark = f"MLOPS_RETRAINING_DATA_PATH={pipelines.partitions}".encode()
     command = f"dags.steps\0monitor\0{step}\0".encode()
-    deadline_s = time.monotonic() + WAIT_S
+    deadline_s = time.monotonic() + LOOK_S
     while time.monotonic() < deadline_s:
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
@@ -214,5 +220,5 @@ def kill_a_step(pipelines: Pipelines, step: str) -> bool:
                 if mark in (entry / "environ").read_bytes().split(b"\0"):
                     os.kill(int(entry.name), signal.SIGKILL)
                     return True
-        time.sleep(0.02)
+        time.sleep(0.05)
     return False
