@@ -29,8 +29,10 @@ MODULES: dict[str, tuple[str, ...]] = {
         f"{UNIT}/gateway_spool/test_reader.py",
     ),
     "agent.stepper": (
+        f"{UNIT}/agent/test_changes.py",
         f"{UNIT}/agent/test_stepper.py",
         f"{UNIT}/agent/test_stepper_bake.py",
+        f"{UNIT}/agent/test_stepper_clocks.py",
         f"{UNIT}/agent/test_stepper_crashes.py",
         f"{UNIT}/agent/test_gates.py",
     ),
@@ -38,6 +40,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         f"{UNIT}/agent/test_changes.py",
         f"{UNIT}/agent/test_stepper.py",
         f"{UNIT}/agent/test_stepper_bake.py",
+        f"{UNIT}/agent/test_stepper_clocks.py",
         f"{UNIT}/agent/test_stepper_crashes.py",
     ),
     "agent.row_log": _ROWS,

@@ -55,3 +55,10 @@ def test_a_previous_version_keeps_its_slot_unless_the_candidate_took_its_endpoin
         seen = world.picture(world.seeded(previous=previous))
         _, publish = reconcile(world.started(), world.POLICY, seen)
         assert publish.plan.previous == kept
+
+
+def test_a_lease_that_ended_without_evidence_says_so(world: SimpleNamespace) -> None:
+    release, plan = world.begun()
+    seen = world.picture(plan, now_s=1100, left_s=0.0, evidence_age_s=60.0)
+    (noted,) = reconcile(release, world.POLICY, seen)
+    assert noted.change.reason == f"the lease ended at {world.ONE}: no evidence for 60 s"

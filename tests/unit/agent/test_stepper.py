@@ -212,6 +212,7 @@ def test_a_lapsed_release_returns_to_its_weight_after_one_whole_block(world):
     (noted,) = reconcile(release, world.POLICY, lapsed)
     assert noted.release.lapsed_since_s == 1100
     assert noted.release.lapsed_generations == (plan.generation,)
+    assert noted.change.reason.endswith(": the agent or the gateway was away")
     soon = world.picture(plan, now_s=1105, left_s=0.0, verdict=Verdict.HEALTHY)
     assert reconcile(noted.release, world.POLICY, soon) == ()
     later = world.picture(plan, now_s=1106, left_s=0.0, verdict=Verdict.HEALTHY)

@@ -101,5 +101,5 @@ def test_completeness_is_told_of_every_block() -> None:
     assert completeness.complaint(0) is None
     told = completeness.complaint(1)
     assert told is not None
-    assert "190 rows for 200 answered requests of the control" in told
+    assert "190 rows for 200 answered requests of the control (95.00%, 99.9% expected)" in told
     assert "10 of them dropped" in told
