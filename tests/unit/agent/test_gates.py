@@ -66,6 +66,15 @@ def test_a_gate_that_says_no_holds_a_person_too_and_is_asked_again_later(
     assert reconcile(release, world.POLICY, later) == (Consult(release, ("load",)),)
 
 
+def test_for_a_person_the_gates_are_asked_before_the_step_has_proved_itself(
+    world: SimpleNamespace,
+) -> None:
+    release, picture = ready(world, now_s=1010.0, closed_through_s=1009.0, gates={"load": None})
+    assert reconcile(release, world.POLICY, picture) == ()
+    asked = replace(release, asked=PROMOTE)
+    assert reconcile(asked, world.POLICY, picture) == (Consult(asked, ("load",)),)
+
+
 def test_a_yes_does_not_count_for_ever(world: SimpleNamespace) -> None:
     at_s = 1100.0 - PASSED_FOR_S
     release, picture = ready(world, gates={"load": said(passed=True, at_s=at_s)})
