@@ -52,11 +52,13 @@ POLICY: dict[str, Any] = {
     "holdback": "5%",
     "checks": {
         "errors": {"margin": 0.02},
-        "latency": {"quantiles": [0.5, 0.95], "margin": "40%"},
+        "latency": {"quantiles": [0.5], "margin": "60%"},
         "score": {"field": SCORE_NAME, "margin": 0.05},
     },
 }
-"""Wide margins on latency: the demo shares two cores with everything it starts."""
+"""Only the median of latency, and a wide margin: the demo shares two cores with everything it
+starts and whatever else runs there. A program that takes the processor from one of the two servers
+for some tenths of a second doubles its p95, and that is not the version's doing."""
 
 WORSE_FAULTS = ("--delay-ms", "40", "--error-percent", "5", "--seed", "1")
 """Release 2 searches worse, answers slower, and fails one request in twenty."""
