@@ -22,11 +22,11 @@ from mlops.local.stack import ANY_PORTS, Stack
 from tests.process.gateway_process import DEADLINE_S, Gateway, Servers
 from tests.process.spool_processes import Processes
 
-AT_ONCE_S = {0.5: 0.1, 0.95: 0.5}
+AT_ONCE_S = {0.5: 0.25, 0.95: 0.75}
 """By quantile: an answer within so long is quick, however quick the upstream is. What waits for a
 part that is away waits for seconds; a busy machine may leave a process out for a quarter of one."""
 MOST_TIMES = 5
-"""The gateway's answers may take so many times as long as the upstream's own."""
+"""An answer may take so many times as long as one before, or as the upstream's own."""
 BESIDE_EVERY = 5
 """So many requests through the gateway for each one beside it."""
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=10)
@@ -93,9 +93,6 @@ class Mark(NamedTuple):
     beside: int
 
 
-FIRST = Mark(0, 0)
-
-
 class Load:
     """Steady traffic through the gateway, until stopped, at a bounded rate.
 
@@ -140,19 +137,22 @@ class Load:
         """How many answers there are by now."""
         return Mark(len(self.waits_s), len(self.beside_s))
 
-    def check_nobody_waited(self, since: Mark = FIRST) -> None:
-        """Every request was answered; after `since`, about as soon as the upstream itself does.
+    def check_nobody_waited(self, since: Mark) -> None:
+        """Every request was answered; after `since` about as soon as before it, or as the upstream
+        itself meanwhile.
 
-        Both kinds of request are of one client, at the same time, and share no connection.
+        Both are of the same client and machine: what is slower for each of them is not the
+        gateway's fault. Requests through it and beside it share no connection.
         """
         assert self.broken == 0
         assert {status for status, _ in self.answered.values()} == {200}
-        through_s = sorted(self.waits_s[since.through :])
+        after_s = sorted(self.waits_s[since.through :])
+        before_s = sorted(self.waits_s[: since.through])
         beside_s = sorted(self.beside_s[since.beside :])
         for share, quick_s in AT_ONCE_S.items():
-            through, beside = _quantile(through_s, share), _quantile(beside_s, share)
-            assert through <= max(quick_s, MOST_TIMES * beside), (
-                f"quantile {share}: {through:.3f} s through the gateway, {beside:.3f} beside it"
+            after, before, beside = (_quantile(x, share) for x in (after_s, before_s, beside_s))
+            assert after <= max(quick_s, MOST_TIMES * before, MOST_TIMES * beside), (
+                f"quantile {share}: {after:.3f} s, before {before:.3f}, beside it {beside:.3f}"
             )
 
     def split(self, since: int = 0) -> dict[str, int]:

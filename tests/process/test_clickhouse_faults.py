@@ -1,8 +1,8 @@
 """ClickHouse away, slow, stalled, refusing, out of disk, and a spool without room, under load.
 
 Clients ask a real gateway all the while. Each ends with every id that was answered stored once or
-counted as dropped, aggregates that stand for the rows, answers about as quick as the upstream's own
-at the same time, and a line in the log. `AWAY_S=60` makes the outages longer.
+counted as dropped, aggregates that stand for the rows, answers about as quick as before or as the
+upstream's own meanwhile, and a line in the log. `AWAY_S=60` makes the outages longer.
 """
 
 from __future__ import annotations
@@ -47,13 +47,14 @@ class Pipeline:
     def stored(self) -> int:
         return int(self.query("SELECT count() FROM query_features")[0][0])
 
-    async def go_on_answering(self) -> None:
-        """Until the outage is long enough; nobody waits for what is away."""
+    async def go_on_answering(self) -> Any:
+        """Until the outage is long enough; nobody waits for what is away. When it began."""
         since, until_s = self.traffic.mark(), time.monotonic() + AWAY_S
         await self.traffic.until_answered(MEANWHILE)
         while time.monotonic() < until_s:
             await asyncio.sleep(0.05)  # the outage itself has a length
         self.traffic.check_nobody_waited(since)
+        return since
 
     async def check_nothing_comes_through(self) -> None:
         """The fault is one: hardly anything of what was answered meanwhile is stored."""
@@ -253,14 +254,14 @@ async def test_a_spool_whose_disk_is_full(
         await asyncio.to_thread(stack.kill, "recorder")
         fill_up(spool_disk / "filler")
         upstreams[0].answer_text = LONG_ANSWER
-        await pipeline.go_on_answering()
+        since = await pipeline.go_on_answering()
         while await _dropped(stack) < MEANWHILE / 2:
             await asyncio.sleep(0.05)
         upstreams[0].answer_text = "forty-two"
         (spool_disk / "filler").unlink()
         await asyncio.to_thread(stack.start_recorder)
         await pipeline.traffic.until_answered(MEANWHILE)
-    pipeline.traffic.check_nobody_waited()
+    pipeline.traffic.check_nobody_waited(since)
     pipeline.signal("gateway", signal.SIGTERM)
     await pipeline.until(lambda: not workers_of(spool_disk))
 
