@@ -170,9 +170,13 @@ class Airflow:
         self._processes.clear()
 
     def wait_until(self, holds: Callable[[], bool], timeout_s: float, what: str) -> None:
-        """Raises AirflowFailed once the time has passed or a part has ended."""
+        """An API that does not answer in time is asked again.
+
+        Raises:
+            AirflowFailed: the time has passed, or a part has ended.
+        """
         deadline_s = time.monotonic() + timeout_s
-        while not holds():
+        while not _in_time(holds):
             for part, process in self._processes.items():
                 if process.poll() is not None:
                     raise AirflowFailed(f"{part} has ended; see {self._log(part)}")
@@ -268,6 +272,13 @@ class Airflow:
     def _reap(self) -> None:
         for process in self._processes.values():
             process.poll()
+
+
+def _in_time(holds: Callable[[], bool]) -> bool:
+    try:
+        return holds()
+    except TimeoutError:
+        return False
 
 
 def _with_home(home: Path) -> Iterable[int]:

@@ -85,3 +85,17 @@ def test_a_call_is_made_again_while_airflow_is_busy_and_only_then(
         else:
             airflow.insist("POST", "backfills", {})
     assert paths == ["/api/v2/backfills"] * asked
+
+
+def test_an_answer_that_comes_too_late_is_waited_for_again(home: Path) -> None:
+    answers = iter([TimeoutError("timed out"), False, True])
+
+    def holds() -> bool:
+        answer = next(answers)
+        if isinstance(answer, TimeoutError):
+            raise answer
+        return answer
+
+    airflow = Airflow(home=home, binary=home, project=home, environment={})
+    airflow.wait_until(holds, 60, "it does not hold")
+    assert next(answers, None) is None
