@@ -23,7 +23,7 @@ from mlops.serving.model import read_manifest, write_model
 from mlops.training.linear_adapter import BASE_VERSION
 from tests.certificates import issue
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]  # the first trains three versions
 
 Start = Callable[..., "tuple[subprocess.Popen[str], str]"]
 ROOT = Path(__file__).resolve().parents[2]
