@@ -68,8 +68,9 @@ async def test_a_failure_names_the_endpoint_that_failed(
     url = f"http://127.0.0.1:{unused_tcp_port}"  # nobody listens
     if behaviour is not None:
         url = (await world.upstream(behaviour)).url
-    hurried = TimeoutSettings(connect_s=5, first_byte_s=0.1, idle_s=5)
-    await world.serve(a_route(stable=url, retry=ONCE, timeouts=hurried))
+    first_byte_s = 0.1 if behaviour is silent else 30.0
+    timeouts = TimeoutSettings(connect_s=30, first_byte_s=first_byte_s, idle_s=30)
+    await world.serve(a_route(stable=url, retry=ONCE, timeouts=timeouts))
     client = await world.client()
     await client.send(ASKED)
     await client.rest()
