@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -164,7 +165,8 @@ async def ended(config: MlopsConfig) -> list[str]:
             if not running:
                 return [one.id for one in found]
             for one in running:
-                await agent.command(one.id, "abort", "the next test")
+                with suppress(AgentRefused):  # it has ended since
+                    await agent.command(one.id, "abort", "the next test")
             await asyncio.sleep(0.2)
 
 

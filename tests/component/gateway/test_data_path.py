@@ -13,6 +13,7 @@ import uvloop
 
 from gateway.listening import BACKLOG
 from gateway.record import OUTCOMES
+from gateway.settings import TimeoutSettings
 from mlops.contracts.plan import Slot
 
 POST = b"POST /query HTTP/1.1\r\nHost: rag\r\nx-user-id: u1\r\nContent-Length: 5\r\n\r\nhello"
@@ -346,7 +347,8 @@ async def all_answered(clients):
 async def test_a_queue_of_clients_is_taken_in_within_a_few_turns_of_the_loop(world):
     """libuv alone accepts one in each turn; the loop is slow while many connections are busy."""
     upstream = await world.upstream()
-    await world.gateway(upstream.url)
+    patient = TimeoutSettings(connect_s=30, first_byte_s=30, idle_s=30)  # 200 dials at once
+    await world.gateway(upstream.url, timeouts=patient)
     with connected(world, 200) as clients:
         turns = 0
         while len(world.connections) < len(clients):

@@ -142,8 +142,7 @@ async def test_we_show_our_certificate_and_read_it_again_when_it_changes(world, 
     await world.serve(a_route("rag", url, upstream=tls(ca=server.ca, cert=ours.cert, key=ours.key)))
     assert (await ask(world))[0] == 200
     written(tmp_path / "ours", "second.example", ours.authority)
-    world.proxy.look_at_files()
-    await until(lambda: names(world.proxy._contexts) == "again")
+    await files_are_read_again(world)
     for endpoint in world.proxy._endpoints.values():
         for idle in list(endpoint.idle):
             idle.transport.close()
@@ -152,12 +151,9 @@ async def test_we_show_our_certificate_and_read_it_again_when_it_changes(world, 
     assert [peer["subjectAltName"][0][1] for peer in peers] == ["first.example", "second.example"]
 
 
-def names(contexts):
-    """Whether the files that the contexts were made from are as they are now."""
-    from mlops.service import tls as module  # noqa: PLC0415
-
-    kept = contexts._kept.values()
-    return "again" if all(each._seen == module._looks(each.paths) for each in kept) else "before"
+async def files_are_read_again(world):
+    world.proxy.look_at_files()
+    await world.proxy._looking
 
 
 async def test_a_plain_server_behind_https_is_a_bad_gateway(world):
@@ -294,8 +290,7 @@ async def test_a_new_certificate_is_shown_to_new_clients_and_old_ones_stay(world
     await serve_tls(world, a_route("rag", upstream.url), ServerTls(cert=files.cert, key=files.key))
     before = await tls_client(world, files.ca)
     written(tmp_path, authority=files.authority)
-    world.proxy.look_at_files()
-    await until(lambda: names(world.proxy._contexts) == "again")
+    await files_are_read_again(world)
     after = await tls_client(world, files.ca)
     for client in (before, after):
         await client.send(GET)
@@ -330,8 +325,7 @@ async def test_a_client_without_the_certificate_asked_for_is_refused(world, tmp_
     assert len(upstream.heads) == 1
     # The authority itself is replaced: who was unknown is known now, and the other way round.
     Path(unknown.ca).replace(known.ca)
-    world.proxy.look_at_files()
-    await until(lambda: names(world.proxy._contexts) == "again")
+    await files_are_read_again(world)
     assert await ask_with(world, files.ca, unknown.cert, unknown.key) == 200
     with pytest.raises(REFUSED):
         await ask_with(world, files.ca, known.cert, known.key)
