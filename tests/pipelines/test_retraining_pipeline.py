@@ -17,13 +17,24 @@ from cli.demo.story import ROUTE
 from cli.demo.traffic import Traffic
 from mlops.contracts.release import ENDED_PHASES, ReleaseStatus
 from mlops.deployment.agent_client import AgentClient
+from mlops.local.airflow import ENDED, Airflow
 from mlops.model_registry import RAGModelRegistry, RegisteredVersion
 from scripts.pipelines import MODEL, POLICY_OF_RUN, retraining_conf
-from tests.pipelines.conftest import Pipelines
+from tests.pipelines.conftest import (
+    MONITORING_DAG,
+    RUN_TIMEOUT_S,
+    Pipelines,
+    task_states,
+)
+from tests.pipelines.conftest import (
+    RETRAINING_DAG as DAG,
+)
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(3_600)]
 
-DAG = "rag_retraining_pipeline"
+FOR_A_PERSON = POLICY_OF_RUN | {"steps": [{"setWeight": 50}, {"pause": {}}]}
+"""Its release is undecided for as long as nobody says a word."""
+UNDECIDED = {"progressing", "paused"}
 FAULTS = ("--error-percent", "40", "--seed", "1")
 
 
@@ -65,6 +76,8 @@ def test_airflow_reads_both_files(pipelines: Pipelines) -> None:
     assert retraining["tasks"]["evaluate"] == ["register"]
     assert retraining["tasks"]["settle_or_roll_back"] == ["report"]
     assert retraining["rules"]["report"] == "all_done"
+    assert retraining["waits_s"]["train"] == [60, 120, 240]
+    assert sum(retraining["waits_s"]["deploy_canary"]) == 3_600  # for a busy route
     assert min(retraining["retries"].values()) >= 3
     assert found["trigger"][0] == "dags.release_wait.ReleaseTrigger"
 
@@ -128,6 +141,44 @@ def test_a_canary_that_fails_is_rolled_back_and_the_run_tells_it(
     newest, base = known_versions(pipelines)
     assert newest.rejected
     assert (newest.aliases, base.aliases) == ((), ("champion",))
+
+
+def test_an_undecided_release_holds_no_worker_and_its_end_wakes_the_run(
+    pipelines: Pipelines, traffic: Traffic, both_dags: Airflow
+) -> None:
+    """There is one worker: what another run gets done meanwhile is done by it."""
+    told, before = accounts(pipelines), {one.id for one in known_releases(pipelines)}
+    run_id, other = "waits-for-a-person", "meanwhile"
+    both_dags.run(DAG, run_id, now_conf() | {"policy": FOR_A_PERSON})
+
+    def waits() -> bool:
+        return task_states(both_dags, DAG, run_id).get("monitor_canary") == "deferred"
+
+    both_dags.wait_until(
+        lambda: waits() or both_dags.state(DAG, run_id) in ENDED, RUN_TIMEOUT_S, "no wait begins"
+    )
+    (release,) = [one for one in known_releases(pipelines) if one.id not in before]
+    assert release.phase in UNDECIDED
+
+    both_dags.run(MONITORING_DAG, other, {"hour": "2026-03-01T00:00:00Z"})
+    assert both_dags.wait(MONITORING_DAG, other, RUN_TIMEOUT_S) == "success"
+    assert waits()
+    assert release_of(pipelines, release.id).phase in UNDECIDED
+
+    asyncio.run(abort(pipelines, release.id))
+    assert both_dags.wait(DAG, run_id, RUN_TIMEOUT_S) == "success"
+    said = account(pipelines, told)
+    assert (said["ending"], release.id in said["sentence"]) == ("aborted", True)
+    tries = {one["task_id"]: one["try_number"] for one in both_dags.tasks(DAG, run_id)}
+    assert (tries["deploy_canary"], tries["monitor_canary"]) == (1, 1)
+    by_version = {one.version: one.aliases for one in known_versions(pipelines)}
+    assert (by_version[release.version], by_version["1.0.0"]) == (("challenger",), ("champion",))
+
+
+async def abort(pipelines: Pipelines, release_id: str) -> None:
+    places = pipelines.config.places
+    async with AgentClient(places.agent_url, places.agent_token, actor="test") as agent:
+        await agent.command(release_id, "abort", "of this test")
 
 
 def wait_until(holds: Callable[[], bool], timeout_s: float = 1_200.0) -> None:
