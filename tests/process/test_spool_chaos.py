@@ -101,16 +101,17 @@ class Chaos:
         """Every worker that is left, and how far it is acknowledged."""
         found = []
         for name in segments.workers_of(self.spool):
+            cursor = b""
             with contextlib.suppress(FileNotFoundError):  # gone just now, or not begun
-                found.append((name, (self.spool / name / segments.CURSOR_NAME).read_bytes()))
+                cursor = (self.spool / name / segments.CURSOR_NAME).read_bytes()
+            found.append((name, cursor))
         return found
 
     def finish(self) -> None:
         """Let the last worker end, and everything be stored."""
         self._processes.end(self._worker, signal.SIGKILL)
         self.kills += 1
-        while segments.workers_of(self.spool):  # a backlog of unknown length: as long as it shrinks
-            before = self._progress()
+        while before := self._progress():  # a backlog of unknown length: as long as it shrinks
             wait_until(lambda before=before: self._progress() != before)  # type: ignore[misc]
         assert self._processes.end(self._recorder, signal.SIGTERM) == 0
 
