@@ -292,6 +292,16 @@ class RAGModelRegistry:
                 client.delete_registered_model_alias(model_name, Alias.CHALLENGER)
             self._stamp(client, one, "promoted_at", _now())
 
+    def withdraw(self, model_name: str, version: str) -> None:
+        """After a release was given up without blame: nobody releases the version any more.
+
+        Nothing is marked; it may be released again. Repeating it changes nothing.
+        """
+        one = self.resolve(model_name, version)
+        with self._connection.calling(f"withdraw {model_name} {version}", registry=True) as client:
+            if aliases_of(client, model_name).get(Alias.CHALLENGER) == one.mlflow_version:
+                client.delete_registered_model_alias(model_name, Alias.CHALLENGER)
+
     def roll_back(self, model_name: str, version: str, reason: str) -> None:
         """After a version was taken back: it is marked, and no alias leads to it any more.
 

@@ -15,7 +15,6 @@ from mlops.config import MlopsConfig, PlacesSettings, read_config
 from mlops.contracts.api import RouteStatus
 from mlops.contracts.release import (
     ENDED_PHASES,
-    FAILED_PHASES,
     PROMOTED_PHASES,
     ReleaseRequest,
     ReleaseStatus,
@@ -161,7 +160,10 @@ class CanaryDeployment:
                 await asyncio.to_thread(
                     self._registry.roll_back, model_name, status.version, reason
                 )
-        elif status.phase not in FAILED_PHASES:
+        elif status.phase == "aborted":
+            with suppress(UnknownVersion):
+                await asyncio.to_thread(self._registry.withdraw, model_name, status.version)
+        else:
             raise NotReleased(f"release {status.id} is {status.phase}, so nothing follows yet")
 
     # ---- parts ----------------------------------------------------------------------------------

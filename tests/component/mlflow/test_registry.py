@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from mlops.config import MlopsConfig, RegistryStage
 from mlops.contracts.release import ReleaseStatus
+from mlops.deployment import CanaryDeployment
 from mlops.mlflow_tracker import RAGModelTracker
 from mlops.model_registry import (
     NotReleased,
@@ -147,6 +148,23 @@ def test_only_a_release_makes_a_champion_and_a_rollback_brings_the_old_one_back(
     assert registry.resolve(model_name, "1.0.1").rejected == "latency"
     registry.delete_version(model_name, "1.0.1")
     assert [one.version for one in registry.history(model_name)] == ["1.0.0"]
+
+
+async def test_a_release_that_is_given_up_leaves_no_challenger_and_no_blame(
+    registry: RAGModelRegistry, config: MlopsConfig, run_id: str, model_name: str
+) -> None:
+    deployment = CanaryDeployment(config)
+    registry.register_embedding_model(run_id, {"mrr": 0.4}, model_name=model_name)
+    registry.set_challenger(model_name, "1.0.0")
+    with pytest.raises(NotReleased, match="progressing"):
+        await deployment.follow(model_name, release("1.0.0", "progressing"))
+
+    for _ in range(2):
+        await deployment.follow(model_name, release("1.0.0", "aborted"))
+
+    one = registry.resolve(model_name, "1.0.0")
+    assert (one.aliases, one.rejected) == ((), "")
+    await deployment.follow("a-model-that-nobody-registered", release("1.0.0", "aborted"))
 
 
 def test_mlflows_own_clients_see_names_tags_and_aliases(
