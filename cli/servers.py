@@ -106,9 +106,17 @@ def agent(config: Path) -> None:
     help="Folder of the version.",
 )
 @click.option("--port", type=int, default=8011, show_default=True, help="Where it listens.")
-def model_server(model: Path, port: int) -> None:
+@click.option("--host", default="127.0.0.1", show_default=True, help="On this address.")
+@click.option("--tls-cert", type=FILE, help="PEM file of its certificate; else it is plain HTTP.")
+@click.option("--tls-key", type=FILE, help="PEM file of the key that belongs to it.")
+@click.option("--tls-client-ca", type=FILE, help="PEM file of who signs clients' certificates.")
+def model_server(model: Path, port: int, host: str, **tls: Path | None) -> None:
     """Serve one version of the retrieval model."""
-    _become("mlops.serving", ["--model", str(model), "--port", str(port)])
+    arguments = ["--model", str(model), "--port", str(port), "--host", host]
+    for name, path in tls.items():
+        if path is not None:
+            arguments += [f"--{name.replace('_', '-')}", str(path)]
+    _become("mlops.serving", arguments)
 
 
 @click.command()
