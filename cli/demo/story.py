@@ -52,15 +52,18 @@ POLICY: dict[str, Any] = {
     "holdback": "5%",
     "checks": {
         "errors": {"margin": 0.02},
-        "latency": {"quantiles": [0.5], "margin": "60%"},
+        "latency": {"quantiles": [0.5], "margin": "40%"},
         "score": {"field": SCORE_NAME, "margin": 0.05},
     },
 }
-"""Only the median of latency, and a wide margin: the demo shares two cores with everything it
-starts and whatever else runs there. A program that takes the processor from one of the two servers
-for some tenths of a second doubles its p95, and that is not the version's doing."""
+"""Only the median of latency: a program that takes the processor from one of the two servers for
+some tenths of a second doubles its p95, and that is not the version's doing."""
 
-WORSE_FAULTS = ("--delay-ms", "40", "--error-percent", "5", "--seed", "1")
+AS_A_MODEL = ("--delay-ms", "10")
+"""The searches alone take less than a millisecond, and longer at a server that gets few of them and
+finds caches cold: half as long again, of next to nothing. Models that read and write take more."""
+
+WORSE_FAULTS = ("--delay-ms", "50", "--error-percent", "5", "--seed", "1")
 """Release 2 searches worse, answers slower, and fails one request in twenty."""
 
 
@@ -88,8 +91,8 @@ class Story:
         self._models = prepare_demo_models(self._directory.parent / "models")
         self._view.begin("starting ClickHouse, two model servers, gateway, recorder and agent")
         self.stack.start_clickhouse()
-        stable = self.stack.start_model("model-a", self._models["1.0.0"], 0)
-        self.stack.start_model("model-b", self._models["1.1.0"], 0)
+        stable = self.stack.start_model("model-a", self._models["1.0.0"], 0, faults=AS_A_MODEL)
+        self.stack.start_model("model-b", self._models["1.1.0"], 0, faults=AS_A_MODEL)
         self.stack.start_gateway(
             [
                 {
