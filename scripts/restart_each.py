@@ -25,6 +25,7 @@ from time import monotonic
 
 import aiohttp
 
+from mlops.deployment.gateway_client import GatewayClient
 from mlops.feature_store.connection import open_client
 from mlops.local.stack import ANY_PORTS, Stack
 from mlops.training.linear_adapter import prepare_demo_models
@@ -126,20 +127,35 @@ def killed(stack: Stack, name: str, again: Callable[[], str]) -> Callable[[], Aw
         await asyncio.to_thread(stack.kill, name)
         await asyncio.sleep(AWAY_S)
         await asyncio.to_thread(again)
+        await all_models_are_asked(stack)
 
     return act
 
 
+async def all_models_are_asked(stack: Stack) -> None:
+    """Else the next one to be killed could be the only one that the gateway finds healthy."""
+    token = stack.secrets["GATEWAY_OPERATOR_TOKEN"]
+    async with (
+        GatewayClient(stack.addresses["admin"], token) as gateway,
+        asyncio.timeout(WAIT_S),
+    ):
+        while True:
+            found = (await gateway.route("rag")).upstreams.values()
+            if all(one.healthy for arm in found for one in arm):
+                return
+            await asyncio.sleep(0.1)
+
+
 def gateway_pid(stack: Stack) -> int:
-    """Of the supervisor, whoever started it."""
-    return int((stack.directory / "gateway/lock").read_text(encoding="ascii"))
+    """Of the supervisor, whoever started it; 0 while another one is about to write its own."""
+    return int((stack.directory / "gateway/lock").read_text(encoding="ascii") or 0)
 
 
 async def upgrade(stack: Stack) -> None:
     before = gateway_pid(stack)
     os.kill(before, signal.SIGUSR2)
     async with asyncio.timeout(WAIT_S):
-        while gateway_pid(stack) == before:  # noqa: ASYNC110 - it is in a file
+        while gateway_pid(stack) in (0, before):  # noqa: ASYNC110 - it is in a file
             await asyncio.sleep(0.05)
 
 
