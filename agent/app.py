@@ -23,7 +23,7 @@ from agent.api import Api
 from agent.console.alerts import AlertsApi, PrometheusAlerts
 from agent.console.api import Console
 from agent.console.door import Door
-from agent.console.replays import Replays
+from agent.console.replays import MAX_ADDRESS_BYTES, Replays
 from agent.decision import code_version
 from agent.discovery import Discovery
 from agent.drift import DriftSettings
@@ -212,7 +212,12 @@ class Agent:
         yield from Replays(releases, self._log, unix_s=_unix_s, monotonic_s=time.monotonic).routes()
 
     async def _listen(self, app: web.Application) -> str:
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=SHUTDOWN_S,
+            max_line_size=MAX_ADDRESS_BYTES,
+        )
         await self._runner.setup()
         host = self._settings.host
         tls = self._settings.tls

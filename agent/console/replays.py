@@ -37,7 +37,10 @@ SLICE_S: Final = 0.01
 MAX_REST_S: Final = 0.05
 """What was only waited for need not be rested from."""
 MAX_POLICY_CHARS: Final = 4_000
-"""It comes in the address, of which a server takes 8 KiB."""
+"""It comes in the address."""
+MAX_ADDRESS_BYTES: Final = 12 * MAX_POLICY_CHARS + 1_024
+"""Taken by the agent's server: such a policy where each character is four bytes, each of them
+escaped, and the rest of the line."""
 MAX_MOMENTS: Final = 300
 """Of one replay; those of a verdict that goes to and fro are counted from there on."""
 
