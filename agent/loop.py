@@ -15,14 +15,13 @@ from agent.decision import inputs_of
 from agent.freeze import frozen
 from agent.gatekeeper import Gatekeeper, generation_of
 from agent.journal import EventStore, Journal
-from agent.judge import Judgement
 from agent.memory import Kept, Memory, MemoryUnavailable, NotLeader, Outdated, RouteTaken
 from agent.metrics import Metrics
 from agent.observer import Observer
 from agent.policy import Policy
 from agent.policy_file import parse_policy, to_document
 from agent.publisher import Gateways, View
-from agent.release import Consult, Picture, Publish, Release, Remember, Renew, Write
+from agent.release import Consult, Cycle, Picture, Publish, Release, Remember, Renew, Write
 from agent.sentence import sentence
 from agent.stepper import reconcile
 from agent.unreleased import first_plan
@@ -49,17 +48,6 @@ class Runtime:
     code: str
     monotonic_s: Callable[[], float]
     unix_s: Callable[[], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Cycle:
-    """What the last cycle saw of a release, and did: for the API."""
-
-    picture: Picture
-    judgement: Judgement | None
-    """The newest there was: an ended release keeps its last one."""
-    sentence: str
-    canary_requests: int
 
 
 class Loop:

@@ -276,3 +276,14 @@ class Consult:
 
 
 Write = Remember | Publish | Renew | Consult
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """What the last cycle saw of a release, and did: for the API."""
+
+    picture: Picture
+    judgement: Judgement | None
+    """The newest there was: an ended release keeps its last one."""
+    sentence: str
+    canary_requests: int

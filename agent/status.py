@@ -5,10 +5,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from agent.judge import CheckResult, Judgement
-from agent.loop import Cycle
 from agent.moments import iso
 from agent.policy import Policy
-from agent.release import Paused, Phase, Release, candidate_share_bp, stages
+from agent.release import Cycle, Paused, Phase, Release, candidate_share_bp, stages
 from agent.standing import age, is_fresh, missing
 from agent.summary import Seen, summary
 from agent.verbs import possible

@@ -37,6 +37,10 @@ class UnstoredExchange(_Place, frozen=True, kw_only=True):
     """That answered: stable, where the canary could not."""
     version: str
     """That answered."""
+    endpoint: str = ""
+    """Server that was asked last; empty: none was."""
+    first_attempt_endpoint: str = ""
+    """Server of the first of several attempts; empty: there was one."""
     profile: str
     """How the recorder reads the bodies."""
     outcome: str

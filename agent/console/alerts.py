@@ -17,10 +17,9 @@ from aiohttp import web
 from agent.console.api import Looking
 from agent.drift_watcher import DriftWatcher
 from agent.judge import Verdict
-from agent.loop import Cycle
 from agent.moments import unix_s
 from agent.publisher import View
-from agent.release import Phase
+from agent.release import Cycle, Phase
 from agent.releases import Releases
 from agent.settings import AlertSettings
 from agent.standing import age, is_fresh

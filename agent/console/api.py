@@ -16,12 +16,11 @@ from agent.console.explained import Line, explained
 from agent.console.history import EvidenceHistory
 from agent.console.series import traffic
 from agent.console.whole import WholeTraffic
-from agent.loop import Cycle
 from agent.moments import iso
 from agent.policy import Policy
 from agent.policy_file import parse_policy, to_document
 from agent.publisher import Gateways, View
-from agent.release import Phase, Sight
+from agent.release import Cycle, Phase, Sight
 from agent.releases import NotFound, NotNow, Releases
 from agent.rules import Rules
 from agent.shipped_policies import shipped

@@ -10,10 +10,9 @@ import pytest
 
 from agent.console.alerts import Alert, PrometheusAlerts, alerts_of, own_alerts
 from agent.judge import Judgement, Verdict
-from agent.loop import Cycle
 from agent.moments import iso
 from agent.publisher import View
-from agent.release import Picture, Sight
+from agent.release import Cycle, Picture, Sight
 from agent.settings import ALERT_GROUP, AlertSettings, SettingsError, load
 from mlops.contracts.drift import DriftStatus
 from mlops.contracts.plan import RoutePlan, Slot

@@ -9,8 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.judge import Verdict
-from agent.loop import Cycle
-from agent.release import Asked, Paused, PauseKind, Phase, Picture, Release, Verb
+from agent.release import Asked, Cycle, Paused, PauseKind, Phase, Picture, Release, Verb
 from agent.status import status_of
 from agent.stepper import reconcile
 from agent.verbs import Conflict, ask

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -20,8 +21,9 @@ from gateway.spool.encoding import encode_exchange
 from gateway.spool.format import Frame, RecordType
 from gateway.spool.reader import Position, SpooledRecord
 from gateway.spool.writer import SpoolWriter
+from gateway.stamp import Stamp
 from mlops.contracts.tally import Tally
-from tests.exchanges import recorded
+from tests.exchanges import recorded, stamp
 
 SECRET = "the body of a request"
 
@@ -148,3 +150,14 @@ def test_one_place_is_asked_for() -> None:
     result = CliRunner().invoke(main, ["spool", "ls"])
     assert result.exit_code == 2
     assert "give one of --dir and --config" in result.output
+
+
+def test_an_exchange_says_all_that_its_stamp_does() -> None:
+    encoded_stamp = stamp(endpoint="http://a:1", first_attempt_endpoint="http://b:1")
+    body = encoded(stamp=encoded_stamp)
+    frame = Frame(offset=64, end=80, body=body, sequence=5, kind=RecordType.EXCHANGE)
+    kept = SpooledRecord(frame, segment=1, missing=0, end=Position(1, 80))
+    said = msgspec.to_builtins(shown("w", kept, bodies=False))
+    expected = msgspec.json.decode(encoded_stamp)
+    assert set(expected) == set(Stamp.__struct_fields__)
+    assert {name: said.get(name) for name in expected} == expected
