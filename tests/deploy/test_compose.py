@@ -112,6 +112,17 @@ def test_nothing_has_more_rights_than_it_needs(services: dict[str, Any]) -> None
             assert volume["type"] == "volume" or volume["read_only"], (name, volume["source"])
 
 
+def test_a_model_server_goes_on_with_its_version_after_a_restart(services: dict[str, Any]) -> None:
+    """The gateway knows versions by address: what was loaded is on a volume of the server's own."""
+    kept = []
+    for name in ("model-a", "model-b"):
+        command = services[name]["command"]
+        folder = command[command.index("--registered") + 1]
+        kept += [one["source"] for one in services[name]["volumes"] if one["target"] == folder]
+    assert len(set(kept)) == 2
+    assert all(f"/v/{one}" in services["volumes-init"]["entrypoint"][2] for one in kept)
+
+
 def test_our_own_images_run_as_a_user(services: dict[str, Any]) -> None:
     for name, service in services.items():
         if service["image"].startswith("rag-mlops"):

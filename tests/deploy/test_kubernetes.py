@@ -30,7 +30,7 @@ TOKENS = {
     "AGENT_OPERATOR_TOKEN": "three",
     "AGENT_VIEWER_TOKEN": "four",
 }
-NOT_SECRET = {"MLOPS_MINIO_CACHE_DIR": "/registered/cache"}
+NOT_SECRET = {"MLOPS_MINIO_CACHE_DIR": "/registered/cache", "MLOPS_MINIO_CACHE_SIZE": "512MiB"}
 UNUSED = {"unused", "unused-too"}
 """What the recorder gets in place of tokens, which it does not need."""
 MARGIN_S = 10
