@@ -12,7 +12,7 @@ from cli.connect import Connection
 from cli.exits import EXIT_FAILED, EXIT_NO_ANSWER
 from cli.refusals import AGENT_TOKEN, Problem, token_hint
 from mlops.deployment.http import reason_of
-from mlops.service.tls import Trust
+from mlops.service.tls import Trust, UnusableFiles
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=10)
 ID_PREFIX = "rel-"
@@ -22,7 +22,7 @@ ID_PREFIX = "rel-"
 async def call(
     where: Connection, method: str, path: str, body: object | None = None
 ) -> Any:  # JSON as it came; the commands below only print it
-    """Raises Problem: the agent is away (exit code 4), or refused."""
+    """Raises Problem: the agent is away (exit code 4), or refused; a file of `where.tls` is bad."""
     headers = {"x-actor": where.user}
     if where.agent_token:
         headers["Authorization"] = f"Bearer {where.agent_token}"
@@ -37,6 +37,8 @@ async def call(
                 server_hostname=trust.server_name,
             ) as answer:
                 content = await answer.json(content_type=None)
+        except UnusableFiles as error:
+            raise Problem(str(error), EXIT_FAILED) from error
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise Problem(
                 f"agent at {where.agent} did not answer: {reason_of(error)}\n"

@@ -12,6 +12,7 @@ import click
 from msgspec.structs import asdict
 
 from cli.connect import run
+from cli.options import ask_first, yes_option
 from cli.output import dry_run_option, is_data, print_data, print_entry, prints
 from cli.progress import Tell, shown
 from cli.shapes import ArchivedDay, DueDay, ErasedRows, ListedDay, RestoredDay
@@ -137,14 +138,17 @@ def archive_restore(
     help="Folder or s3://BUCKET/PREFIX of training data; several times for several. "
     " [default: MLOPS_RETRAINING_DATA_PATH, if it is there]",
 )
+@yes_option
 @dry_run_option
 @prints(ErasedRows)
-def erase(user_id: str, places: tuple[str, ...], output: str, *, dry_run: bool) -> None:
+def erase(user_id: str, places: tuple[str, ...], output: str, *, yes: bool, dry_run: bool) -> None:
     """Take a person out of tables, archived days and training partitions.
 
     Returns when nothing is left, on disk either. Repeat it after a minute where requests of the
     person may still have been on their way, and after any failure.
     """
+    if not dry_run:
+        ask_first(f"Erase everything of {user_id}? It cannot be brought back.", yes=yes)
     with shown(output) as tell:
         erased = run(_erase(user_id, places, tell, dry_run=dry_run))
     if is_data(output):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from cli.options import ask_first, yes_option
 from cli.output import dry_run_option, is_data, print_answer, print_data, prints
 from cli.progress import shown
 from cli.shapes import Bucket, DeletedVersion, Downloaded, Garbage, Lifecycle, Uploaded
@@ -20,10 +21,12 @@ from mlops.config import ConfigError
 
 @contextmanager
 def _told() -> Iterator[MinIOArtifactStore]:
-    """The store of the environment; its failures as sentences."""
+    """The store of the environment; what was asked for wrongly is told in a sentence."""
     try:
         yield MinIOArtifactStore()
-    except (ArtifactError, ConfigError, FileNotFoundError, ValueError) as error:
+    except (ArtifactError, ConfigError):
+        raise  # told, with its exit code, as every service's is
+    except (FileNotFoundError, ValueError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -159,13 +162,15 @@ def presign(model: str, version: str, file: str, hours: float, output: str) -> N
 @artifacts.command()
 @click.argument("model")
 @click.argument("version")
+@yes_option
 @dry_run_option
 @prints(DeletedVersion)
-def delete(model: str, version: str, output: str, *, dry_run: bool) -> None:
+def delete(model: str, version: str, output: str, *, yes: bool, dry_run: bool) -> None:
     """Forget VERSION of MODEL; `gc` frees what no other version shares with it."""
     with _told() as store:
         found = store.manifest(model, version)
         if not dry_run:
+            ask_first(f"Delete {model} {version}, {found.size:,} bytes?", yes=yes)
             store.delete_version(model, version)
     said = "dry run: would delete" if dry_run else "deleted"
     print_answer(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from cli.output import is_data, print_data, prints
+from cli.output import is_data, print_data, print_table, prints
 from cli.shapes import EffectiveSetting
 from mlops.config.reading import config_of, effective
 
@@ -29,7 +30,16 @@ def config(output: str) -> None:
             },
         )
         return
-    table = Table("setting", "value", "from", "meaning", box=None)
-    for one in found.values():
-        table.add_row(one.setting.name, one.shown, str(one.origin), one.setting.meaning)
-    Console().print(table)
+    columns = ("setting", "value", "from", "meaning")
+    rows = [
+        (one.setting.name, one.shown, str(one.origin), one.setting.meaning)
+        for one in found.values()
+    ]
+    console = Console()
+    if not console.is_terminal:
+        print_table(columns, rows)  # a setting a line, for grep
+        return
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*map(Text, row))  # as it is: `[` begins no style
+    console.print(table)

@@ -6,9 +6,9 @@ import asyncio
 import os
 import pwd
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import click
 
@@ -21,11 +21,16 @@ T = TypeVar("T")
 
 UP_DIRECTORY = Path("var/up")
 """Where `rag-mlops up` keeps its stack, below the working directory."""
+DEFAULT_GATEWAY: Final = "http://127.0.0.1:8001"
+DEFAULT_AGENT: Final = "http://127.0.0.1:8002"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
+    """Whom a command asks, and as whom."""
+
     gateways: tuple[str, ...]
+    """Admin addresses."""
     gateway_token: str = field(repr=False)
     agent: str
     agent_token: str = field(repr=False)
@@ -37,11 +42,12 @@ class Connection:
 def connection(
     environ: Mapping[str, str] | None = None, context_name: str | None = None
 ) -> Connection:
-    """The context that was chosen, else the environment, else the current context.
+    """The context that was chosen; else what the environment says, and of the rest the current one.
 
-    MLOPS_GATEWAY_ADMIN_URLS (comma separated), MLOPS_AGENT_URL, MLOPS_TLS_CA, _CERT and _KEY, and
-    the operator tokens. What the environment does not name is taken from the current context, else
-    from the stack that `up` started, else from the default ports on this machine.
+    MLOPS_GATEWAY_ADMIN_URLS (comma separated) with GATEWAY_OPERATOR_TOKEN, MLOPS_AGENT_URL with
+    AGENT_OPERATOR_TOKEN, MLOPS_TLS_CA, _CERT and _KEY. Where there is no current context: the stack
+    that `up` started, else the default ports on this machine. A token is of the same origin as its
+    address, so that none is shown to a server of another environment.
 
     Raises:
         ClickException: there is no such context, or its file is not right.
@@ -50,20 +56,31 @@ def connection(
     contexts = read_contexts(contexts_file(environ))
     if name := context_name or _chosen():
         return _of_context(contexts.named(name), environ)
-    if contexts.current is not None and not environ.get("MLOPS_GATEWAY_ADMIN_URLS"):
-        return _of_context(contexts.named(contexts.current), environ)
+    here = _of_this_machine(environ)
+    if contexts.current is None:
+        return here
+    context = contexts.named(contexts.current)
+    if not environ.get("MLOPS_GATEWAY_ADMIN_URLS"):
+        here = replace(
+            here, gateways=context.urls, gateway_token=_secret(context.gateway_token, environ)
+        )
+    if not environ.get("MLOPS_AGENT_URL"):
+        token = _secret(context.agent_token, environ)
+        here = replace(here, agent=context.agent.rstrip("/"), agent_token=token)
+    return here if here.tls != ClientTls() else replace(here, tls=context.tls)
+
+
+def _of_this_machine(environ: Mapping[str, str]) -> Connection:
+    """The environment, the stack that `up` started, the default ports."""
     stack = read_stack(UP_DIRECTORY)
     addresses = stack.addresses if stack else {}
     tokens = stack.secrets if stack else {}
-    urls = environ.get("MLOPS_GATEWAY_ADMIN_URLS") or addresses.get(
-        "admin", "http://127.0.0.1:8001"
-    )
+    urls = environ.get("MLOPS_GATEWAY_ADMIN_URLS") or addresses.get("admin", DEFAULT_GATEWAY)
+    agent = environ.get("MLOPS_AGENT_URL") or addresses.get("agent", DEFAULT_AGENT)
     return Connection(
         gateways=tuple(url.strip().rstrip("/") for url in urls.split(",") if url.strip()),
         gateway_token=_token("GATEWAY_OPERATOR_TOKEN", environ, tokens),
-        agent=(
-            environ.get("MLOPS_AGENT_URL") or addresses.get("agent", "http://127.0.0.1:8002")
-        ).rstrip("/"),
+        agent=agent.rstrip("/"),
         agent_token=_token("AGENT_OPERATOR_TOKEN", environ, tokens),
         tls=_tls(environ),
         user=user_name(),
@@ -79,7 +96,7 @@ def _chosen() -> str | None:
 
 def _of_context(context: Context, environ: Mapping[str, str]) -> Connection:
     return Connection(
-        gateways=tuple(url.rstrip("/") for url in context.gateways),
+        gateways=context.urls,
         gateway_token=_secret(context.gateway_token, environ),
         agent=context.agent.rstrip("/"),
         agent_token=_secret(context.agent_token, environ),
@@ -122,8 +139,10 @@ def _tls(environ: Mapping[str, str]) -> ClientTls:
 
 
 def running_stack() -> StackFile | None:
+    """What `up` wrote down below the working directory."""
     return read_stack(UP_DIRECTORY)
 
 
 def run(coroutine: Coroutine[object, object, T]) -> T:
+    """Wait for it, in an event loop of its own."""
     return asyncio.run(coroutine)

@@ -46,6 +46,11 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     agent_token: FromEnvironment | None = None
     tls: ClientTls = ClientTls()
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Of its gateways, as paths are put behind them."""
+        return tuple(url.rstrip("/") for url in self.gateways)
+
 
 class Contexts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""

@@ -25,7 +25,11 @@ BLOCK = 20
 @click.argument("rows", type=FILE)
 @click.option("--column", required=True, help="Column with a vector in each row.")
 @click.option(
-    "--reference", default=2000, show_default=True, help="First rows, from a time that was good."
+    "--reference",
+    type=click.IntRange(min=1),
+    default=2000,
+    show_default=True,
+    help="First rows, from a time that was good.",
 )
 @prints(DriftAlarm, DriftResult, is_stream=True, only=("json", "yaml"))
 def drift(rows: Path, column: str, reference: int, output: str) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from cli.gateway_file import read_gateway_file
 from cli.options import FILE
 from cli.output import is_data, print_data, prints
-from gateway.config import ConfigError, load
 from gateway.explain import Explanation, explain, plan_of
 from gateway.plan_store import BadPlanFile, read_plan
 from gateway.settings import GatewaySettings, RouteSettings
@@ -41,31 +41,18 @@ def explain_command(
     output: str,
 ) -> None:
     """Say which arm KEY gets and why, without a running gateway."""
+    settings = read_gateway_file(path)
     try:
-        settings = load(path, _Unread(), reads_certificates=False)
         route = _route(settings, name)
         stored = read_plan(settings.state_dir, route.name)
         plan, origin = plan_of(route, stored, _canary_share_bp(weights))
         found = explain(route, plan, origin, key, dict(map(_header, headers)))
-    except (ConfigError, BadPlanFile, ValueError) as error:
+    except (BadPlanFile, ValueError) as error:
         raise click.ClickException(str(error)) from None
     if is_data(output):
         print_data(output, found)
     else:
         click.echo("\n".join(_lines(found)))
-
-
-class _Unread(Mapping[str, str]):
-    """An environment for reading a file whose secrets do not matter: every variable is set."""
-
-    def __getitem__(self, name: str) -> str:
-        return f"unread-{name}"
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
 
 
 def _route(settings: GatewaySettings, name: str | None) -> RouteSettings:
@@ -81,11 +68,14 @@ def _route(settings: GatewaySettings, name: str | None) -> RouteSettings:
 def _canary_share_bp(weights: str | None) -> int | None:
     if weights is None:
         return None
-    stable, _, canary = weights.partition(",")
     try:
-        return Weights(stable=float(stable), canary=float(canary)).canary_share_bp
+        stable, canary = map(float, weights.split(","))
+    except ValueError:
+        raise ValueError(f"--weights {weights!r}: expected two like 90,10") from None
+    try:
+        return Weights(stable=stable, canary=canary).canary_share_bp
     except ValueError as error:
-        raise ValueError(f"--weights {weights!r}: expected two like 90,10 ({error})") from None
+        raise ValueError(f"--weights {weights!r}: {error}") from None
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -21,9 +21,11 @@ class LazyGroup(click.Group):
         self._later = later
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all, whether they are imported yet or not."""
         return [*super().list_commands(ctx), *self._later]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import it, if it is one of the later ones. None: there is none of that name."""
         if cmd_name not in self._later:
             return super().get_command(ctx, cmd_name)
         module, _, name = self._later[cmd_name].partition(":")

@@ -70,6 +70,7 @@ class ReleaseView:
 
     @property
     def title(self) -> str:
+        """Of the panel that frames it."""
         assert self._status is not None, "shown before it is drawn"
         return f"release {self._status.version} on route {self._status.route}"
 

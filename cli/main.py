@@ -64,6 +64,7 @@ class Main(LazyGroup, PlainErrors):
     """What stands above every command."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands under the headings of `SECTIONS`."""
         widest = max(len(name) for names in SECTIONS.values() for name in names)
         room = formatter.width - 6 - widest
         for title, names in SECTIONS.items():

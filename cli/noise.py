@@ -103,6 +103,7 @@ def _said(check: str, one: Suggestion, groups: str) -> str:
 
 
 def servers_finding(route: str, servers: Noise) -> Finding:
+    """A warning where one of stable's servers stands out."""
     part, count = f"servers of {route}", len(servers.names)
     found = servers.standing_out()
     if not found:

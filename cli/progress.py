@@ -49,6 +49,7 @@ class Lines:
         self._last_s = now_s()
 
     def __call__(self, what: str, done: int, total: int) -> None:
+        """Say how far it is, if it is time to."""
         if self._now_s() - self._last_s < LINE_EVERY_S:
             return
         self._last_s = self._now_s()

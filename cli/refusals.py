@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 from typing import Any, Final
 
 import click
@@ -28,7 +30,15 @@ REFUSED: Final = frozenset(
 )
 
 LOOK: Final = "`rag-mlops doctor` looks at every service, `rag-mlops config` shows where they are"
+NOBODY: Final = "a question was asked, and standard input has no answer; --help names its option"
 
+FILES_FAULT: Final = frozenset(
+    {
+        errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOSPC,
+        errno.ENOTDIR, errno.EPERM, errno.EROFS,
+    }
+)  # fmt: skip
+"""What a person can mend of a file that they named."""
 
 AGENT_TOKEN: Final = "AGENT_OPERATOR_TOKEN"  # noqa: S105  a variable's name
 GATEWAY_TOKEN: Final = "GATEWAY_OPERATOR_TOKEN"  # noqa: S105  the same
@@ -53,8 +63,13 @@ class PlainErrors(click.Group):
     """A group whose commands end with a sentence, not a traceback, when a service fails them."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Do the command; what it failed of is told, and the exit code is as `cli.exits` says."""
         try:
             return super().invoke(ctx)
+        except click.Abort:  # at a question
+            if sys.stdin.isatty():
+                ctx.exit(EXIT_INTERRUPTED)
+            raise Problem(NOBODY, EXIT_FAILED) from None
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)  # not 1: nothing was refused, and nothing rolled back
         except Exception as error:
@@ -65,7 +80,9 @@ class PlainErrors(click.Group):
 
 
 def problem_of(error: Exception) -> Problem | None:
-    """None: no service of ours failed so."""
+    """None: neither a service of ours nor a file failed so."""
+    if isinstance(error, OSError) and error.filename and error.errno in FILES_FAULT:
+        return Problem(f"{error.filename}: {error.strerror}", EXIT_FAILED)
     kinds = {f"{kind.__module__}:{kind.__name__}" for kind in type(error).__mro__}
     if kinds & AWAY:
         return Problem(f"{error}\n{LOOK}", EXIT_NO_ANSWER)

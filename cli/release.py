@@ -112,7 +112,13 @@ def list_releases(output: str) -> None:
 @click.option(
     "--watch/--no-watch", "-w/ ", default=True, show_default=True, help="Wait for the end."
 )
-@click.option("--timeout", "timeout_s", type=float, default=0.0, help="Seconds; 0 waits for ever.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Seconds; 0 waits for ever.",
+)
 @prints(ReleaseStatus)
 def status(given: str, watch: bool, timeout_s: float, output: str) -> None:
     """Wait for the release to end, and show how it goes.
@@ -162,6 +168,7 @@ class Lines(Watcher):
         self._last: object = None
 
     def show(self, current: dict[str, Any]) -> None:
+        """Print a line, if something changed."""
         pause = current.get("pause") or {}
         headline = [current[key] for key in ("phase", "step", "weight", "verdict")]
         headline += [pause.get("since"), current.get("asked")]
@@ -185,6 +192,7 @@ class Screen(Watcher):
         self._live.stop()
 
     def show(self, current: dict[str, Any]) -> None:
+        """Draw it again."""
         self._view.show(msgspec.convert(current, ReleaseStatus))
         panel = Panel(self._view.render(), title=self._view.title, title_align="left")
         self._live.update(panel, refresh=True)

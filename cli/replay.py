@@ -13,11 +13,11 @@ from agent.policy import Policy
 from agent.policy_file import PolicyError, load_policy, parse_policy
 from agent.rehearsal import Ending, Moment
 from agent.replay import NothingToReplay, Replay, Span
-from cli.agent import call
+from cli.agent import call, path_of, release_id
 from cli.connect import connection, run
 from cli.exits import EXIT_FAILED, EXIT_NOT_OVER
 from cli.metrics import metrics_of
-from cli.options import FILE
+from cli.options import FILE, refuse_typed
 from cli.output import is_data, print_entry, prints
 from cli.shapes import ReplayMoment, ReplayResult
 from cli.store import clickhouse_settings
@@ -27,7 +27,7 @@ _EXITS = {"promoted": 0, "rolled_back": EXIT_FAILED}
 
 
 @click.command()
-@click.argument("release_id", required=False)
+@click.argument("given", required=False, metavar="RELEASE|ROUTE")
 @click.option(
     "--policy",
     "policy_path",
@@ -40,7 +40,7 @@ _EXITS = {"promoted": 0, "rolled_back": EXIT_FAILED}
 @click.option("--until", help="The same; default: now.")
 @prints(ReplayMoment, ReplayResult, is_stream=True)
 def replay(
-    release_id: str | None,
+    given: str | None,
     policy_path: Path | None,
     route: str | None,
     since: str | None,
@@ -57,26 +57,28 @@ def replay(
         policy = None if policy_path is None else load_policy(policy_path)
     except PolicyError as error:
         raise click.ClickException(str(error)) from error
-    if what_if == bool(release_id):
-        raise click.UsageError("expected either a release's id, or --what-if with --route, --since")
+    if what_if == bool(given):
+        raise click.UsageError("expected either a release, or --what-if with --route, --since")
     if what_if:
         if not route or not since:
             raise click.UsageError("--what-if: expected --route and --since")
         end = _moment(until) if until else int(datetime.now(UTC).timestamp())
         span = _span(route, _moment(since), end)
     else:
-        span, own = _of_release(str(release_id))
+        refuse_typed(("route", "since", "until"), "needs --what-if")
+        span, own = run(_of_release(str(given)))
         policy = policy or own
     result = run(_replay(span, policy or Policy(), output))
     sys.exit(_EXITS.get(result, EXIT_NOT_OVER))
 
 
-def _of_release(release_id: str) -> tuple[Span, Policy]:
+async def _of_release(given: str) -> tuple[Span, Policy]:
     """The agent knows when it was, and by which policy."""
-    found = run(call(connection(), "GET", f"/v1/releases/{release_id}"))
+    where = connection()
+    found = await call(where, "GET", path_of(await release_id(where, given)))
     end = found["ended_at"]
     until = _moment(end) if end else int(datetime.now(UTC).timestamp())
-    policy = parse_policy(found["policy"], source=f"policy of release {release_id}")
+    policy = parse_policy(found["policy"], source=f"policy of release {found['id']}")
     return _span(found["route"], _moment(found["started_at"]), until), policy
 
 

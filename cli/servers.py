@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from cli.init import DEFAULT_CANARY_PERCENT, quick_gateway_file
-from cli.options import FILE, FOLDER, KNOWN_FOLDER
+from cli.options import FILE, FOLDER, KNOWN_FOLDER, PORT, refuse_typed
+from mlops.contracts.plan import MAX_CANARY_SHARE_BP
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,7 +39,11 @@ def config_option(of: str, *, required: bool = True) -> Callable[[F], F]:
 @click.option("--stable", metavar="URL", help="Instead of a file: the server that serves today.")
 @click.option("--canary", metavar="URL", help="With --stable: the version to try.")
 @click.option(
-    "--weight", type=float, default=DEFAULT_CANARY_PERCENT, show_default=True, help="Percent of it."
+    "--weight",
+    type=click.FloatRange(0, MAX_CANARY_SHARE_BP / 100),
+    default=DEFAULT_CANARY_PERCENT,
+    show_default=True,
+    help="With --canary: percent of it.",
 )
 @click.option("--listen", default="127.0.0.1:8000", show_default=True, help="With --stable.")
 @click.option("--admin", default="127.0.0.1:8001", show_default=True, help="With --stable.")
@@ -55,6 +60,10 @@ def gateway(
     """Serve the routes of --config, or split everything between --stable and --canary."""
     if (config is None) == (stable is None):
         raise click.UsageError("expected either --config FILE or --stable URL")
+    if config is not None:
+        refuse_typed(("canary", "weight", "listen", "admin"), "needs --stable")
+    elif canary is None:
+        refuse_typed(("weight",), "needs --canary")
     if config is None:
         assert stable is not None, "one of the two is given"
         if upgrade:
@@ -75,11 +84,11 @@ def _quick_file(stable: str, canary: str | None, weight: float, listen: str, adm
 
 @click.command()
 @config_option("gateway")
-@click.option("--metrics-port", type=int, help="Serve Prometheus text here; 0: any port.")
+@click.option("--metrics-port", type=PORT, help="Serve Prometheus text here; 0: any port.")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="On this address.")
 @click.option(
     "--drain",
-    type=float,
+    type=click.FloatRange(min=0),
     default=0.0,
     metavar="SECONDS",
     help="On SIGTERM, read what is left for so long, until the gateway has ended and all is read.",
@@ -105,7 +114,7 @@ def agent(config: Path) -> None:
     required=True,
     help="Folder of the version.",
 )
-@click.option("--port", type=int, default=8011, show_default=True, help="Where it listens.")
+@click.option("--port", type=PORT, default=8011, show_default=True, help="Where it listens.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="On this address.")
 @click.option("--tls-cert", type=FILE, help="PEM file of its certificate; else it is plain HTTP.")
 @click.option("--tls-key", type=FILE, help="PEM file of the key that belongs to it.")
@@ -127,7 +136,7 @@ def model_server(model: Path, port: int, host: str, **tls: Path | None) -> None:
     show_default=True,
     help="Where the tables lie.",
 )
-@click.option("--port", type=int, default=8123, show_default=True, help="Where it listens.")
+@click.option("--port", type=PORT, default=8123, show_default=True, help="Where it listens.")
 def clickhouse(path: Path, port: int) -> None:
     """Run ClickHouse's engine on this machine, where there is no server yet; for this machine only.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ import click
 import msgspec
 from msgspec.structs import asdict
 
+from cli.gateway_file import read_gateway_file
+from cli.options import FILE, KNOWN_FOLDER
 from cli.output import is_data, print_data, print_entry, prints
 from cli.spool_records import UnreadableRecord, UnstoredExchange, UnstoredTally, shown
-from gateway import config
 from gateway.recorder import inspection
 from gateway.recorder.cursor import BadCursor
 from gateway.spool.format import BadSegment
@@ -33,11 +33,9 @@ def spool() -> None:
 
 
 def _where(command: Callable[..., None]) -> Callable[..., None]:
-    path = click.Path(exists=True, path_type=Path)
-    command = click.option("--config", type=path, help="The gateway's file; it names the spool.")(
-        command
-    )
-    return click.option("--dir", "directory", type=path, help="The spool itself.")(command)
+    of_file = click.option("--config", type=FILE, help="The gateway's file; it names the spool.")
+    itself = click.option("--dir", "directory", type=KNOWN_FOLDER, help="The spool itself.")
+    return itself(of_file(command))
 
 
 def _spool(directory: Path | None, config_path: Path | None) -> Path:
@@ -46,13 +44,14 @@ def _spool(directory: Path | None, config_path: Path | None) -> Path:
     if directory is not None:
         return directory
     assert config_path is not None
-    environ = os.environ  # noqa: TID251  the composition root of this command
-    try:
-        found = config.load(config_path, environ).spool
-    except ValueError as exc:
-        raise click.ClickException(str(exc)) from exc
+    found = read_gateway_file(config_path).spool
     if found is None:
         raise click.ClickException(f"{config_path} has no `spool`")
+    if not found.dir.is_dir():
+        raise click.ClickException(
+            f"{config_path} names the spool {found.dir}, which is not there: no gateway has made "
+            "it yet, or it starts in another directory"
+        )
     return found.dir
 
 
@@ -78,7 +77,7 @@ def ls(directory: Path | None, config: Path | None, output: str) -> None:
 @spool.command()
 @_where
 @click.option("--worker", help="Only this one's records.")
-@click.option("--limit", type=int, help="At most so many records.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many records.")
 @click.option("--bodies", is_flag=True, help="With the bodies of requests and answers, as sent.")
 @prints(UnstoredExchange, UnstoredTally, UnreadableRecord, is_stream=True)
 def cat(

@@ -54,9 +54,15 @@ def status(routes: tuple[str, ...], output: str, *, watch: bool) -> None:
         console.print(Screen().draw(found))
     else:
         click.echo("\n".join(plain(found)))
-    if unknown := set(routes) - {one.route for one in found.routes}:
-        raise Problem(f"no gateway has a route {', '.join(sorted(unknown))}", EXIT_FAILED)
+    unknown = set(routes) - {one.route for one in found.routes}
+    if unknown and not found.not_answering.keys() & set(where.gateways):  # those might know it
+        raise Problem(_unknown(unknown, run(look(where))), EXIT_FAILED)
     sys.exit(EXIT_NO_ANSWER if found.not_answering else 0)
+
+
+def _unknown(asked: set[str], every: StatusOverview) -> str:
+    known = ", ".join(sorted(one.route for one in every.routes)) or "none"
+    return f"no gateway has a route {', '.join(sorted(asked))}; routes: {known}"
 
 
 async def _draw(where: Connection, routes: tuple[str, ...], console: Console) -> None:

@@ -28,7 +28,7 @@ def token() -> None:
     type=click.Choice(["viewer", "operator", "admin"]),
     default="viewer",
     show_default=True,
-    help="A viewer reads; an operator changes weights and releases; an admin also reloads.",
+    help="A viewer reads; an operator changes weights and releases; an admin may do no more.",
 )
 @click.option("--route", "routes", multiple=True, help="It may touch only these; several times.")
 @click.option(

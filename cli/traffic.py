@@ -36,6 +36,16 @@ class Answer:
 
 
 async def on_every_gateway(where: Connection, action: Action) -> list[Answer]:
+    """Do it on all at once; an answer for each, in their order.
+
+    Raises:
+        ClickException: there is none. That nobody refused would look like success.
+    """
+    if not where.gateways:
+        raise click.ClickException(
+            "no gateway is named: MLOPS_GATEWAY_ADMIN_URLS or the context's `gateways` says where "
+            "they are"
+        )
     trust = Trust(where.tls)
 
     async def one(url: str) -> Answer:
@@ -95,6 +105,8 @@ def _parse(assignments: tuple[str, ...]) -> dict[str, float]:
     asked: dict[str, float] = {}
     for assignment in assignments:
         arm, _, value = assignment.partition("=")
+        if arm in asked:
+            raise click.BadParameter(f"{assignment!r}: {arm} is there twice")
         try:
             asked[arm] = float(value)
         except ValueError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -15,6 +17,14 @@ from cli.options import FILE
 from cli.output import is_data, print_data, prints
 from cli.shapes import CheckedFile
 from gateway.config import ConfigError, load
+
+KIND_OF_KEY: Final[Mapping[str, str]] = {
+    "routes": "gateway",
+    "gateways": "agent",
+    "memory": "agent",
+} | dict.fromkeys(
+    ("steps", "checks", "bake", "alpha", "beta", "grace", "dwell", "holdback", "pairs"), "policy"
+)
 
 
 @click.command()
@@ -29,7 +39,7 @@ from gateway.config import ConfigError, load
 @click.option(
     "--kind",
     type=click.Choice(["gateway", "agent", "policy"]),
-    help="What FILE is; else told by its keys: `steps`, `gateways` or `routes`.",
+    help="What FILE is; else told by its keys: `routes`, `gateways`, `steps` or `checks`.",
 )
 @prints(CheckedFile)
 def validate(path: Path, kind: str | None, output: str) -> None:
@@ -56,8 +66,8 @@ def validate(path: Path, kind: str | None, output: str) -> None:
 
 
 def _kind_by_keys(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for key, kind in (("steps:", "policy"), ("gateways:", "agent")):
-        if any(line.startswith(key) for line in lines):
+    """By the first key that only one kind has: a file that is no YAML yet has a kind, too."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if kind := KIND_OF_KEY.get(line.partition(":")[0]):
             return kind
     return "gateway"

@@ -48,6 +48,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What is not as it must be, a sentence each; empty when the demo proved its point."""
 
     def write(self, path: Path) -> None:
+        """As JSON; its folder is made."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
 

@@ -34,6 +34,8 @@ GATEWAY_STATUSES = frozenset({502, 503, 504})
 
 @dataclass(slots=True)
 class TrafficCounts:
+    """What clients saw: the demo counts it against the log."""
+
     requests: int = 0
     answered: set[str] = field(default_factory=set)
     """Request ids whose answer arrived whole."""
@@ -75,6 +77,7 @@ class Traffic:
         """Set once `WARM_UP_REQUESTS` were answered."""
 
     def stop(self) -> None:
+        """Let `run` send nothing more."""
         self._stop.set()
 
     async def run(self) -> None:

@@ -71,6 +71,7 @@ class View:
         path.write_text(picture, encoding="utf-8")
 
     def watch(self, counts: TrafficCounts) -> None:
+        """Draw these counts; they change while it draws."""
         self._counts = counts
 
     def begin(self, sentence: str) -> None:
@@ -111,6 +112,7 @@ class View:
     # ---- drawing -------------------------------------------------------------------------------
 
     def render(self) -> Group:
+        """What stands in the terminal now."""
         parts: list[Panel] = [Panel(self._traffic(), title="traffic", title_align="left")]
         if self._status is not None:
             release = self._release

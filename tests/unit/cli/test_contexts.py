@@ -52,6 +52,23 @@ def test_a_context_that_is_chosen_wins_over_the_environment(environment: dict[st
     assert "secret" not in repr(found)
 
 
+def test_each_side_is_taken_from_the_environment_or_from_the_current_context(
+    environment: dict[str, str],
+) -> None:
+    """With its own token: none is shown to a server of another environment."""
+    environment |= {"MLOPS_AGENT_URL": "http://127.0.0.1:8", "AGENT_OPERATOR_TOKEN": "here",
+                    "GATEWAY_OPERATOR_TOKEN": "here", "MLOPS_TLS_CA": "here.pem"}  # fmt: skip
+    Path(environment["RAG_MLOPS_CONFIG"]).write_text(
+        FILE.replace("current: staging", "current: production")
+    )
+    found = connection(environment)
+    assert (found.agent, found.agent_token) == ("http://127.0.0.1:8", "here")
+    assert (found.gateways[0], found.gateway_token) == ("http://127.0.0.1:3", "secret-one")
+    assert found.tls.ca == "here.pem"
+    del environment["MLOPS_AGENT_URL"]
+    assert connection(environment).agent_token == "secret-two"
+
+
 def test_the_option_reaches_the_command(environment: dict[str, str]) -> None:
     for chosen in (("--context", "production"), ()):
         by_variable = {} if chosen else {"RAG_MLOPS_CONTEXT": "production"}
