@@ -1,7 +1,8 @@
-"""Every `rag-mlops` line in the documents is one that the program understands."""
+"""Every `rag-mlops` line in the documents, and in their sentences, is one that is understood."""
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ _BLOCK = re.compile(r"```(?:\w*)\n(.*?)```", re.DOTALL)
 _LINE = re.compile(r"^(?:\$ )?(?:\S*bin/)?rag-mlops (.*)$", re.MULTILINE)
 _AFTER = re.compile(r" (?:#|&&|\||>)")
 """A comment, or another command."""
+_IN_SENTENCE = re.compile(r"`rag-mlops ([a-z][^`]*)`")
 _FILES = ("gateway.yaml", "agent.yaml", "policy.yaml", "new.yaml")
 
 
@@ -47,6 +49,34 @@ def test_a_documented_command_parses(
         parse(main, "rag-mlops", arguments(line))
 
 
+def sentences() -> Iterator[tuple[str, str]]:
+    """Commands that stand within a sentence, each of the alternatives of `start|stop` alone."""
+    for document in DOCUMENTS:
+        text = " ".join(_BLOCK.sub("", document.read_text(encoding="utf-8")).split())
+        for found in _IN_SENTENCE.findall(text):
+            words = [word.split("|") for word in re.sub(r"[\[\]]|\.\.\.", "", found).split()]
+            for chosen in itertools.product(*words):
+                yield str(document.relative_to(ROOT)), " ".join(chosen)
+
+
+@pytest.mark.parametrize(("document", "line"), sorted(set(sentences())))
+def test_a_command_in_a_sentence_exists_and_parses(
+    document: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command: click.Command = main
+    context, rest = click.Context(main), line.split()
+    while rest and isinstance(command, click.Group):
+        inner = command.get_command(context, rest.pop(0))
+        assert inner is not None, line
+        command = inner
+    if rest:  # as somebody would type it; a name alone speaks of the command
+        with CliRunner().isolation(input="\n" * 9):
+            parse(main, "rag-mlops", arguments(line))
+    elif "runbooks" in document:
+        assert not isinstance(command, click.Group), f"{line} does nothing"
+
+
 def arguments(line: str) -> list[str]:
     """The words of the line, a file or folder made for each that has to be there."""
     words = shlex.split(_AFTER.split(line)[0])
@@ -55,7 +85,10 @@ def arguments(line: str) -> list[str]:
             path = Path(word)
             if not path.is_absolute() and "://" not in word and not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text("", encoding="utf-8")
+                if word.startswith("var/") and not path.suffix:
+                    path.mkdir()
+                else:
+                    path.write_text("", encoding="utf-8")
     return words
 
 
