@@ -40,9 +40,9 @@ COPY cli /opt/rag-mlops/cli
 COPY gateway /opt/rag-mlops/gateway
 COPY mlops /opt/rag-mlops/mlops
 COPY --from=compiled /opt/rag-mlops/gateway/_compiled /opt/rag-mlops/gateway/_compiled
-COPY deploy/healthy /usr/local/bin/healthy
+COPY deploy/healthy deploy/rag-mlops /usr/local/bin/
 WORKDIR /opt/rag-mlops
-RUN python -c 'from gateway import compiled; assert compiled.active(), "the request path is not compiled"'
+RUN rag-mlops --version && python -c 'from gateway import compiled; assert compiled.active(), "the request path is not compiled"'
 USER 10001:10001
 CMD ["python", "-m", "cli", "--help"]
 

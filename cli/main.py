@@ -13,6 +13,7 @@ import click
 
 from cli.lazy import LazyGroup
 from cli.refusals import PlainErrors
+from cli.version import show_version
 
 # Read by numpy when a command's module loads it. Our matrices are small: more threads wait for each
 # other, and training costs three times the CPU.
@@ -86,7 +87,14 @@ class Main(LazyGroup, PlainErrors):
     metavar="NAME",
     help="Which environment to talk to; see `rag-mlops context`. [env: RAG_MLOPS_CONTEXT]",
 )
-@click.version_option(package_name="rag-mlops")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Print the version.",
+)
 @click.pass_context
 def main(ctx: click.Context, chosen: str | None) -> None:
     """Release model versions behind a splitting proxy, and take bad ones back."""

@@ -98,7 +98,7 @@ def _read_policy(path: Path) -> object:
 @release.command("list")
 @prints(list[ReleaseStatus])
 def list_releases(output: str) -> None:
-    """Every release, newest first."""
+    """The newest releases, at most 500."""
     found = run(call(connection(), "GET", "/v1/releases"))
     if is_data(output):
         print_data(output, found)

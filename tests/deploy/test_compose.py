@@ -123,6 +123,18 @@ def test_a_model_server_goes_on_with_its_version_after_a_restart(services: dict[
     assert all(f"/v/{one}" in services["volumes-init"]["entrypoint"][2] for one in kept)
 
 
+def test_the_agents_container_has_a_command_line_that_reaches_everything(
+    services: dict[str, Any], environ: dict[str, str]
+) -> None:
+    """`docker-compose exec agent rag-mlops rollback rag`, as the runbooks say."""
+    settings = agent_settings.load(ROOT / "deploy/agent/agent.yaml", environ)
+    given = services["agent"]["environment"]
+    assert [one.url for one in settings.gateways] == [given["MLOPS_GATEWAY_ADMIN_URLS"]]
+    assert {"GATEWAY_OPERATOR_TOKEN", "AGENT_OPERATOR_TOKEN"} <= given.keys()
+    assert os.access(ROOT / "deploy/rag-mlops", os.X_OK)
+    assert "deploy/rag-mlops /usr/local/bin/" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
 def test_our_own_images_run_as_a_user(services: dict[str, Any]) -> None:
     for name, service in services.items():
         if service["image"].startswith("rag-mlops"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -13,7 +15,14 @@ from cli.live import ReleaseView
 from cli.main import main
 from mlops.contracts.release import ReleaseStatus
 
+ROOT = Path(__file__).resolve().parents[3]
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-9]")
+
+
+def test_a_checkout_knows_its_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    said = CliRunner().invoke(main, ["--version"])
+    assert said.output == f"rag-mlops {project['version']}\n"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
