@@ -266,6 +266,7 @@ class AlertsApi:
         self._unix_s = unix_s
 
     def routes(self) -> list[web.RouteDef]:
+        """The handler, for the agent's application."""
         return [web.get("/v1/alerts", self._get_alerts)]
 
     async def _get_alerts(self, request: web.Request) -> web.Response:

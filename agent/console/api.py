@@ -14,8 +14,7 @@ from aiohttp import web
 
 from agent.console.explained import Line, explained
 from agent.console.history import EvidenceHistory
-from agent.console.series import traffic
-from agent.console.whole import WholeTraffic
+from agent.console.whole import RecentTraffic, WholeTraffic
 from agent.moments import iso
 from agent.policy import Policy
 from agent.policy_file import parse_policy, to_document
@@ -49,36 +48,47 @@ PAIRS_SHOWN: Final = 40
 
 
 class ConsoleLog(Protocol):
+    """The feature store, as far as the console reads it.
+
+    Each raises `Unavailable` (nobody answers) or `Refused`. Times are Unix seconds.
+    """
+
     async def read_evidence(
         self, route: str, *, since: int, until: int | None = None, release_id: str | None = None
-    ) -> Evidence: ...
+    ) -> Evidence:
+        """Counts second by second, from `since` to the watermark."""
 
-    async def read_traffic(
-        self, route: str, *, since: int, until: int, every_s: int
-    ) -> Evidence: ...
+    async def read_traffic(self, route: str, *, since: int, until: int, every_s: int) -> Evidence:
+        """The same counts merged into stretches of `every_s` seconds."""
 
     async def read_queries(
         self, route: str, *, order: str, arm: str, minutes: int, limit: int
-    ) -> Sequence[LoggedQuery]: ...
+    ) -> Sequence[LoggedQuery]:
+        """Single rows of the last minutes; ValueError: no such order or arm (empty: every arm)."""
 
-    async def read_pairs(
-        self, route: str, *, since: int, until: int, limit: int
-    ) -> Sequence[Pair]: ...
+    async def read_pairs(self, route: str, *, since: int, until: int, limit: int) -> Sequence[Pair]:
+        """Mirrored requests with both answers, the earliest first."""
 
     async def read_texts(
         self, route: str, ids: Sequence[str], *, since: int, until: int
-    ) -> Mapping[str, str | None]: ...
+    ) -> Mapping[str, str | None]:
+        """What was asked, by request id; None where redaction dropped it."""
 
 
 class Looking(Protocol):
     """The loop, as far as it is of interest here."""
 
     @property
-    def leads(self) -> bool: ...
+    def leads(self) -> bool:
+        """Whether this agent is the one of several that acts."""
+
     @property
-    def view(self) -> View | None: ...
+    def view(self) -> View | None:
+        """What every gateway has, as seen last; None before the first look."""
+
     @property
-    def cycles(self) -> Mapping[str, Cycle]: ...
+    def cycles(self) -> Mapping[str, Cycle]:
+        """The last cycle of every running release, by its id."""
 
 
 class LiveGateway(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,8 +178,10 @@ class Console:
         self._unix_s = unix_s
         self._history = EvidenceHistory()
         self._whole = WholeTraffic(log)
+        self._recent = RecentTraffic(log)
 
     def routes(self) -> list[web.RouteDef]:
+        """The handlers, for the agent's application; a `{route}` is checked against the token."""
         return [
             web.get("/v1/routes", self._get_routes),
             web.get("/v1/routes/{route}/traffic", self._get_traffic),
@@ -217,9 +229,8 @@ class Console:
 
     async def _get_traffic(self, request: web.Request) -> web.Response:
         minutes = _number(request, "minutes", DEFAULT_MINUTES, MAX_TRAFFIC_MINUTES)
-        since = int(self._unix_s()) - 60 * minutes
-        read = self._log.read_evidence(request.match_info["route"], since=since)
-        return json_answer(traffic(await _in_time(read)))
+        read = self._recent.of(request.match_info["route"], minutes, self._unix_s())
+        return json_answer(await _in_time(read))
 
     async def _get_queries(self, request: web.Request) -> web.Response:
         read = self._log.read_queries(

@@ -21,8 +21,11 @@ KINDS: Final = {".html": "text/html", ".js": "text/javascript", ".css": "text/cs
 HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'"
     ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
@@ -54,6 +57,7 @@ class Door:
         return frozenset({LOGIN, LOGOUT, ME, *self._files})
 
     def routes(self) -> list[web.RouteDef]:
+        """The handlers of the files, of the login and the logout, and of who looks."""
         files = [web.get(path, self._get_file) for path in self._files]
         return [
             *files,
@@ -73,17 +77,18 @@ class Door:
 
     async def _post_login(self, request: web.Request) -> web.Response:
         check_origin(request)
-        address, now_s = request.remote or "", time.monotonic()
-        if self.failures.wait_s(address, now_s):
-            return refusal(429, "too_many_failures", "too many wrong tokens; wait a minute")
+        if (refused := self._too_often(request)) is not None:
+            return refused
         token = decode(await read_body(request), Login).token.strip()
         try:
             grant = await self._tokens.grant_for(f"Bearer {token}")
         except KeysAway as error:
             return refusal(503, "unavailable", str(error))
+        now_s = time.monotonic()
         if grant.role is Role.NOBODY:
-            self.failures.note(address, now_s)
+            self.failures.note(request.remote or "", now_s)
             return refusal(401, "unauthorized", "this token is not known, or its last day is over")
+        self.sessions.end(request.cookies.get(COOKIE, ""))  # whoever was logged in here before
         answer = json_answer({"ok": True})
         answer.set_cookie(
             COOKIE,
@@ -104,12 +109,20 @@ class Door:
         return answer
 
     async def _get_me(self, request: web.Request) -> web.Response:
-        """Who looks; `nobody` is an answer too, so that asking is no error."""
+        """Who looks; `nobody` is an answer too, so that asking is no error.
+
+        A wrong token counts here as it does at the login: else this would be the place to guess.
+        """
+        if (refused := self._too_often(request)) is not None:
+            return refused
         given = given_by(request, self.sessions, changes=False)
         try:
             grant = await self._tokens.grant_for(given)
         except KeysAway:
             grant = NOTHING
+        else:
+            if given and grant.role is Role.NOBODY:
+                self.failures.note(request.remote or "", time.monotonic())
         return json_answer(
             {
                 "role": grant.role.name.lower(),
@@ -118,6 +131,12 @@ class Door:
                 "open": self._tokens.is_open,
             }
         )
+
+    def _too_often(self, request: web.Request) -> web.Response | None:
+        """The refusal of an address that came with too many wrong tokens."""
+        if not self.failures.wait_s(request.remote or "", time.monotonic()):
+            return None
+        return refusal(429, "too_many_failures", "too many wrong tokens; wait a minute")
 
 
 def _files() -> Mapping[str, tuple[bytes, str, str]]:

@@ -11,6 +11,8 @@ from agent.release import stages
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One key of a policy."""
+
     name: str
     """As the policy file spells it."""
     value: str

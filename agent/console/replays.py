@@ -105,6 +105,7 @@ class Replays:
         self._is_busy = False
 
     def routes(self) -> list[web.RouteDef]:
+        """The handler, for the agent's application."""
         return [web.get("/v1/releases/{id}/replay", self._get_replay)]
 
     async def _get_replay(self, request: web.Request) -> web.Response:
@@ -191,6 +192,7 @@ class Drawn:
                 self._left_out += 1
 
     def answer(self, replay: Replay, policy: Policy, *, is_whole: bool) -> Replayed:
+        """Where the replay stands; `is_whole`: the log was read to its end."""
         ending, judgement = replay.ending(), replay.judgement
         return Replayed(
             result=ending.result,

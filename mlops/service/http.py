@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from ipaddress import ip_address
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -29,6 +30,9 @@ MAX_ACTOR_CHARS = 128
 """Longest `x-actor` that is kept."""
 RETRY_AFTER_S = 2
 """What a 503 asks for."""
+
+JSON_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+"""Of every answer: it may hold what users asked, and is for nobody but who asks for it."""
 
 GRANT = web.RequestKey("grant", Grant)
 """Of the caller, on every request that `authorizing` let through."""
@@ -94,9 +98,8 @@ def authorizing(
         if changes and grant.role < Role.OPERATOR:
             role = grant.role.name.lower()
             raise Forbidden(f"{request.method} needs the role operator, the token's is {role}")
-        if changes and tokens.is_open and "Origin" in request.headers:
-            # Without tokens any web page open on this machine could otherwise post here.
-            raise Forbidden("a browser may change nothing while no tokens are configured")
+        if tokens.is_open:
+            check_open(request, changes=changes)
         if (route := request.match_info.get("route")) is not None:
             check_route(grant, route)
         return await handler(request)
@@ -128,6 +131,28 @@ async def auditing(request: web.Request, handler: Handler) -> web.StreamResponse
             answer.status,
         )  # fmt: skip
     return answer
+
+
+def check_open(request: web.Request, *, changes: bool) -> None:
+    """Raises Forbidden: any web page that is open on this machine could otherwise ask here, too.
+
+    A page posts across origins, which `Origin` tells. It reads only within its own, and makes this
+    server one by pointing its name in the DNS to this machine (DNS rebinding): so a name that
+    somebody else may hold is not answered to. Addresses and names without a dot are not in the DNS.
+    """
+    if changes and "Origin" in request.headers:
+        raise Forbidden("a browser may change nothing while no tokens are configured")
+    name = urlsplit(f"//{request.host}").hostname or ""
+    if "." in name and not _is_address(name) and not name.endswith(".localhost"):
+        raise Forbidden(f"without tokens only a local name is answered to, not {name[:80]!r}")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def check_origin(request: web.Request) -> None:
@@ -213,7 +238,7 @@ def json_answer(
         status=status,
         body=msgspec.json.encode(value),
         content_type="application/json",
-        headers=headers,
+        headers={**JSON_HEADERS, **(headers or {})},
     )
 
 

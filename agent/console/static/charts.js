@@ -1,4 +1,4 @@
-// Lines over time and histograms, as SVG with a table of the same numbers for those who cannot see them.
+// Lines over time and distributions, as SVG; their last values, or their quantiles, stand beside it in words.
 
 import { h, s, number } from "./dom.js";
 

@@ -5,7 +5,7 @@ const SVG = "http://www.w3.org/2000/svg";
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes || {})) {
     if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    if (name.startsWith("on")) element[name] = value; // so that `become` can hand it on
     else element.setAttribute(name, value === true ? "" : value);
   }
   element.append(...children.flat(9).filter((child) => child !== null && child !== undefined && child !== false));
@@ -14,6 +14,41 @@ function fill(element, attributes, children) {
 
 export const h = (name, attributes, ...children) => fill(document.createElement(name), attributes, children);
 export const s = (name, attributes, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
+
+// Make the children of `parent` like `fresh`, touching only what differs: focus, selected text, how far a table was
+// scrolled, open details and the place of a screen reader stay. No button, link or field turns into another one.
+export function become(parent, fresh) {
+  const olds = [...parent.childNodes], n = olds.length, m = fresh.length;
+  const most = Array.from({ length: n + 1 }, () => new Uint16Array(m + 1)); // that can stay, from here to the end
+  for (let i = n - 1; i >= 0; i--) {
+    for (let j = m - 1; j >= 0; j--) most[i][j] = isSame(olds[i], fresh[j]) ? most[i + 1][j + 1] + 1 : Math.max(most[i + 1][j], most[i][j + 1]);
+  }
+  let i = 0, j = 0;
+  while (i < n || j < m) {
+    if (i < n && j < m && isSame(olds[i], fresh[j])) take(olds[i++], fresh[j++]);
+    else if (j === m || (i < n && most[i + 1][j] >= most[i][j + 1])) olds[i++].remove();
+    else parent.insertBefore(fresh[j++], olds[i] || null);
+  }
+}
+
+const OWN = { A: (one) => one.getAttribute("href"), BUTTON: (one) => one.textContent, INPUT: (one) => one.getAttribute("aria-label") };
+const ownOf = (one) => one.dataset?.key ?? OWN[one.nodeName]?.(one);
+const isSame = (old, one) => old.nodeName === one.nodeName && ownOf(old) === ownOf(one);
+
+function take(old, one) {
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.data !== one.data) old.data = one.data;
+    return;
+  }
+  const names = new Set([...old.getAttributeNames(), ...one.getAttributeNames()]);
+  names.delete("open"); // the reader's
+  for (const name of names) {
+    const value = one.getAttribute(name);
+    if (value === null) old.removeAttribute(name); else if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  for (const name of ["onclick", "onchange"]) old[name] = one[name];
+  become(old, [...one.childNodes]);
+}
 
 export function table(caption, columns, rows, kind = "") {
   return [h("p", { class: "caption soft" }, caption), h("div", { class: `scroll ${kind}`, tabindex: 0, role: "region", "aria-label": caption },
@@ -44,7 +79,15 @@ export function span(seconds) {
   return seconds < 172800 ? `${(seconds / 3600).toFixed(1)} h` : `${Math.round(seconds / 86400)} days`;
 }
 
-export const moment = (iso) => (iso ? new Date(iso).toISOString().replace("T", " ").slice(0, 19) + " UTC" : "");
+export function moment(iso) {
+  const at = new Date(iso || NaN);
+  return Number.isNaN(at.getTime()) ? iso || "" : `${at.toISOString().replace("T", " ").slice(0, 19)} UTC`;
+}
+
+// A text from a log, which may be a book: its beginning, and all of it where somebody wants it.
+const BEGINNING = 240;
+export const clipped = (text) => (text.length > BEGINNING ? `${text.slice(0, BEGINNING)}…` : text);
+export const unfolding = (text) => (text.length > BEGINNING ? h("details", {}, h("summary", {}, clipped(text)), text) : text);
 
 const RATES = new Set(["errors", "client_errors", "refusals", "empty_retrievals"]);
 const TIMES = new Set(["latency", "ttft", "first_event", "gaps"]);

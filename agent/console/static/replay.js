@@ -2,7 +2,7 @@
 
 import { h, table, facts, number, moment, tag } from "./dom.js";
 import { checks, evidenceCharts, marksOf } from "./evidence.js";
-import { get, NeedsLogin } from "./api.js";
+import { get, part, NeedsLogin } from "./api.js";
 import { policyLines } from "./views.js";
 
 const LONGEST_MS = 40000; // the agent ends a replay before this
@@ -11,13 +11,13 @@ const ENDS = { promoted: ["promoted", "good"], rolled_back: ["rolled back", "bad
 let leaving = new AbortController();
 
 export async function replay(me, [id], refresh, query) {
-  const [release, known] = await Promise.all([get(`/v1/releases/${id}`), get("/v1/settings")]);
+  const [release, known] = await Promise.all([get(`/v1/releases/${part(id)}`), get("/v1/settings")]);
   const strategy = query.get("strategy") || "", text = query.get("policy") || "";
   const found = h("div", { "aria-live": "polite", "aria-busy": true }, h("p", {}, "The log is read and judged again…"));
-  judge(release, strategy ? `?strategy=${encodeURIComponent(strategy)}` : text ? `?policy=${encodeURIComponent(text)}` : "", found, refresh);
+  judge(release, strategy ? `?strategy=${part(strategy)}` : text ? `?policy=${part(text)}` : "", found, refresh);
   return [
     h("h1", {}, `Replay of ${release.version} on ${release.route}`),
-    h("p", {}, "The same judge and the same steps, on the rows there are. Weights are taken as they were: a log cannot say how users would have fared at others. ", h("a", { href: `#/release/${id}` }, "What really happened")),
+    h("p", {}, "The same judge and the same steps, on the rows there are. Weights are taken as they were: a log cannot say how users would have fared at others. ", h("a", { href: `#/release/${part(id)}` }, "What really happened")),
     form(id, Object.keys(known.strategies), strategy, text),
     found,
   ];
@@ -31,8 +31,8 @@ function form(id, strategies, strategy, text) {
     [["", "its own policy"], ...strategies.map((name) => [name, `strategy ${name}`]), ["given", "another policy"]].map(([value, title]) => h("option", { value, selected: value === chosen }, title)));
   return h("form", { class: "filters", onsubmit: (event) => {
     event.preventDefault();
-    const by = pick.value === "given" ? `?policy=${encodeURIComponent(given.value)}` : pick.value ? `?strategy=${encodeURIComponent(pick.value)}` : "";
-    const next = `#/replay/${id}${by}`;
+    const by = pick.value === "given" ? `?policy=${part(given.value)}` : pick.value ? `?strategy=${part(pick.value)}` : "";
+    const next = `#/replay/${part(id)}${by}`;
     if (location.hash === next) dispatchEvent(new HashChangeEvent("hashchange")); else location.hash = next;
   } }, h("label", {}, "Judge by", pick), place, h("button", { type: "submit" }, "Replay"));
 }
@@ -43,11 +43,11 @@ async function judge(release, by, place, refresh) {
   leaving = new AbortController();
   addEventListener("hashchange", () => leaving.abort(), { once: true });
   try {
-    const told = await get(`/v1/releases/${release.id}/replay${by}`, AbortSignal.any([leaving.signal, AbortSignal.timeout(LONGEST_MS)]));
+    const told = await get(`/v1/releases/${part(release.id)}/replay${by}`, AbortSignal.any([leaving.signal, AbortSignal.timeout(LONGEST_MS)]));
     place.replaceChildren(...result(release, told).flat(9).filter(Boolean));
   } catch (error) {
     if (error instanceof NeedsLogin) return refresh();
-    if (!leaving.signal.aborted) place.replaceChildren(h("p", { class: "bad", role: "alert" }, `It was not replayed: ${error.message || "the agent does not answer"}`));
+    if (!leaving.signal.aborted) place.replaceChildren(h("p", { class: "bad", role: "alert" }, `It was not replayed: ${error.message}`));
   }
   place.removeAttribute("aria-busy");
 }

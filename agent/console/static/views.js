@@ -1,9 +1,9 @@
 // The pages. Each takes what was read and gives elements; reading stands beside it.
 
-import { h, table, tag, facts, number, percent, ms, span, moment, checkValue } from "./dom.js";
+import { h, table, tag, facts, number, percent, ms, span, moment, clipped, unfolding, checkValue } from "./dom.js";
 import { lines, distributions } from "./charts.js";
 import { checks, evidenceCharts, marksOf } from "./evidence.js";
-import { get } from "./api.js";
+import { get, part } from "./api.js";
 import { releaseActions, routeActions, acknowledge } from "./actions.js";
 
 const VERDICTS = { healthy: "good", regressed: "bad", undecided: "warn", invalid: "warn" };
@@ -11,7 +11,7 @@ const PHASES = { progressing: "in progress", paused: "paused", baking: "promoted
 const ENDED = ["settled", "rolled_back", "aborted"];
 
 const TONES = { settled: "good", rolled_back: "bad", aborted: "warn", paused: "warn" };
-const EVENTS = { started: "started", step: "next step", held: "holds", paused: "paused", resumed: "resumed", promoted: "promoted", settled: "promoted for good", rolled_back: "rolled back", aborted: "aborted", lapsed: "lease ended", returned: "back at its weight", invalid: "evidence not trusted", valid: "evidence trusted again", found: "found running" };
+const EVENTS = { started: "started", step: "next step", held: "holds", paused: "paused", resumed: "resumed", promoted: "promoted", settled: "promoted for good", rolled_back: "rolled back", aborted: "aborted", lapsed: "lease ended", returned: "back at its weight", invalid: "evidence not trusted", valid: "evidence trusted again", found: "found running", redated: "dates corrected" };
 
 const phaseTag = (one) => tag(PHASES[one.phase] || one.phase, TONES[one.phase]);
 const eventWords = (kind) => (kind.startsWith("asked.") ? `asked to ${kind.slice(6)}` : EVENTS[kind.replace("release.", "")] || kind);
@@ -52,28 +52,32 @@ function driftNote(drift, me, done) {
   return h("p", { class: "soft" }, drift.state === "learning" ? "Drift: still learning what queries are like." : "Drift: queries are as before.");
 }
 
+const NO_ROUTE = "No gateway that answers has a route.";
+const STANDS_BY = "This agent stands by: another one leads. What is live is only known there.";
+const silentOnes = (live) => `Gateways that do not answer: ${live.silent.join(", ")}`;
+
 // ---- overview ------------------------------------------------------------------------------------
 
 export async function overview(me, _, refresh) {
   const [live, releases, drift, alerts] = await Promise.all([get("/v1/routes"), get("/v1/releases"), get("/v1/drift"), get("/v1/alerts").catch((error) => error)]);
-  const traffic = Object.fromEntries(await Promise.all(live.routes.map(async (one) => [one.route, await get(`/v1/routes/${encodeURIComponent(one.route)}/traffic`).catch((error) => error)])));
+  const traffic = Object.fromEntries(await Promise.all(live.routes.map(async (one) => [one.route, await get(`/v1/routes/${part(one.route)}/traffic`).catch((error) => error)])));
   const page = [h("h1", {}, "Routes"), firing(alerts)];
-  if (!live.leads) page.push(h("p", { class: "warn" }, "This agent stands by: another one leads. What is live is only known there."));
-  if (live.silent.length) page.push(h("p", { class: "bad" }, `Gateways that do not answer: ${live.silent.join(", ")}`));
-  if (!live.routes.length) page.push(h("p", {}, live.leads ? "No gateway has a route yet." : ""));
+  if (!live.leads) page.push(h("p", { class: "warn" }, STANDS_BY));
+  if (live.silent.length) page.push(h("p", { class: "bad" }, silentOnes(live)));
+  if (!live.routes.length && live.leads) page.push(h("p", {}, NO_ROUTE));
   const newest = (route) => releases.find((one) => one.route === route.route);
   const runs = (route) => Boolean(newest(route)) && !ENDED.includes(newest(route).phase);
   const order = live.routes.slice().sort((one, other) => runs(other) - runs(one)); // what is being released comes first
   page.push(h("div", { class: "panels routes" }, order.map((route) => {
     const release = newest(route), running = runs(route), seen = traffic[route.route];
-    return h("section", { class: `panel ${release ? `is-${running ? VERDICTS[release.verdict] : TONES[release.phase]}` : ""}`, "aria-label": `route ${route.route}` },
+    return h("section", { class: `panel ${release ? `is-${running ? VERDICTS[release.verdict] : TONES[release.phase]}` : ""}`, "aria-label": `route ${route.route}`, "data-key": route.route },
       h("h2", {}, route.route, " ", release ? phaseTag(release) : null, " ", running ? tag(release.verdict, VERDICTS[release.verdict]) : null),
       h("p", { class: "lead" }, release ? release.summary : "No release yet."),
       running ? evidenceBar(release) : null,
       gateways(route),
       seen instanceof Error ? h("p", { class: "bad" }, `Traffic is not known: ${seen.message}`) : counts(seen),
       driftNote(drift.find((one) => one.route === route.route), me, refresh),
-      release ? h("p", {}, h("a", { href: `#/release/${release.id}` }, `Release of ${release.version}: details`)) : null,
+      release ? h("p", {}, h("a", { href: `#/release/${part(release.id)}` }, `Release of ${release.version}: details`)) : null,
       running ? releaseActions(release, me, refresh) : null,
       routeActions(route, me, refresh));
   })));
@@ -89,7 +93,7 @@ function firing(told) {
   return h("section", { class: calm ? null : "panel", "aria-label": "alerts" },
     h(calm ? "p" : "h2", {}, "Alerts ", fires ? tag(`${fires} firing`, "bad") : tag("none fires", "good"), " ", h("small", { class: "soft" }, by)),
     told.problem ? h("p", { class: "warn" }, told.problem) : null,
-    told.alerts.length ? h("ul", { class: "alerts" }, told.alerts.map((one) => h("li", {},
+    told.alerts.length ? h("ul", { class: "alerts" }, told.alerts.map((one) => h("li", { "data-key": `${one.name} ${one.route} ${one.since}` },
       tag(one.state === "firing" ? one.severity || "firing" : one.state, one.state === "firing" && one.severity === "critical" ? "bad" : "warn"), " ", h("strong", {}, one.name), ` ${one.summary}`, one.since ? h("span", { class: "soft" }, ` since ${moment(one.since)}`) : null,
       one.description ? h("details", {}, h("summary", {}, "What it means"), h("p", {}, one.description), runbook(one.runbook)) : null))) : null,
     told.left_out ? h("p", { class: "soft" }, `and ${number(told.left_out)} more`) : null);
@@ -106,8 +110,8 @@ function evidenceBar(release) {
 // ---- one release ---------------------------------------------------------------------------------
 
 export async function releasePage(me, [id], refresh) {
-  const [release, events, evidence, drift, policy] = await Promise.all([get(`/v1/releases/${id}`), get(`/v1/releases/${id}/events`), get(`/v1/releases/${id}/evidence`), get("/v1/drift"), get(`/v1/releases/${id}/policy`)]);
-  const traffic = await get(`/v1/releases/${id}/traffic`).catch((error) => error);
+  const [release, events, evidence, drift, policy] = await Promise.all([get(`/v1/releases/${part(id)}`), get(`/v1/releases/${part(id)}/events`), get(`/v1/releases/${part(id)}/evidence`), get("/v1/drift"), get(`/v1/releases/${part(id)}/policy`)]);
+  const traffic = await get(`/v1/releases/${part(id)}/traffic`).catch((error) => error);
   return [
     h("h1", {}, `${release.version} on ${release.route} `, phaseTag(release), " ", ENDED.includes(release.phase) ? null : tag(release.verdict, VERDICTS[release.verdict])),
     h("p", { class: "lead" }, release.summary),
@@ -120,7 +124,7 @@ export async function releasePage(me, [id], refresh) {
     checks(release, policy),
     h("h2", {}, "Evidence over time"),
     evidence.length > 1 ? h("div", { class: "panels" }, evidenceCharts(release, evidence, policy, eventMarks(events))) : h("p", { class: "soft" }, "This agent has not looked after this release since it started. A replay draws it again from the log."),
-    h("p", {}, h("a", { href: `#/replay/${id}` }, "Replay: judge it again, also by another policy")),
+    h("p", {}, h("a", { href: `#/replay/${part(id)}` }, "Replay: judge it again, also by another policy")),
     h("h2", {}, `Traffic of the route, ${release.ended_at ? "while it was released" : "since the release began"}`),
     traffic instanceof Error ? h("p", { class: "bad" }, traffic.message) : trafficCharts(traffic),
     h("h2", {}, "Drift"),
@@ -170,16 +174,16 @@ export async function history(me, [compared], refresh, query) {
   };
   const page = [h("h1", {}, "History"), h("div", { class: "filters" }, pick("Route", route, routes), pick("Phase", phase, Object.keys(PHASES))),
     table(`${shown.length} ${shown.length === 1 ? "release" : "releases"}, newest first; choose two to compare`, [["Compare"], ["Version"], ["Route"], ["How"], ["Requests", "number"], ["Took", "number"], ["Started", "when"], ["Why", "text"]],
-      shown.map((one) => [h("input", { type: "checkbox", checked: chosen.includes(one.id), "aria-label": `compare ${one.version} of ${moment(one.started_at)}`, onchange: () => toggle(one.id) }), h("a", { href: `#/release/${one.id}` }, one.version), one.route, phaseTag(one), number(one.canary_requests), span(one.duration_s), moment(one.started_at), one.reasons.join("; ")]))];
+      shown.map((one) => [h("input", { type: "checkbox", checked: chosen.includes(one.id), "aria-label": `compare ${one.version} of ${moment(one.started_at)}`, onchange: () => toggle(one.id) }), h("a", { href: `#/release/${part(one.id)}` }, one.version), one.route, phaseTag(one), number(one.canary_requests), span(one.duration_s), moment(one.started_at), one.reasons.join("; ")]))];
   if (chosen.length === 2) {
-    const pair = await Promise.all(chosen.map((id) => get(`/v1/releases/${id}`)));
+    const pair = await Promise.all(chosen.map((id) => get(`/v1/releases/${part(id)}`)));
     const known = (one, name) => one.checks[name] && one.checks[name].candidate_value !== null;
     const names = [...new Set(pair.flatMap((one) => Object.keys(one.checks).filter((name) => known(one, name))))];
     page.push(h("h2", {}, "Side by side"), table("Two releases", [["", ""], ...pair.map((one) => [`${one.version} (${moment(one.started_at)})`])], [
       ["How it ended", ...pair.map((one) => PHASES[one.phase] || one.phase)], ["Why", ...pair.map((one) => one.reasons.join("; "))], ["Against", ...pair.map((one) => one.stable)], ["Canary requests", ...pair.map((one) => number(one.canary_requests))], ["Took", ...pair.map((one) => span(one.duration_s))],
       ...names.map((name) => [`${name}: canary against control`, ...pair.map((one) => (known(one, name) ? `${checkValue(name, one.checks[name].candidate_value)} against ${checkValue(name, one.checks[name].control_value)}` : "–"))])]),
     names.length ? null : h("p", { class: "soft" }, "What the checks measured is not kept after an agent's restart; a replay measures it again."),
-    h("p", {}, "Judge one again, also by another policy: ", pair.map((one, i) => [i ? " or " : "", h("a", { href: `#/replay/${one.id}` }, `replay ${one.version} of ${moment(one.started_at)}`)])));
+    h("p", {}, "Judge one again, also by another policy: ", pair.map((one, i) => [i ? " or " : "", h("a", { href: `#/replay/${part(one.id)}` }, `replay ${one.version} of ${moment(one.started_at)}`)])));
   }
   return page;
 }
@@ -188,18 +192,18 @@ export async function history(me, [compared], refresh, query) {
 
 export async function queries(me, _, refresh, query) {
   const live = await get("/v1/routes");
-  const routes = live.routes.map((one) => one.route);
-  const route = query.get("route") || routes[0];
-  if (!route) return [h("h1", {}, "Queries"), h("p", {}, "No gateway has a route yet.")];
+  const route = query.get("route") || live.routes[0]?.route;
+  const routes = [...new Set([...live.routes.map((one) => one.route), route])];
+  if (!route) return [h("h1", {}, "Queries"), h("p", {}, live.leads ? NO_ROUTE : STANDS_BY), live.silent.length ? h("p", { class: "bad" }, silentOnes(live)) : null];
   const order = query.get("order") || "newest", arm = query.get("arm") || "", minutes = query.get("minutes") || "15";
   const pick = (name, value, options) => h("label", {}, name, h("select", { onchange: (event) => { query.set(name.toLowerCase(), event.target.value); location.hash = `#/queries?${query}`; } }, options.map(([key, title]) => h("option", { value: key, selected: key === value }, title))));
   const pairs = order === "pairs";
-  const found = pairs ? await get(`/v1/routes/${encodeURIComponent(route)}/pairs?minutes=${Math.min(60, minutes)}`) : await get(`/v1/routes/${encodeURIComponent(route)}/queries?order=${order}&arm=${arm}&minutes=${minutes}`);
+  const found = pairs ? await get(`/v1/routes/${part(route)}/pairs?minutes=${Math.min(60, minutes)}`) : await get(`/v1/routes/${part(route)}/queries?order=${part(order)}&arm=${part(arm)}&minutes=${part(minutes)}`);
   return [h("h1", {}, "Queries"),
     h("div", { class: "filters" }, pick("Route", route, routes.map((one) => [one, one])), pick("Order", order, [["newest", "newest"], ["slowest", "slowest"], ["worst", "worst score"], ["failed", "failed"], ["pairs", "mirrored, side by side"]]),
       pick("Arm", arm, [["", "all"], ["stable", "stable"], ["canary", "canary"], ["holdback", "holdback"]]), pick("Minutes", minutes, [["15", "15 minutes"], ["60", "an hour"], ["360", "six hours"], ["1440", "a day"]])),
-    pairs ? [found.length ? null : h("p", {}, "No query was mirrored in this time (at most the last hour)."), found.map(pairOf)] : table(`${found.length} of route ${route}. What redaction drops was never stored.`, [["When"], ["Arm"], ["Server"], ["Query", "text"], ["Status", "number"], ["Latency", "number"], ["Score", "number"], ["Retrieved"], ["Request"]],
-      found.map((one) => [one.ended_at.slice(0, 19), h("span", { class: one.arm }, `${one.arm} ${one.version}${one.kind === "served" ? "" : ` (${one.kind})`}`), serverOf(one), one.query_text ?? h("span", { class: "soft" }, one.features_missing || "not recorded"),
+    pairs ? [found.length ? null : h("p", {}, "No query was mirrored in this time (at most the last hour)."), found.length ? h("p", { class: "caption soft" }, `The newest ${found.length}; each unfolds`) : null, found.map(pairOf)] : table(`${found.length} of route ${route}. What redaction drops was never stored.`, [["When", "when"], ["Arm"], ["Server"], ["Query", "text"], ["Status", "number"], ["Latency", "number"], ["Score", "number"], ["Retrieved"], ["Request"]],
+      found.map((one) => [`${one.ended_at.slice(0, 19)} UTC`, h("span", { class: one.arm }, `${one.arm} ${one.version}${one.kind === "served" ? "" : ` (${one.kind})`}`), serverOf(one), one.query_text === null ? h("span", { class: "soft" }, one.features_missing || "not recorded") : unfolding(one.query_text),
         h("span", { class: one.outcome === "ok" ? null : "bad" }, `${one.status} ${one.outcome === "ok" ? "" : one.outcome.replace("_", " ")}`), ms(one.latency_ms), one.relevance_score === null ? "–" : one.relevance_score.toFixed(3), one.retrieved.slice(0, 5).join(", "), h("code", {}, one.request_id)]))];
 }
 
@@ -209,13 +213,18 @@ function serverOf({ endpoint, first_attempt_endpoint: first }) {
   return first === endpoint ? short(endpoint) : [short(endpoint), h("span", { class: "soft" }, ` after ${short(first)}`)];
 }
 
-// Both answers to one query; what only one of them found stands out.
-function pairOf({ pair, query_text: asked }) {
-  const side = (title, one, other) => h("section", {}, h("h3", {}, `${title}: ${one.version}`),
-    h("p", {}, `${one.outcome === "ok" ? one.status : `${one.status} ${one.outcome.replace("_", " ")}`}, ${ms(one.latency_us / 1000)}, score ${one.relevance_score === null ? "–" : one.relevance_score.toFixed(3)}${one.answer_chars === null ? "" : `, ${number(one.answer_chars)} characters`}`),
+// Both answers to one query, folded to what differs; what only one of them found stands out.
+function pairOf({ pair, query_text: asked }, i) {
+  const { served, mirror } = pair;
+  const scored = (one) => (one.relevance_score === null ? "–" : one.relevance_score.toFixed(3));
+  const said = (one) => `${one.outcome === "ok" ? one.status : `${one.status} ${one.outcome.replace("_", " ")}`}, ${ms(one.latency_us / 1000)}, score ${scored(one)}${one.answer_chars === null ? "" : `, ${number(one.answer_chars)} characters`}`;
+  const common = served.retrieved_ids.filter((id) => mirror.retrieved_ids.includes(id)).length, most = Math.max(served.retrieved_ids.length, mirror.retrieved_ids.length);
+  const side = (title, one, other) => h("section", {}, h("h3", {}, `${title}: ${one.version}`), h("p", {}, said(one)),
     one.retrieved_ids.length ? h("ol", {}, one.retrieved_ids.slice(0, 10).map((id) => h("li", {}, other.retrieved_ids.includes(id) ? id : h("strong", {}, `${id} (only here)`)))) : h("p", { class: "soft" }, "No documents were recorded."));
-  return h("article", { class: "panel" }, h("h2", {}, asked ?? h("span", { class: "soft" }, "query not recorded")), h("p", { class: "soft" }, `${moment(new Date(pair.ended_at_us / 1000).toISOString())}, request ${pair.request_id}`),
-    h("div", { class: "panels" }, side("Served", pair.served, pair.mirror), side("Mirrored", pair.mirror, pair.served)));
+  return h("details", { class: "panel pair", open: i === 0 },
+    h("summary", {}, asked === null ? h("span", { class: "soft" }, "query not recorded") : h("strong", {}, clipped(asked)), h("span", { class: "soft" }, ` ${most ? `${common} of ${most} documents in common, ` : ""}score ${scored(served)} and ${scored(mirror)} mirrored`)),
+    h("p", { class: "soft" }, `${moment(new Date(pair.ended_at_us / 1000).toISOString())}, request ${pair.request_id}`), asked !== null && asked !== clipped(asked) ? h("details", {}, h("summary", {}, "The whole query"), asked) : null,
+    h("div", { class: "panels" }, side("Served", served, mirror), side("Mirrored", mirror, served)));
 }
 
 // ---- settings ------------------------------------------------------------------------------------
@@ -225,7 +234,7 @@ export const policyLines = (caption, lines) => table(caption, [["Key"], ["Value"
 export async function settings() {
   const [found, releases] = await Promise.all([get("/v1/settings"), get("/v1/releases")]);
   const newest = releases.filter((one, i) => releases.findIndex((other) => other.route === one.route) === i);
-  const own = await Promise.all(newest.map(async (one) => [one, await get(`/v1/releases/${one.id}/policy`)]));
+  const own = await Promise.all(newest.map(async (one) => [one, await get(`/v1/releases/${part(one.id)}/policy`)]));
   const inForce = own.map(([one, effective]) => [h("h2", {}, `In force on ${one.route}: release of ${one.version}`), policyLines("Fixed when the release started; a new release takes a new one", effective.lines)]);
   return [h("h1", {}, "Settings"), inForce, h("h2", {}, "Default policy"), policyLines("What is in force where a release brings no policy of its own", found.lines), h("h2", {}, "Shipped strategies"),
     Object.entries(found.strategy_lines).map(([name, lines]) => h("details", {}, h("summary", {}, name.replace("_", " ")), policyLines(`In force with --strategy ${name}`, lines))),

@@ -72,6 +72,7 @@ async def test_every_file_is_served_small_typed_and_strict(
             total += len(await answer.read())
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
+        assert "require-trusted-types-for 'script'" in policy
         async with agent.session.get(
             f"{agent.url}{path}", headers={"If-None-Match": tag}
         ) as answer:
@@ -128,6 +129,36 @@ async def test_the_cookie_is_for_this_server_and_no_script(
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie
     assert "viewer" not in cookie
+
+
+async def test_logging_in_again_ends_the_session_before(start: Any, gateway: Any, log: Any) -> None:
+    agent = await start()
+    async with Browser(agent.url) as browser:
+        assert await browser.login("operator") == 200
+        before = {one.key: one.value for one in browser._session.cookie_jar}
+        assert await browser.login("viewer") == 200
+        assert (await browser.get("/console/me"))[1]["role"] == "viewer"
+    async with agent.session.get(f"{agent.url}/v1/routes", cookies=before) as answer:
+        assert answer.status == 401
+
+
+async def test_tokens_are_not_guessed_where_it_is_told_who_looks(
+    start: Any, gateway: Any, log: Any
+) -> None:
+    agent = await start()
+    guesses = [await agent.call("GET", "/console/me", token="wrong") for _ in range(40)]
+    assert [status for status, _ in guesses] == [200] * 30 + [429] * 10
+    assert guesses[0][1]["role"] == "nobody"
+    assert (await agent.call("GET", "/console/me", token="operator"))[0] == 429
+
+
+async def test_what_the_agent_tells_is_kept_by_no_cache(start: Any, gateway: Any, log: Any) -> None:
+    agent = await start()
+    for path in ("/v1/releases", "/v1/routes/rag/queries", "/v1/nothing"):
+        headers = {"Authorization": "Bearer viewer"}
+        async with agent.session.get(f"{agent.url}{path}", headers=headers) as answer:
+            assert answer.headers["Cache-Control"] == "no-store", path
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 async def test_a_viewer_may_look_and_not_act_and_ends_with_the_token(

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import agent
 from agent.console.api import _status_of, live_route
+from agent.console.door import STATIC
 from agent.console.history import MAX_POINTS as MAX_KEPT
 from agent.console.history import EvidenceHistory, EvidencePoint
 from agent.console.series import MAX_POINTS, edge_ms, quantile_ms, traffic
-from agent.console.whole import WholeTraffic
+from agent.console.whole import RecentTraffic, WholeTraffic
 from agent.judge import CheckResult, Judgement, Verdict
 from agent.moments import iso
-from agent.release import Sight
+from agent.release import Phase, Sight, Verb
 from mlops.contracts.evidence import AnsweredCounts, Evidence, SecondCounts, latency_bin
 from mlops.contracts.plan import RoutePlan, Slot
-from mlops.contracts.release import ReleaseStatus
+from mlops.contracts.release import FAILED_PHASES, ReleaseStatus
 from mlops.deployment.errors import GatewayError, GatewayRefused, GatewayUnavailable
 
 
@@ -143,6 +147,10 @@ class CountingLog:
     def __init__(self) -> None:
         self.read: list[tuple[int, int, int]] = []
 
+    async def read_evidence(self, route: str, *, since: int) -> Evidence:
+        self.read.append((since, since + 900, 1))
+        return Evidence(route=route, since=since, closed_through=since + 890)
+
     async def read_traffic(self, route: str, *, since: int, until: int, every_s: int) -> Evidence:
         self.read.append((since, until, every_s))
         return Evidence(route=route, since=since, closed_through=until)
@@ -172,3 +180,45 @@ async def test_a_release_that_ended_is_read_once_more_and_never_again() -> None:
     for now_s in (9_002, 90_000, 900_000):
         await whole.of(release_of(0, 9_001), now_s)
     assert [until for _, until, _ in log.read] == [9_000, 9_001]
+
+
+async def test_a_routes_last_minutes_are_read_once_however_many_look() -> None:
+    log = CountingLog()
+    recent = RecentTraffic(log)
+    for now_s in (9_000.0, 9_000.2, 9_010.9, 9_011.0, 9_012.0):
+        assert (await recent.of("rag", 15, now_s)).since <= int(now_s) - 900
+    assert [since for since, _, _ in log.read] == [8_100, 8_111]
+    await recent.of("other", 15, 9_012.0)
+    await recent.of("rag", 5, 9_012.0)
+    assert len(log.read) == 4
+    await recent.of("rag", 15, 8_000.0)  # the clock was set back
+    assert log.read[-1][0] == 7_100
+
+
+def test_the_page_knows_every_event_that_the_agent_tells() -> None:
+    """By the names in the sources: what it does not listen to is shown late and by its raw name."""
+    sources = [file.read_text() for file in Path(agent.__file__).parent.glob("*.py")]
+    told = {
+        kind for text in sources for kind in re.findall(r'"((?:release|drift)\.[a-z_]+)"', text)
+    } - {"release.json"}
+    told |= {f"release.{phase}" for phase in FAILED_PHASES}
+    listening = re.search(r"const kinds = \[(.*?)\].*?of \[(.*?)\]", page("api.js"), re.DOTALL)
+    assert listening is not None
+    releases, drift = (re.findall(r'"([a-z_]+)"', part) for part in listening.groups())
+    assert {f"release.{kind}" for kind in releases} | {f"drift.{kind}" for kind in drift} == told
+    words = re.search(r"const EVENTS = \{(.*?)\};", page("views.js"))
+    assert words is not None
+    assert set(re.findall(r"(\w+):", words[1])) == set(releases)
+
+
+def test_the_page_has_words_for_every_command_and_phase() -> None:
+    verbs = re.search(r"const VERBS = \{(.*?)\n\};", page("actions.js"), re.DOTALL)
+    phases = re.search(r"const PHASES = \{(.*?)\};", page("views.js"))
+    assert verbs is not None
+    assert phases is not None
+    assert set(re.findall(r"^  (\w+):", verbs[1], re.MULTILINE)) == set(Verb)
+    assert set(re.findall(r"(\w+):", phases[1])) == {*Phase, "paused"}
+
+
+def page(name: str) -> str:
+    return (STATIC / name).read_text(encoding="utf-8")
