@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
@@ -15,8 +16,8 @@ from mlops.deployment.http import reason_of
 from mlops.service.tls import Trust, UnusableFiles
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=10)
-ID_PREFIX = "rel-"
-"""That ids of releases begin with."""
+_ID: Final = re.compile(r"rel-[0-9a-f]+")
+"""As the agent makes the ids of releases; a route may begin so, too."""
 
 
 async def call(
@@ -54,7 +55,7 @@ async def call(
 
 async def release_id(where: Connection, given: str) -> str:
     """The id that was given, or that of the newest release of the route of that name."""
-    if given.startswith(ID_PREFIX):
+    if _ID.fullmatch(given):
         return given
     found = await call(where, "GET", "/v1/releases")
     for one in found:

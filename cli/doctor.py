@@ -57,6 +57,12 @@ async def _examined(config: MlopsConfig, spool: Path) -> list[Finding]:
 
 
 def _print(findings: list[Finding]) -> None:
+    console = Console()
+    if not console.is_terminal:  # a finding a line, for logs and grep
+        for one in findings:
+            mend = f" -> {one.mend}" if one.mend else ""
+            click.echo(f"{one.state}  {one.part}: {' '.join(one.what.split())}{mend}")
+        return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("", "part", "what was found", "how to mend it"):
         table.add_column(column, overflow="fold")
@@ -64,4 +70,4 @@ def _print(findings: list[Finding]) -> None:
         found = shorten(one.what, MAX_CELL_CHARS, placeholder="…")
         state = Text(one.state, style=_COLOURS[one.state])
         table.add_row(state, Text(one.part), Text(found), Text(one.mend))
-    Console().print(table)
+    console.print(table)

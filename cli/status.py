@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 import click
 from msgspec.structs import replace
@@ -65,8 +66,8 @@ def _unknown(asked: set[str], every: StatusOverview) -> str:
     return f"no gateway has a route {', '.join(sorted(asked))}; routes: {known}"
 
 
-async def _draw(where: Connection, routes: tuple[str, ...], console: Console) -> None:
-    """A picture that is drawn again where it stands."""
+async def _draw(where: Connection, routes: tuple[str, ...], console: Console) -> NoReturn:
+    """A picture that is drawn again where it stands, until Ctrl-C."""
     screen = Screen()
     with Live(console=console, auto_refresh=False) as live:
         while True:
@@ -74,8 +75,8 @@ async def _draw(where: Connection, routes: tuple[str, ...], console: Console) ->
             await asyncio.sleep(LOOK_S)
 
 
-async def _tell(where: Connection, routes: tuple[str, ...]) -> None:
-    """A line for each change, where the output is no terminal."""
+async def _tell(where: Connection, routes: tuple[str, ...]) -> NoReturn:
+    """A line for each change, where the output is no terminal; until Ctrl-C."""
     told: dict[str, object] = {}
     while True:
         found = await look(where, routes)

@@ -25,7 +25,8 @@ class Answers(BaseHTTPRequestHandler):
         body = (
             b'{"error": "expected a known token", "code": "unauthorized"}'
             if refused
-            else b'[{"id": "rel-2", "route": "rag"}, {"id": "rel-1", "route": "rag"}]'
+            else b'[{"id": "rel-2", "route": "rag"}, {"id": "rel-1", "route": "rag"},'
+            b' {"id": "rel-3", "route": "rel-chat"}]'
         )
         self.send_response(401 if refused else 200)
         self.send_header("Content-Length", str(len(body)))
@@ -110,6 +111,7 @@ def test_a_route_stands_for_its_newest_release(agent_url: str) -> None:
         "/v1/releases/rel-1/pause"
         in run("release", "pause", "rel-1", "--dry-run", **environ).output
     )
+    assert "rel-3/pause" in run("release", "pause", "rel-chat", "--dry-run", **environ).output
     said = run("release", "pause", "nope", "--dry-run", **environ)
     assert (said.exit_code, "routes that had a release: rag" in said.stderr) == (1, True)
 

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner, Result
 
-from cli import archive
+from cli import archive, doctor
 from cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NO_ANSWER
 from cli.main import main
+from mlops.doctor.findings import Finding, State
 
 GATEWAY = """
 listen: 127.0.0.1:8000
@@ -128,6 +129,17 @@ def test_settings_are_a_line_each_where_nobody_looks_at_a_terminal() -> None:
     lines = run("config").stdout.splitlines()
     (line,) = (one for one in lines if one.startswith("MLOPS_MODEL_REGISTRY_STAGE"))
     assert "version meant where none is named" in line
+
+
+def test_a_finding_is_a_line_where_nobody_looks_at_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = [Finding(part="MLflow", state=State.FAILED, what="<html>\nno", mend="start it"),
+             Finding(part="disk", state=State.OK, what="9 GiB free")]  # fmt: skip
+    doctor._print(found)
+    assert (
+        capsys.readouterr().out == "failed  MLflow: <html> no -> start it\nok  disk: 9 GiB free\n"
+    )
 
 
 @pytest.fixture
