@@ -153,9 +153,9 @@ class PairsJudge:
     def judgement(self) -> Judgement:
         """What the pairs say now."""
         goal = -log(self._beta)
-        judged = {name: one for name, one in self._compared.items() if one.count}
-        results = {name: one.result(goal) for name, one in judged.items()}
-        total = sum(exp(one.log_worse) for one in judged.values()) / max(1, len(judged))
+        results = {name: one.result(goal) for name, one in self._compared.items() if one.count}
+        # Of all that may be compared: weights that follow what was seen first promise nothing.
+        total = sum(exp(one.log_worse) for one in self._compared.values()) / len(self._compared)
         shown = results | {name: one.result() for name, one in self._told.items() if one.count}
         verdict, reasons = self._decide(results, total)
         return Judgement(verdict=verdict, reasons=reasons, checks=shown, e_value=total)

@@ -10,6 +10,7 @@ import pytest
 from agent.judge import Verdict
 from agent.pairs import PairsJudge, overlap_at, rank_biased_overlap
 from agent.policy import PairsCheck, Policy, SetMirror, SetWeight
+from agent.policy_file import PolicyError, parse_policy
 from agent.release import Release
 from agent.watch import PairsWatch, part_of_alpha
 from mlops.contracts.evidence import Pair, PairSide
@@ -205,3 +206,25 @@ def test_what_mirror_steps_and_bake_may_spend_is_alpha_together() -> None:
     assert part_of_alpha(plain, "steps") + part_of_alpha(plain, "bake") == pytest.approx(
         plain.alpha
     )
+
+
+def test_what_is_compared_later_gives_no_evidence_by_being_compared() -> None:
+    """Stopping where it looks worst gains nothing: the mean stays 1 at the margin itself."""
+
+    def e_value(*pairs: Pair) -> float:
+        judge = PairsJudge(POLICY, alpha=ALPHA)
+        judge.absorb(pairs)
+        return judge.judgement().e_value
+
+    failed = {"outcome": "upstream_error", "status": 500}
+    worse, better = pair(mirror=side("b", **failed)), pair(served=side("a", **failed))
+    # With a margin of 2 %: worse in 51 %, better in 49 %. After a better one, a pair that brings
+    # the first latency and length.
+    assert 0.51 * e_value(worse) + 0.49 * e_value(better, pair()) <= 1.0 + 1e-9
+
+
+@pytest.mark.parametrize("pairs", [{"overlap": 1}, {"overlap": "100%"}, {"margin": "100%"}])
+def test_a_policy_whose_pairs_could_never_be_decided_is_refused(pairs: dict[str, object]) -> None:
+    steps = [{"setMirror": 10}, {"setWeight": 5}]
+    with pytest.raises(PolicyError, match="above 0 and below 100%"):
+        parse_policy({"steps": steps, "pairs": pairs})
