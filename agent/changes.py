@@ -27,10 +27,8 @@ from agent.release import (
     stage_of,
     stages,
 )
+from mlops.contracts.api import AGENT_ACTOR
 from mlops.contracts.plan import RoutePlan, promoted, rolled_back
-
-AGENT = "agent"
-"""Who set a plan, where no person did."""
 
 
 def begin(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ...]:
@@ -38,7 +36,9 @@ def begin(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ..
     live = picture.newest
     assert live is not None, "rules stop a cycle in which no gateway answers"
     if live.stable.version == release.candidate.version:
-        return end(release, picture, Phase.ABORTED, AGENT, f"{live.stable.version} is stable now")
+        return end(
+            release, picture, Phase.ABORTED, AGENT_ACTOR, f"{live.stable.version} is stable now"
+        )
     keeps = live.previous is not None and set(release.candidate.endpoints).isdisjoint(
         live.previous.endpoints
     )
@@ -54,11 +54,11 @@ def begin(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ..
         holdback_share_bp=0,
         lease_s=policy.lease_s,
         hold=False,
-        set_by=AGENT,
+        set_by=AGENT_ACTOR,
         reason=release.reason,
     )
     why = _where(stage, release.candidate.version)
-    change = Change(kind="release.step", actor=AGENT, reason=why)
+    change = Change(kind="release.step", actor=AGENT_ACTOR, reason=why)
     return _publish(release, replace(release, base=live.stable), picture, plan, change)
 
 
@@ -66,7 +66,7 @@ def advance(
     release: Release, policy: Policy, picture: Picture, asked: Asked | None = None
 ) -> tuple[Write, ...]:
     """The next weight; after the last one promotion; after bake the end."""
-    actor = asked.by if asked else AGENT
+    actor = asked.by if asked else AGENT_ACTOR
     because = (asked.reason or f"{asked.by} said promote") if asked else reasons(picture)
     if release.phase is Phase.BAKING:
         return _settle(release, picture, actor, because)
@@ -82,7 +82,7 @@ def advance(
         reason=because,
     )
     change = Change(kind="release.step", actor=actor, reason=because)
-    after = replace(release, stage=release.stage + 1, asked=None)
+    after = replace(release, stage=release.stage + 1, asked=None, paused=None)
     return _publish(release, after, picture, plan, change)
 
 
@@ -105,6 +105,7 @@ def _promote(
         ended_at_s=None if bakes else picture.now_s,
         invalid_since_s=None,
         asked=None,
+        paused=None,
     )
     change = Change(kind="release.promoted", actor=actor, reason=because)
     return _publish(release, after, picture, plan, change)
@@ -120,7 +121,7 @@ def _settle(release: Release, picture: Picture, actor: str, because: str) -> tup
         set_by=actor,
         reason=why,
     )
-    after = replace(release, phase=Phase.SETTLED, ended_at_s=picture.now_s, asked=None)
+    after = replace(release, phase=Phase.SETTLED, ended_at_s=picture.now_s, asked=None, paused=None)
     change = Change(kind="release.settled", actor=actor, reason=why)
     return _publish(release, after, picture, plan, change)
 
@@ -148,21 +149,23 @@ def return_to_weight(release: Release, picture: Picture) -> tuple[Write, ...]:
     """Under a new generation, so that no row before and after the gap is counted together."""
     why = "evidence is back"
     plan = replace(
-        _plan(release), generation=next_generation(release, picture), set_by=AGENT, reason=why
+        _plan(release), generation=next_generation(release, picture), set_by=AGENT_ACTOR, reason=why
     )
-    change = Change(kind="release.returned", actor=AGENT, reason=why)
+    change = Change(kind="release.returned", actor=AGENT_ACTOR, reason=why)
     return _publish(release, release, picture, plan, change)
 
 
 def resume(release: Release, policy: Policy, picture: Picture, asked: Asked) -> tuple[Write, ...]:
-    """A person lets go of a pause: go on at the step's weight, under a new generation."""
+    """A person lets go of a pause: go on at the step's weight, under a new generation.
+
+    A release that has not begun yet does so by its own rules: gates and freeze windows hold it.
+    """
     seen = {gateway: plan.generation for gateway, plan in picture.answering}
     freed = replace(release, paused=None, asked=None, lifted=release.lifted | seen)
-    if freed.plan is None:
-        return begin(freed, policy, picture)
     why = asked.reason or f"{asked.by} said resume"
     change = Change(kind="release.resumed", actor=asked.by, reason=why)
-    if release.paused is not None and release.paused.kind is PauseKind.PERSON:
+    keeps_plan = release.paused is not None and release.paused.kind is PauseKind.PERSON
+    if freed.plan is None or keeps_plan:
         return remember(release, freed, change)
     is_baking = release.phase is Phase.BAKING
     stage = stage_of(release, policy)
@@ -178,11 +181,18 @@ def resume(release: Release, policy: Policy, picture: Picture, asked: Asked) -> 
     return _publish(release, freed, picture, plan, change)
 
 
-def pause(release: Release, picture: Picture, kind: PauseKind, why: str) -> tuple[Write, ...]:
-    """Keep the weight, and wait for a person."""
-    paused = Paused(kind=kind, by=AGENT, why=why, since_s=picture.now_s)
-    change = Change(kind="release.paused", actor=AGENT, reason=why)
-    return remember(release, replace(release, paused=paused), change)
+def leave_to_a_person(release: Release, picture: Picture) -> tuple[Write, ...]:
+    """REGRESSED where the policy does not roll back: keep the weight until a person has decided.
+
+    A command given before this was known does not count any more.
+    """
+    why = (
+        f"regressed, and the policy leaves the rollback to a person: {reasons(picture)}; "
+        "`promote` goes on anyway"
+    )
+    paused = Paused(kind=PauseKind.PERSON, by=AGENT_ACTOR, why=why, since_s=picture.now_s)
+    change = Change(kind="release.paused", actor=AGENT_ACTOR, reason=why)
+    return remember(release, replace(release, paused=paused, asked=None), change)
 
 
 def give_way(
@@ -203,7 +213,7 @@ def refused(release: Release, behind: tuple[str, ...]) -> tuple[Write, ...]:
         f"{', '.join(behind)}: generation {generation} was not taken for a whole lease; "
         "until it is, everything goes to stable"
     )
-    change = Change(kind="release.held", actor=AGENT, reason=why)
+    change = Change(kind="release.held", actor=AGENT_ACTOR, reason=why)
     return remember(release, replace(release, held_generation=generation), change)
 
 
@@ -211,7 +221,7 @@ def redate(release: Release, picture: Picture, ahead: Mapping[str, float]) -> tu
     """Take now for each moment that a clock ahead of ours has noted, by the field's name."""
     by_s = max(ahead.values()) - picture.now_s
     why = f"a clock was {by_s:.0f} s ahead of this agent's: what it dated counts from now"
-    change = Change(kind="release.redated", actor=AGENT, reason=why)
+    change = Change(kind="release.redated", actor=AGENT_ACTOR, reason=why)
     return remember(release, replace(release, **dict.fromkeys(ahead, picture.now_s)), change)
 
 

@@ -15,7 +15,6 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.changes import AGENT
 from agent.drift import (
     DAY_S,
     REFERENCE_BLOCKS,
@@ -35,6 +34,7 @@ from agent.metrics import Metrics
 from agent.moments import iso
 from agent.publisher import View
 from agent.release import Change
+from mlops.contracts.api import AGENT_ACTOR
 from mlops.contracts.drift import DriftStatus
 from mlops.contracts.evidence import EmbeddingSums
 from mlops.contracts.plan import RoutePlan
@@ -325,4 +325,4 @@ def _until(memory: DriftMemory, until: int) -> DriftMemory:
 
 def _change(alarm: Alarm) -> Change:
     kind = "drift.routing" if alarm.feature == ROUTING else "drift.detected"
-    return Change(kind=kind, actor=AGENT, reason=alarm.why, detail={"feature": alarm.feature})
+    return Change(kind=kind, actor=AGENT_ACTOR, reason=alarm.why, detail={"feature": alarm.feature})

@@ -14,6 +14,7 @@ import msgspec
 
 from agent.judge import Judgement
 from agent.policy import Pause, Policy, SetMirror, SetWeight
+from mlops.contracts.api import AGENT_ACTOR
 from mlops.contracts.plan import FULL_SHARE_BP, RoutePlan, Slot
 
 
@@ -35,7 +36,7 @@ class Phase(StrEnum):
 
 class PauseKind(StrEnum):
     PERSON = "person"
-    """Asked for. The weight stays, is watched and can still be rolled back."""
+    """Asked for, or a person has to decide. The weight stays, is watched and can be rolled back."""
     HAND = "hand"
     """Plans were changed by someone else. Nothing is published until `resume`."""
     MEMORY = "memory"
@@ -49,6 +50,11 @@ class Paused(msgspec.Struct, frozen=True, kw_only=True):
     since_s: float
     generation: int = 0
     """The foreign plan that was adopted; a command is about what was known when it was given."""
+
+    @property
+    def is_verdict(self) -> bool:
+        """REGRESSED, and the policy leaves it to a person: `promote` passes over a verdict."""
+        return self.kind is PauseKind.PERSON and self.by == AGENT_ACTOR
 
 
 class Verb(StrEnum):

@@ -11,6 +11,7 @@ from agent.release import Cycle, Paused, Phase, Release, candidate_share_bp, sta
 from agent.standing import age, is_fresh, missing
 from agent.summary import Seen, summary
 from agent.verbs import possible
+from mlops.contracts.api import AGENT_ACTOR
 from mlops.contracts.release import CheckStatus, PauseStatus, ReleaseStatus
 
 PAUSED = "paused"
@@ -91,7 +92,7 @@ def _pause(release: Release, policy: Policy) -> PauseStatus | None:
     if release.lapsed_since_s is not None:
         return PauseStatus(
             kind="evidence",
-            by="agent",
+            by=AGENT_ACTOR,
             why="the lease ended; it returns by itself once evidence is back",
             since=iso(release.lapsed_since_s),
         )

@@ -19,7 +19,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from agent import changes, gates
-from agent.changes import AGENT, reasons
+from agent.changes import reasons
 from agent.foreign import decided_by, foreign_plan
 from agent.judge import Verdict
 from agent.policy import Policy
@@ -38,6 +38,7 @@ from agent.release import (
     stage_of,
 )
 from agent.standing import AHEAD_S, age, is_fresh, missing, observed_s, unproved
+from mlops.contracts.api import AGENT_ACTOR
 from mlops.contracts.plan import RoutePlan
 
 HELD_AFTER_S = 60.0
@@ -194,7 +195,7 @@ def _refused(release: Release, _policy: Policy, picture: Picture) -> tuple[Write
     why = gates.refusal(picture)
     if not why or release.phase is not Phase.PROGRESSING:
         return None
-    return changes.withdraw(release, picture, Phase.ABORTED, AGENT, why)
+    return changes.withdraw(release, picture, Phase.ABORTED, AGENT_ACTOR, why)
 
 
 def _regressed(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
@@ -203,9 +204,8 @@ def _regressed(release: Release, policy: Policy, picture: Picture) -> tuple[Writ
     if not policy.rolls_back:
         if release.paused is not None:
             return None
-        why = f"regressed, and the policy leaves the rollback to a person: {reasons(picture)}"
-        return changes.pause(release, picture, PauseKind.PERSON, why)
-    return changes.withdraw(release, picture, Phase.ROLLED_BACK, AGENT, reasons(picture))
+        return changes.leave_to_a_person(release, picture)
+    return changes.withdraw(release, picture, Phase.ROLLED_BACK, AGENT_ACTOR, reasons(picture))
 
 
 def _lapsed(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
@@ -219,7 +219,7 @@ def _lapsed(release: Release, policy: Policy, picture: Picture) -> tuple[Write, 
         return None
     cause = "the agent or the gateway was away" if is_fresh(picture) else age(picture)
     why = f"the lease ended at {', '.join(ended)}: {cause}"
-    change = Change(kind="release.lapsed", actor=AGENT, reason=why)
+    change = Change(kind="release.lapsed", actor=AGENT_ACTOR, reason=why)
     assert release.plan is not None, "_begin comes before"
     after = replace(
         release,
@@ -240,11 +240,13 @@ def _validity(release: Release, policy: Policy, picture: Picture) -> tuple[Write
     since_s = release.invalid_since_s
     if (picture.judgement.verdict is Verdict.INVALID) != (since_s is not None):
         if since_s is None:
-            change = Change(kind="release.invalid", actor=AGENT, reason=reasons(picture))
+            change = Change(kind="release.invalid", actor=AGENT_ACTOR, reason=reasons(picture))
             return changes.remember(
                 release, replace(release, invalid_since_s=picture.now_s), change
             )
-        change = Change(kind="release.valid", actor=AGENT, reason="evidence can be trusted again")
+        change = Change(
+            kind="release.valid", actor=AGENT_ACTOR, reason="evidence can be trusted again"
+        )
         return changes.remember(release, replace(release, invalid_since_s=None), change)
     if since_s is None or release.phase is Phase.BAKING:
         return None
@@ -252,7 +254,7 @@ def _validity(release: Release, policy: Policy, picture: Picture) -> tuple[Write
         return None
     minutes = policy.invalid_limit_s / 60
     why = f"evidence could not be trusted for {minutes:g} minutes: {reasons(picture)}"
-    return changes.withdraw(release, picture, Phase.ABORTED, AGENT, why)
+    return changes.withdraw(release, picture, Phase.ABORTED, AGENT_ACTOR, why)
 
 
 def _advance(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ...] | None:
@@ -281,7 +283,7 @@ def _held(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ..
     if not unproved(release, policy, picture) and gates.consult(release, picture):
         return None  # what the gates say comes first
     why = missing(release, policy, picture)
-    change = Change(kind="release.held", actor=AGENT, reason=why)
+    change = Change(kind="release.held", actor=AGENT_ACTOR, reason=why)
     after = replace(release, held_generation=plan.generation)
     return changes.remember(release, after, change)
 

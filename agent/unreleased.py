@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from agent.changes import AGENT
 from agent.release import Publish, Sight
+from mlops.contracts.api import AGENT_ACTOR
 
 FIRST_GENERATION = 1
 
@@ -29,7 +29,7 @@ def first_plan(sights: tuple[Sight, ...]) -> Publish | None:
             canary_share_bp=0,
             holdback_share_bp=0,
             lease_s=None,
-            set_by=AGENT,
+            set_by=AGENT_ACTOR,
             reason=reason,
         )
     return Publish(newest, waiting)

@@ -17,9 +17,8 @@ from agent.release import (
     Verb,
     candidate_share_bp,
 )
+from mlops.contracts.api import AGENT_ACTOR
 from mlops.contracts.plan import RoutePlan, with_weight
-
-DONE_BY_AGENT = "agent"
 
 
 class Conflict(ValueError):
@@ -72,12 +71,8 @@ def _problem(release: Release, verb: Verb) -> str:  # noqa: PLR0911  a table of 
             return "its lease ended; it returns to its weight by itself once evidence is back"
         case Verb.RESUME if paused is None:
             return "it is not paused; `promote` ends a step that waits for a person"
-        case Verb.PROMOTE if paused is not None:
-            return f"it is paused by {paused.by}; `resume` it first"
-        case Verb.PROMOTE if release.lapsed_since_s is not None:
-            return "its lease ended and there is no evidence; it returns by itself"
-        case Verb.PROMOTE if release.phase is Phase.BAKING and release.invalid_since_s is None:
-            return f"{release.candidate.version} is promoted already; its bake ends by itself"
+        case Verb.PROMOTE:
+            return _against_promote(release)
         case Verb.ABORT if release.phase is Phase.BAKING:
             return (
                 f"{release.candidate.version} is promoted already; to bring "
@@ -85,6 +80,19 @@ def _problem(release: Release, verb: Verb) -> str:  # noqa: PLR0911  a table of 
             )
         case _:
             return ""
+
+
+def _against_promote(release: Release) -> str:
+    """It passes over a verdict, also one for which the release waits; not over another pause."""
+    paused = release.paused
+    if paused is not None and not paused.is_verdict:
+        return f"it is paused by {paused.by}; `resume` it first"
+    if release.lapsed_since_s is not None:
+        return "its lease ended and there is no evidence; it returns by itself"
+    waits = paused is not None or release.invalid_since_s is not None
+    if release.phase is Phase.BAKING and not waits:
+        return f"{release.candidate.version} is promoted already; its bake ends by itself"
+    return ""
 
 
 def retried(release: Release, *, new_id: str, by: str, reason: str, now_s: float) -> Release:
@@ -139,11 +147,11 @@ def found_running(
         after = replace(after, phase=Phase.SETTLED, ended_at_s=picture.now_s)
     else:
         since_s = picture.now_s
-        paused = Paused(kind=PauseKind.MEMORY, by=DONE_BY_AGENT, why=why, since_s=since_s)
+        paused = Paused(kind=PauseKind.MEMORY, by=AGENT_ACTOR, why=why, since_s=since_s)
         after = replace(after, paused=paused)
     change = Change(
         kind="release.found",
-        actor=DONE_BY_AGENT,
+        actor=AGENT_ACTOR,
         reason=why,
         from_share_bp=candidate_share_bp(release, live),
         to_share_bp=candidate_share_bp(release, plan),
@@ -156,7 +164,7 @@ def _without_shares(live: RoutePlan, generation: int, why: str) -> RoutePlan:
         replace(live, holdback_share_bp=0),
         generation=generation,
         canary_share_bp=0,
-        set_by=DONE_BY_AGENT,
+        set_by=AGENT_ACTOR,
         reason=why,
         hold=False,
     )
