@@ -224,10 +224,13 @@ class Loop:
         canary_requests: int,
         inputs: Mapping[str, object],
     ) -> Release:
-        """Make the writes in order; stop at once where we lead no more."""
+        """Make the writes in order; stop at once where another agent leads.
+
+        A slow log may have outlasted our lease: if nobody else took it, it is ours again.
+        """
         release, revision = kept.release, kept.revision
         for write in writes:
-            if not self.leads:
+            if not self.leads and not await self._lead():
                 raise NotLeader(self._holder)
             match write:
                 case Remember(after, change):

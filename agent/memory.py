@@ -45,6 +45,9 @@ NEXT_S = 0.001
 
 LEADER = "agent"
 
+CLOCK_NOISE_S = 1.0
+"""What a clock may be put back by while nobody notices."""
+
 
 class Outdated(Exception):
     """Somebody else changed the release since it was read; read it again."""
@@ -107,12 +110,15 @@ class Memory:
     async def lead(self, holder: str, ttl_s: float) -> bool:
         """Take or keep the leader's lease; False while another holds it.
 
-        The database's clock decides, so agents with wrong clocks agree.
+        The database's clock decides, so agents with wrong clocks agree. A lease that ends later
+        than one taken now was dated before that clock was set back, and holds nobody.
         """
 
         def act(connection: Connection) -> bool:
             now = now_s(connection)
-            free = (_leader.c.holder == holder) | (_leader.c.expires_at_s <= now)
+            ends_at = _leader.c.expires_at_s
+            is_over = (ends_at <= now) | (ends_at > now + ttl_s + CLOCK_NOISE_S)
+            free = (_leader.c.holder == holder) | is_over
             taken = connection.execute(
                 sa.update(_leader)
                 .where(_leader.c.name == LEADER, free)
@@ -285,7 +291,10 @@ class Memory:
 
     async def told(self, target: str, sequence: int) -> None:
         """That notice is done with."""
-        await self.transact(lambda c: _drop(c, target, sequence))
+        gone = sa.delete(_notices).where(
+            _notices.c.target == target, _notices.c.sequence == sequence
+        )
+        await self.transact(lambda c: _run(c, gone))
 
     async def tell_later(self, target: str, sequence: int, next_at_s: float) -> None:
         """Count a failed attempt, and when to try again."""
@@ -377,11 +386,6 @@ def _event(row: Any) -> ReleaseEvent:
 
 def _run(connection: Connection, statement: sa.Executable) -> None:
     connection.execute(statement)
-
-
-def _drop(connection: Connection, target: str, sequence: int) -> None:
-    found = (_notices.c.target == target) & (_notices.c.sequence == sequence)
-    connection.execute(sa.delete(_notices).where(found))
 
 
 def check_leader(connection: Connection, holder: str) -> None:
