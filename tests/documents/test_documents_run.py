@@ -36,6 +36,7 @@ PORTS = (8000, 8001, 8002, 8011, 8012, 8123, 5000, 9000)
 NOT_RUN = {
     r"docker-compose ": "needs Docker; tests/deploy reads the file with the real docker-compose",
     r"kubectl |gateways=|alias secret|secret \S+ --": "needs a cluster; tests/deploy checks it",
+    r"sudo ": "changes the machine; tests/deploy checks the units",
     r"make ": "each target is a run of its own; here only that there is one of that name",
     r"git clone|cd rag-mlops|export PATH": "scripts/stranger_path.py does it",
     r"pip install 'rag-mlops\[": "is on no package index; the extra is in our lock",
