@@ -154,6 +154,7 @@ class Loop:
             releases = [one.release for one in kept.values()]
             self._gatekeeper.forget({one.id: generation_of(one) for one in releases})
         except MemoryUnavailable as error:
+            self._metrics.show_leads(leads=self.leads)
             self._fail("memory", str(error))
         except Exception:
             self._metrics.failures.labels("bug").inc()
@@ -161,19 +162,14 @@ class Loop:
         log.debug("the cycle took %.1f ms of CPU", (process_time() - cpu_s) * 1000)
 
     async def _lead(self) -> bool:
-        asked_s = self._clocks.monotonic_s()
+        asked_s, was = self._clocks.monotonic_s(), self.leads
         leads = await self._memory.lead(self._holder, LEADER_TTL_S)
-        was = self._metrics_leader(leads=leads)
+        self._metrics.show_leads(leads=leads)
         if leads:
             self._leads_until_s = asked_s + LEADER_TTL_S - CLOCK_SKEW_S
         if leads != was:
             log.info("this agent %s", "leads" if leads else "stands by: another one leads")
         return leads
-
-    def _metrics_leader(self, *, leads: bool) -> bool:
-        was = self.leads
-        self._metrics.leader.set(leads)
-        return was
 
     async def _tend(self, kept: Kept, view: View) -> None:
         release = kept.release
@@ -212,9 +208,9 @@ class Loop:
         self.cycles[release.id] = Cycle(picture, judgement, said, canary_requests)
         inputs = inputs_of(release, picture, self._clocks.code)
         after = await self._write(kept, writes, canary_requests, inputs)
-        self._metrics.show(after, picture.judgement, now_s)
-        if picture.closed_through_s:
-            age_s = now_s - picture.closed_through_s
+        self._metrics.show(after, judgement, now_s)
+        if release.plan is not None and not after.phase.is_ended:
+            age_s = now_s - (picture.closed_through_s or release.started_at_s)
             self._metrics.evidence_age_s.labels(release.route).set(age_s)
 
     async def _write(

@@ -24,7 +24,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.leader = Gauge("agent_leader", "1 while this agent acts.", registry=self.registry)
+        self._leader = Gauge("agent_leader", "1 while this agent acts.", registry=self.registry)
         self._status = Gauge(
             "agent_release_status",
             "Newest release of the route: 0 running, 1 successful, 2 failed.",
@@ -134,8 +134,23 @@ class Metrics:
             "agent_events_waiting", "Events that ClickHouse lacks.", registry=self.registry
         )
 
+    def show_leads(self, *, leads: bool) -> None:
+        """Only the agent that leads says how routes stand: what another one saw last is no more so,
+        and would set off alerts beside the leader's word."""
+        self._leader.set(leads)
+        if leads:
+            return
+        for gauge in (
+            self._status, self._phase, self._weight, self._duration, self._verdict, self._analysis,
+            self._gate, self._drift, self._drift_detected, self._drift_measure, self.evidence_age_s,
+        ):  # fmt: skip
+            gauge.clear()
+
     def show(self, release: Release, judgement: Judgement | None, now_s: float) -> None:
-        """Set everything of one release."""
+        """Set everything of one release; `judgement` is its last one.
+
+        The verdict on a release that ended stays until the next one begins.
+        """
         route = release.route
         self._status.labels(route).set(_STATUS.get(release.phase, 2))
         for phase in Phase:
@@ -143,10 +158,11 @@ class Metrics:
         self._weight.labels(route).set(candidate_share_bp(release, release.plan) / 100)
         ended_s = release.ended_at_s if release.ended_at_s is not None else now_s
         self._duration.labels(route).set(max(0.0, ended_s - release.started_at_s))
-        if judgement is not None:
+        if judgement is not None or not release.phase.is_ended:
+            said = judgement.verdict if judgement is not None else None
             for verdict in Verdict:
-                said = verdict is judgement.verdict
-                self._verdict.labels(route, verdict.value).set(said)
+                self._verdict.labels(route, verdict.value).set(verdict is said)
+        if judgement is not None:
             for name, check in judgement.checks.items():
                 if check.e_value is not None:
                     self._analysis.labels(route, name).set(check.e_value)

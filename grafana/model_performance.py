@@ -3,12 +3,15 @@
 from grafana.panels import Page, Panel, Prometheus, clickhouse, or_none
 
 _OF = 'route=~"$route", version=~"$version"'
-_COUNT = f"http_server_request_duration_seconds_count{{{_OF}}}"
-_JUDGED = f'http_server_request_duration_seconds_count{{{_OF}, outcome!="cancelled"}}'
+_OF_USERS = f'{_OF}, arm!="mirror"'
+"""Without the copies of requests whose answers nobody sees."""
+_COUNT = f"http_server_request_duration_seconds_count{{{_OF_USERS}}}"
+_JUDGED = f'http_server_request_duration_seconds_count{{{_OF_USERS}, outcome!="cancelled"}}'
 _ERRORS = (
-    f"http_server_request_duration_seconds_count{{{_OF}, "
+    f"http_server_request_duration_seconds_count{{{_OF_USERS}, "
     'outcome=~"upstream_error|timeout|reset|truncated"}'
 )
+_USER_BUCKETS = f"route_arm_version_le:http_request_duration_seconds_bucket:rate5m{{{_OF_USERS}}}"
 _BUCKETS = f"route_arm_version_le:http_request_duration_seconds_bucket:rate5m{{{_OF}}}"
 _ROWS = """$__timeFilter(ended_at) AND kind = 'served'
   AND route IN (${route:singlequote}) AND version IN (${version:singlequote})"""
@@ -32,7 +35,7 @@ PAGE = Page(
     panels=(
         Panel(
             title="Throughput",
-            description="Requests answered per second, over all arms.",
+            description="Requests of users answered per second, over all arms; mirrored copies are left out.",
             unit="reqps",
             kind="stat",
             width=6,
@@ -41,7 +44,7 @@ PAGE = Page(
         Panel(
             title="Error rate",
             description="Share of 5xx, 429, timeouts, resets and truncated answers in five minutes. "
-            "Requests that the client cancelled count for neither side.",
+            "Requests that the client cancelled, and mirrored copies, count for neither side.",
             unit="percentunit",
             kind="stat",
             width=6,
@@ -59,7 +62,9 @@ PAGE = Page(
             kind="stat",
             width=6,
             thresholds=_LATENCY_BOUNDS,
-            queries=(Prometheus(f"histogram_quantile(0.95, sum by (le) ({_BUCKETS}))", "P95"),),
+            queries=(
+                Prometheus(f"histogram_quantile(0.95, sum by (le) ({_USER_BUCKETS}))", "P95"),
+            ),
         ),
         Panel(
             title="Relevance",

@@ -3,6 +3,8 @@
 from grafana.panels import Page, Panel, Prometheus, clickhouse
 
 _ROUTE = 'route=~"$route"'
+_OF_USERS = f'{_ROUTE}, arm!="mirror"'
+"""Without the copies of requests whose answers nobody sees."""
 
 PAGE = Page(
     uid="release",
@@ -80,14 +82,14 @@ PAGE = Page(
         ),
         Panel(
             title="Split that was served",
-            description="Share of the answered requests by arm, over a minute. It follows the share in force.",
+            description="Share of users' answered requests by arm, over a minute. It follows the share in force.",
             unit="percentunit",
             most=1,
             queries=(
                 Prometheus(
-                    f"sum by (route, arm) (route_arm_version:http_requests:rate1m{{{_ROUTE}}}) "
+                    f"sum by (route, arm) (route_arm_version:http_requests:rate1m{{{_OF_USERS}}}) "
                     "/ on (route) group_left "
-                    f"sum by (route) (route_arm_version:http_requests:rate1m{{{_ROUTE}}})",
+                    f"sum by (route) (route_arm_version:http_requests:rate1m{{{_OF_USERS}}})",
                     "{{route}} {{arm}}",
                 ),
             ),

@@ -29,7 +29,7 @@ from mlops.service.http import GRANT, json_answer
 from mlops.service.tls import Trust
 
 ASK_EVERY_S: Final = 10.0
-"""However many look; rules are evaluated every 15 s."""
+"""However many look; rules are evaluated as often, as shipped."""
 TIMEOUT_S: Final = 3.0
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 """Twenty rules with a hundred alerts each are a tenth of it."""
