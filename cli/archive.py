@@ -116,6 +116,8 @@ def archive_restore(
     if target in ARCHIVED:
         raise click.BadParameter(f"{target}: its retention would delete the days again")
     day, end = first.date(), (last or first).date()
+    if end < day:
+        raise click.UsageError(f"--until {end} is before --day {day}")
     while day <= end:
         rows = run(_archived_rows(table, day) if dry_run else _restore(table, day, target, output))
         said = "dry run: would restore" if dry_run else "restored"
@@ -147,6 +149,8 @@ def erase(user_id: str, places: tuple[str, ...], output: str, *, yes: bool, dry_
     Returns when nothing is left, on disk either. Repeat it after a minute where requests of the
     person may still have been on their way, and after any failure.
     """
+    if not user_id:
+        raise click.UsageError("--user is empty; expected the id of the person")
     if not dry_run:
         ask_first(f"Erase everything of {user_id}? It cannot be brought back.", yes=yes)
     with shown(output) as tell:

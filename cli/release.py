@@ -26,6 +26,7 @@ from cli.live import ReleaseView
 from cli.options import FILE
 from cli.output import dry_run_option, is_data, print_data, print_table, prints
 from cli.shapes import AgentRequest
+from mlops.contracts.plan import Slot
 from mlops.contracts.release import ENDED_PHASES, FAILED_PHASES, ReleaseEvent, ReleaseStatus
 
 POLL_S = 1.0
@@ -73,6 +74,7 @@ def start(  # noqa: PLR0913 - one for each option
     """Bring VERSION to ROUTE, step by step."""
     if policy is not None and strategy:
         raise click.UsageError("--policy and --strategy: expected one of the two")
+    _check(version, endpoints, reason)
     body: dict[str, object] = {
         "route": route,
         "version": version,
@@ -84,6 +86,16 @@ def start(  # noqa: PLR0913 - one for each option
     if policy is not None:
         body["policy"] = _read_policy(policy)
     _send("/v1/releases", body, output, dry_run=dry_run)
+
+
+def _check(version: str, endpoints: tuple[str, ...], reason: str) -> None:
+    """Before anybody is asked, for a dry run too. Raises UsageError: the agent would refuse it."""
+    try:
+        Slot(version=version, endpoints=endpoints)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if not reason.strip():
+        raise click.UsageError("--reason is empty; expected why this version is released")
 
 
 def _read_policy(path: Path) -> object:

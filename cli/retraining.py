@@ -190,10 +190,11 @@ def _plan(config: MlopsConfig, partition: Partition, options: dict[str, Any]) ->
     since, until = (options[name].replace(tzinfo=UTC) for name in ("since", "until"))
     as_of = options["as_of"].replace(tzinfo=UTC) if options["as_of"] else until + LATE_SCORES
     try:
+        window = Window(since=since, until=until, as_of=as_of)  # before the registry is asked
         return Plan(
             model=options["model"],
             champion=_champion(config, partition, options["champion"], options["model"]),
-            window=Window(since=since, until=until, as_of=as_of),
+            window=window,
             route=options["route"],
             evaluation=options["evaluation"],
             labelling=Labelling(options["labelling"]),

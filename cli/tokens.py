@@ -60,6 +60,8 @@ def new(
 
     The file holds its digest only. Processes that read the file accept it within a second.
     """
+    if "" in routes:
+        raise click.UsageError("--route is empty; without the option it is for every route")
     before = _entries(path)
     if name in (entry.name for entry in before):
         raise click.ClickException(f"{path} has a token {name!r} already; remove it there first")

@@ -51,6 +51,21 @@ def run(*words: str, given: str | None = None, **environ: str) -> Result:
         ("gateway --config gateway.yaml --listen 127.0.0.1:1", "--listen needs --stable"),
         ("gateway --stable http://127.0.0.1:8011 --weight 5", "--weight needs --canary"),
         ("gateway --stable http://a:1 --canary http://b:1 --weight 96", "0<=x<=95.0"),
+        ("erase --user=", "--user is empty"),
+        (
+            "archive restore query_features --day 2026-11-05 --until 2026-11-01",
+            "--until 2026-11-01 is before --day 2026-11-05",
+        ),
+        (
+            "release start rag --version 2 --endpoint 127.0.0.1:8012 --reason new --dry-run",
+            "'127.0.0.1:8012': expected http://HOST:PORT",
+        ),
+        ("release start rag --version 2 --endpoint http://a:1 --reason=", "--reason is empty"),
+        ("token new ann --route=", "--route is empty"),
+        (
+            "retrain extract --partition p --since 2026-01-02 --until 2026-01-01",
+            "since before until",
+        ),
         ("release replay rel-1 --since 2026-11-01", "--since needs --what-if"),
     ],
 )
