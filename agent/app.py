@@ -181,7 +181,14 @@ class Agent:
             runtime=runtime,
             metrics=metrics,
         )
-        releases = Releases(self._memory, self._gateways, loop, rules, _unix_s)
+        releases = Releases(
+            self._memory,
+            self._gateways,
+            loop,
+            rules,
+            interval_s=self._settings.interval_s,
+            unix_s=_unix_s,
+        )
         tokens = Tokens(
             operator=self._settings.operator_token,
             viewer=self._settings.viewer_token,

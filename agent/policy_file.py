@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from math import inf
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from agent.freeze import freeze_document, parse_freeze
 from agent.policy import (
@@ -30,18 +27,13 @@ from agent.policy_values import (
     percent_bp,
     text,
 )
+from agent.strict_yaml import NotYaml, read_yaml
 from mlops.contracts.plan import FULL_SHARE_BP, MAX_CANARY_SHARE_BP
 
 __all__ = ["PolicyError", "load_policy", "parse_policy", "to_document"]
 
 MAX_FILE_BYTES = 256 * 1024
 """A policy is a page long."""
-
-_NOT_YAML = (
-    *(yaml.YAMLError, ValueError),
-    *(AttributeError, LookupError, ArithmeticError, RecursionError),
-)
-"""What PyYAML raises: also, for 2026-13-45 or a tag that does not fit, what its conversions do."""
 
 MAX_STEPS = 100
 
@@ -67,9 +59,9 @@ def load_policy(path: Path) -> Policy:
 def read_policy(content: bytes, *, source: str) -> Policy:
     """`load_policy` without the file."""
     try:
-        document = yaml.load(content, Loader=_StrictLoader)  # noqa: S506  a SafeLoader
-    except _NOT_YAML as error:
-        raise PolicyError(f"{source}: not YAML: {error}") from error
+        document = read_yaml(content)
+    except NotYaml as error:
+        raise PolicyError(f"{source}: {error}") from error
     return parse_policy(document, source=source)
 
 
@@ -284,22 +276,3 @@ _FIELDS = {
     "automaticRollback": "rolls_back",
     "invalidLimit": "invalid_limit_s",
 }
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML as SafeLoader reads it, but a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  PyYAML's own signature
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                raise yaml.constructor.ConstructorError(
-                    None, None, "expected a word as the key", key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)

@@ -25,6 +25,10 @@ MAX_ATTEMPTS = 5
 """A cycle may change the release while a command is noted; each attempt reads it again."""
 
 
+INTERVALS_PER_LEASE = 3
+"""A lease is renewed in the first cycle after a third of it, and one cycle may be late."""
+
+
 class NotFound(LookupError):
     """No such release or route."""
 
@@ -42,9 +46,13 @@ class Releases:
         gateways: Gateways,
         loop: Loop,
         rules: Rules,
+        *,
+        interval_s: float,
         unix_s: Callable[[], float],
     ) -> None:
+        """`interval_s` is the loop's: what a policy's lease must outlast."""
         self._rules = rules
+        self._interval_s = interval_s
         self._memory = memory
         self._gateways = gateways
         self._loop = loop
@@ -57,7 +65,7 @@ class Releases:
             ValueError: the request names no usable version, endpoint or policy.
         """
         policy = _policy(request)
-        self._check_rules(policy, request.route)
+        check_policy(policy, request.route, self._rules, self._interval_s)
         release = Release(
             id=_new_id(),
             route=request.route,
@@ -72,22 +80,6 @@ class Releases:
         if not request.reason.strip():
             raise ValueError("reason is empty; expected why this version is released")
         return await self._create(release)
-
-    def _check_rules(self, policy: Policy, route: str) -> None:
-        """What the agent's own rules would never let through is refused at once."""
-        cap_bp = self._rules.cap_bp(route)
-        greatest_bp = max(stage.share_bp for stage in stages(policy))
-        if greatest_bp > cap_bp:
-            raise ValueError(
-                f"policy: a step asks for {greatest_bp / 100:g} %, but route {route!r} may have at "
-                f"most {cap_bp / 100:g} % (maxWeight in the agent's file)"
-            )
-        unknown = [name for name in policy.gates if name not in self._rules.gates]
-        if unknown:
-            known = ", ".join(self._rules.gates) or "none"
-            raise ValueError(
-                f"policy: gates: no gate {unknown[0]!r} in the agent's file; it has: {known}"
-            )
 
     async def _create(self, release: Release) -> ReleaseStatus:
         view = await self._gateways.look()
@@ -165,6 +157,34 @@ class Releases:
     def _status(self, release: Release) -> ReleaseStatus:
         policy = parse_policy(release.policy, source=f"policy of release {release.id}")
         return status_of(release, policy, self._loop.cycles.get(release.id), self._unix_s())
+
+
+def check_policy(policy: Policy, route: str, rules: Rules, interval_s: float) -> None:
+    """Refuse at once what could never pass here.
+
+    Raises:
+        ValueError: a step above the route's cap, a gate nobody knows, or a lease that would end
+            between two cycles: the release would lose its weight and return to it for ever.
+    """
+    cap_bp = rules.cap_bp(route)
+    greatest_bp = max(stage.share_bp for stage in stages(policy))
+    if greatest_bp > cap_bp:
+        raise ValueError(
+            f"policy: a step asks for {greatest_bp / 100:g} %, but route {route!r} may have at "
+            f"most {cap_bp / 100:g} % (maxWeight in the agent's file)"
+        )
+    unknown = [name for name in policy.gates if name not in rules.gates]
+    if unknown:
+        known = ", ".join(rules.gates) or "none"
+        raise ValueError(
+            f"policy: gates: no gate {unknown[0]!r} in the agent's file; it has: {known}"
+        )
+    shortest_s = INTERVALS_PER_LEASE * interval_s
+    if policy.lease_s < shortest_s:
+        raise ValueError(
+            f"policy: lease: expected at least {shortest_s:g} s, {INTERVALS_PER_LEASE} intervals "
+            f"of this agent, got {policy.lease_s:g} s"
+        )
 
 
 def _policy(request: ReleaseRequest) -> Policy:

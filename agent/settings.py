@@ -8,12 +8,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
-import yaml
 
 from agent.drift import DriftSettings
 from agent.policy_values import Place, duration_s
 from agent.rules import Rules
 from agent.rules_file import RulesFile, read_rules
+from agent.strict_yaml import read_yaml
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.service.oidc_settings import OidcSettings
 from mlops.service.tls import make
@@ -148,12 +148,10 @@ def load(path: Path, environ: Mapping[str, str]) -> AgentSettings:
             content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
             raise SettingsError(f"{path}: more than {MAX_FILE_BYTES} bytes")
-        given = msgspec.convert(yaml.safe_load(content), AgentFile)
+        given = msgspec.convert(read_yaml(content), AgentFile)
         return _settings(given, environ)
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not YAML: {error}") from error
     except ValueError as error:  # msgspec's errors name the key's path
         raise SettingsError(f"{path}: {error}") from error
 
