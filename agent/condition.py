@@ -59,7 +59,7 @@ class Condition:
         """Raises Undecidable where the values do not fit."""
         try:
             answer = _evaluate(self._tree, result)
-        except (IndexError, TypeError, ZeroDivisionError) as error:
+        except (IndexError, TypeError, ArithmeticError) as error:
             raise Undecidable(
                 f"{self.text!r} cannot be said of {len(result)} values: {error}"
             ) from error

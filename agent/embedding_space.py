@@ -71,7 +71,7 @@ def mismatch(declared: Declaration, vectors: Sequence[Sequence[float]]) -> str:
                 f"the index holds {len(canary.vector)}"
             )
         cosine = _cosine(canary.vector, vector)
-        if cosine < MIN_COSINE:
+        if not cosine >= MIN_COSINE:  # nor where it is no number: vectors too long to multiply
             return (
                 f"the encoder does not match its index: a canary text has cosine {cosine:.3f} "
                 f"to itself, at least {MIN_COSINE} expected"

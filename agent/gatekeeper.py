@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
-from agent.providers import Providers
+from agent.providers import Providers, Said
 from agent.release import Consult, GateAnswer, Release
 from agent.rules import EMBEDDING_SPACE, Rules
 from mlops.service.aio import spawn
@@ -71,9 +71,16 @@ class Gatekeeper:
         self._answers[key] = answer
         self.wake()
 
-    async def _said(self, name: str, release: Release) -> tuple[bool, str, bool]:
-        if name == EMBEDDING_SPACE:
-            return await self._providers.embedding_space(release.candidate)
+    async def _said(self, name: str, release: Release) -> Said:
+        try:
+            if name == EMBEDDING_SPACE:
+                return await self._providers.embedding_space(release.candidate)
+            return await self._asked(name, release)
+        except Exception as error:
+            log.exception("BUG: gate %s failed; please report this", name)
+            return False, f"could not be asked: {error}", False
+
+    async def _asked(self, name: str, release: Release) -> Said:
         gate = self.rules.gates.get(name)
         if gate is None:
             known = ", ".join(self.rules.gates) or "none"
@@ -83,9 +90,6 @@ class Gatekeeper:
                 passed, why = await self._providers.ask(gate, release)
         except TimeoutError:
             return False, f"no answer within {gate.timeout_s:g} s", False
-        except Exception as error:
-            log.exception("BUG: gate %s failed; please report this", name)
-            return False, f"could not be asked: {error}", False
         return passed, why, False
 
 

@@ -81,6 +81,7 @@ class Providers:
         self._settings = clickhouse
         self._model_servers = model_servers or Trust(ClientTls())
         self._client: Any = None
+        self._opening = asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
         self._declaring: set[tuple[str, str]] = set()
         """Version and endpoint of servers that have declared: from then on silence is a no."""
@@ -134,12 +135,13 @@ class Providers:
             if answer.data is None or answer.status != "success":
                 raise _Nothing(f"Prometheus answered {status}: {answer.error or answer.status}")
             return _samples(answer.data)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, ValueError) as error:
             raise _Nothing(f"answered {status}, and not as Prometheus: {error}") from error
 
     async def _clickhouse(self, clickhouse: ClickHouse, release: Release) -> list[float]:
-        if self._client is None:
-            self._client = await open_client(self._settings, database=self._settings.database)
+        async with self._opening:  # two gates may need it first at once
+            if self._client is None:
+                self._client = await open_client(self._settings, database=self._settings.database)
         async with translated(self._settings, "gate"):
             answer = await self._client.query(
                 clickhouse.query,

@@ -65,6 +65,8 @@ def vector(*values: str) -> web.Response:
         (vector(), False, "cannot be said of 0 values"),
         (vector("NaN"), False, "not a number"),
         (web.json_response({"status": "error", "error": "bad query"}, status=400), False, "bad"),
+        (vector("0.01", "9"), True, "holds for 0.01, 9"),
+        (vector("much"), False, "not as Prometheus"),
         (web.Response(text="<html>", status=200), False, "not as Prometheus"),
         (web.Response(text="x" * 2_000_000), False, "more than"),
     ],

@@ -34,6 +34,7 @@ def test_what_a_condition_says(text: str, result: list[float], expected: bool) -
         ("result[0] != 5", [nan]),
         ("result[0] / result[1] < 1", [1.0, 0.0]),
         ("result[0]", [1.0]),
+        ("result[0] < 1" + "0" * 400, [1.0]),
     ],
 )
 def test_no_value_is_neither_yes_nor_no(text: str, result: list[float]) -> None:
