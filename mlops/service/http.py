@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from ipaddress import ip_address
@@ -270,6 +271,16 @@ def decode(body: bytes, kind: type[_T]) -> _T:
 def actor_of(request: web.Request) -> str:
     """Who did it, for plans and journals: the role, and the name the caller gives itself."""
     grant = request[GRANT]
-    as_whom = f"{grant.role.name.lower()} {grant.name}".rstrip()
     actor = request.headers.get("x-actor", "")[:MAX_ACTOR_CHARS]
-    return f"{actor} ({as_whom})" if actor and actor.isprintable() else as_whom
+    return said_once(actor if actor.isprintable() else "", grant.role.name.lower(), grant.name)
+
+
+def said_once(actor: str, role: str, name: str) -> str:
+    """`ann (operator)`: who a caller says it is, and the role and name of its token.
+
+    A caller that passes on what another process found, `operator ann` or `ann (operator)`, is
+    Ann: her role is told by the token that came, and only once.
+    """
+    bare = re.sub(rf"( \({role}( [^()]*)?\))+$", "", actor).removeprefix(f"{role} ").strip()
+    as_whom = f"{role} {name}".rstrip()
+    return as_whom if bare in ("", role, name) else f"{bare} ({as_whom})"
