@@ -48,6 +48,8 @@ def _where(release: Release) -> str:
 
 def _missing(release: Release, policy: Policy, picture: Picture) -> str:
     if release.phase.is_ended:
+        if served_by := standing.still_served_by(release, picture):
+            return f"still served by {', '.join(served_by)}"
         live = foreign_plan(release, picture)
         return "nothing to do" if live is None else f"generation {live.generation} is a person's"
     if not picture.answering:

@@ -7,7 +7,7 @@ from agent.changes import reasons
 from agent.judge import Verdict
 from agent.moments import span
 from agent.policy import Policy
-from agent.release import Phase, Picture, Release, stage_of
+from agent.release import Phase, Picture, Release, Sight, stage_of
 
 FRESH_S = 15.0
 """Evidence older than this is no evidence: three default blocks."""
@@ -86,6 +86,28 @@ def observed_s(release: Release, picture: Picture) -> float:
     if since_s is None:
         return 0.0
     return max(0.0, min(picture.now_s, picture.closed_through_s) - since_s)
+
+
+def still_served_by(release: Release, picture: Picture) -> tuple[str, ...]:
+    """Gateways that give users a version that was taken back.
+
+    A rollback by hand reaches those that were asked. One that was away then still has the plan
+    before it, which nobody publishes over: a release that ended by hand intends nothing more.
+    """
+    is_taken_back = release.phase in {Phase.ROLLED_BACK, Phase.ABORTED}
+    if not is_taken_back or picture.now_s <= (release.ended_at_s or 0.0):
+        return ()  # what the cycle saw that ended it is no more
+    return tuple(one.gateway for one in picture.sights if _serves(one, release.candidate.version))
+
+
+def _serves(sight: Sight, version: str) -> bool:
+    plan = sight.plan
+    if plan is None:
+        return False
+    if plan.stable.version == version:
+        return True
+    is_canary = plan.canary is not None and plan.canary.version == version
+    return is_canary and plan.canary_share_bp > 0 and sight.lease_remaining_s != 0
 
 
 def blocking(release: Release, picture: Picture) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from agent.judge import CheckResult, Judgement
 from agent.moments import iso
 from agent.policy import Policy
 from agent.release import Cycle, Paused, Phase, Release, candidate_share_bp, stages
-from agent.standing import age, is_fresh, missing
+from agent.standing import age, is_fresh, missing, still_served_by
 from agent.summary import Seen, summary
 from agent.verbs import possible
 from mlops.contracts.api import AGENT_ACTOR
@@ -50,6 +50,7 @@ def status_of(release: Release, policy: Policy, cycle: Cycle | None, now_s: floa
         pause=pause,
         converged=_converged(release, cycle),
         unreachable=_unreachable(cycle),
+        still_served_by=still_served_by(release, cycle.picture) if cycle else (),
         asked=release.asked.verb.value if release.asked else "",
         verbs=tuple(verb.value for verb in possible(release)),
     )

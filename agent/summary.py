@@ -37,11 +37,24 @@ def _ended(status: ReleaseStatus) -> str:
     if status.phase == "settled":
         return f"{status.version} is promoted for good: everybody gets it."
     why = "; ".join(status.reasons)
-    now = f"Everybody gets {status.stable}." if status.stable else "Nobody ever got it."
+    now = _taken_back(status)
     if status.phase == "aborted":
         return f"The release of {status.version} was ended without blame: {why}. {now}"
     what = f"{status.version} was rolled back"
     return f"{why if why.startswith(what) else f'{what}: {why}'}. {now}"
+
+
+def _taken_back(status: ReleaseStatus) -> str:
+    """What users get now."""
+    if status.still_served_by:
+        where = ", ".join(status.still_served_by)
+        return (
+            f"NOT everybody gets {status.stable}: {where} still serves {status.version}; "
+            f"`rag-mlops rollback {status.route}` takes it back there."
+        )
+    if not status.stable:
+        return "Nobody ever got it."
+    return f"Everybody gets {status.stable}."
 
 
 def _found(status: ReleaseStatus, seen: Seen) -> str:

@@ -134,6 +134,10 @@ class ReleaseStatus(msgspec.Struct, frozen=True, kw_only=True):
     converged: bool = False
     """Every gateway that answers has the intended generation."""
     unreachable: tuple[str, ...] = ()
+    """Gateways that do not answer."""
+    still_served_by: tuple[str, ...] = ()
+    """Gateways that still give users the version, although it was taken back: roll back there too.
+    """
     asked: str = ""
     """A command that the next cycle will carry out."""
     verbs: tuple[str, ...] = ()
