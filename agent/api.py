@@ -58,7 +58,7 @@ MAX_MISSED = 10_000
 """Events that one listener is brought up to date with: months of releases."""
 MAX_ID_DIGITS = 18
 """What a database takes for a number."""
-PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json"})
+PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/openapi.json"})
 
 
 _PROBLEM_OF: dict[type[Exception], tuple[int, str]] = {
@@ -117,6 +117,7 @@ class Api:
             [
                 web.get("/livez", self._get_livez),
                 web.get("/readyz", self._get_readyz),
+                web.get("/healthz", self._get_readyz),
                 web.get("/metrics", self._get_metrics),
                 web.get("/openapi.json", self._get_openapi),
                 web.get("/v1/releases", self._get_releases),

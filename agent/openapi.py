@@ -69,6 +69,9 @@ def _paths() -> dict[str, Any]:
     paths: dict[str, Any] = {
         "/livez": {"get": _public("The process runs.", {200: "text/plain"})},
         "/readyz": {"get": _public("Cycles run.", {200: "text/plain", 503: "text/plain"})},
+        "/healthz": {
+            "get": _public("The same as /readyz.", {200: "text/plain", 503: "text/plain"})
+        },
         "/metrics": {"get": _public("Prometheus text.", {200: "text/plain"})},
         "/openapi.json": {"get": _public("This document.", {200: _JSON})},
         "/v1/releases": {

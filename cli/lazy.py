@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -15,10 +16,18 @@ from cli.examples import EXAMPLES
 class LazyGroup(click.Group):
     """A group of which some commands are only named; what they import does not slow the others."""
 
-    def __init__(self, *given: Any, later: Mapping[str, str], **more: Any) -> None:
-        """`later` is `module:name` by command."""
+    def __init__(
+        self,
+        *given: Any,
+        later: Mapping[str, str],
+        elsewhere: Mapping[str, str] = MappingProxyType({}),
+        **more: Any,
+    ) -> None:
+        """`later` is `module:name` by command; `elsewhere` says, of a command that other tools
+        have, what does the same here."""
         super().__init__(*given, **more)
         self._later = later
+        self._elsewhere = elsewhere
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all, whether they are imported yet or not."""
@@ -38,10 +47,13 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; a misspelt command is told what it may have been."""
+        """As click does; a misspelt command, or one of another tool, is told what it may be."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
+            if args[0] in self._elsewhere:
+                said = f"{error.message} Here it is {self._elsewhere[args[0]]}."
+                raise click.UsageError(said, ctx) from None
             close = get_close_matches(args[0], self.list_commands(ctx), n=2)
             if not close:
                 raise

@@ -60,6 +60,22 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """Where each command is, in the order and under the headings of the help."""
 
+ELSEWHERE: Final[Mapping[str, str]] = {
+    "lint": "`rag-mlops validate -f FILE`",
+    "undo": "`rag-mlops rollback ROUTE --reason TEXT`",
+    "get": "`rag-mlops status` or `rag-mlops release status ROUTE`",
+    "list": "`rag-mlops release list`",
+    "set": "`rag-mlops weights set ROUTE`",
+    "dashboard": "the agent's console, by default http://127.0.0.1:8002/",
+    "terminate": "`rag-mlops release abort ROUTE`",
+    "version": "`rag-mlops --version`",
+    **{
+        verb: f"`rag-mlops release {verb} ROUTE`"
+        for verb in ("start", "promote", "pause", "resume", "abort", "retry", "history", "replay")
+    },
+}
+"""What users of `kubectl argo rollouts`, and of our own release verbs, type first."""
+
 
 class Main(LazyGroup, PlainErrors):
     """What stands above every command."""
@@ -78,6 +94,7 @@ class Main(LazyGroup, PlainErrors):
 @click.group(
     cls=Main,
     later={name: place for names in SECTIONS.values() for name, place in names.items()},
+    elsewhere=ELSEWHERE,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option(
