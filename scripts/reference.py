@@ -26,10 +26,13 @@ from gateway import openapi as gateway_openapi
 from gateway.counts import NOTHING
 from gateway.metrics import Metrics as GatewayMetrics
 from gateway.plans import PlanBook
+from gateway.recorder.completeness import CompletenessGauge
 from gateway.recorder.metrics import RecorderMetrics
 from mlops.config.names import SETTINGS
 from mlops.contracts import api, plan, record, release
 from mlops.feature_store import schema, tables
+from mlops.feature_store.completeness import Completeness
+from mlops.serving.metrics import Metrics as ServerMetrics
 from scripts import file_keys, output_shapes
 
 MADE = "<!-- made by scripts/reference.py -->\n\n"
@@ -138,7 +141,7 @@ def files() -> str:
 
 
 def metrics() -> str:
-    """Every metric of the three processes."""
+    """Every metric of the four processes."""
     parts = ["# Metrics\n"]
     for process, registry in registries().items():
         rows = []
@@ -160,11 +163,18 @@ def registries() -> Mapping[str, list[Any]]:
         members: Mapping[int, Any] = {}
 
     text, _ = GatewayMetrics(PlanBook(), NoCrew(), lambda: 0.0).render("text/plain", NOTHING)
+    recorder = RecorderMetrics(lambda: 0, lambda: 0, lambda: 0, lambda: 0).registry
+    CompletenessGauge(_nothing_stored, recorder)
     return {
         "Gateway": list(text_string_to_metric_families(text.decode())),
-        "Recorder": _families(RecorderMetrics(lambda: 0, lambda: 0, lambda: 0, lambda: 0).registry),
+        "Recorder": _families(recorder),
         "Agent": _families(AgentMetrics().registry),
+        "Model server": _families(ServerMetrics().registry),
     }
+
+
+async def _nothing_stored() -> tuple[Completeness, ...]:
+    return ()
 
 
 def _families(registry: CollectorRegistry) -> list[Any]:
