@@ -70,6 +70,12 @@ def connection(
     return here if here.tls != ClientTls() else replace(here, tls=context.tls)
 
 
+def has_context() -> bool:
+    """Whether one was chosen, or is the file's current one."""
+    environ = os.environ  # noqa: TID251  names the file
+    return bool(_chosen() or read_contexts(contexts_file(environ)).current)
+
+
 def _of_this_machine(environ: Mapping[str, str]) -> Connection:
     """The environment, the stack that `up` started, the default ports."""
     stack = read_stack(UP_DIRECTORY)

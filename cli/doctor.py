@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.connect import run
+from cli.connect import connection, has_context, run
 from cli.exits import EXIT_FAILED
 from cli.margins import suggested
 from cli.output import is_data, print_data, prints
@@ -42,12 +43,28 @@ def doctor(spool: Path, output: str) -> None:
 
     Exit code 1 where something has failed.
     """
-    findings = run(_examined(read_config(), spool))
+    findings = run(_examined(_in_context(read_config()), spool))
     if is_data(output):
         print_data(output, findings)
     else:
         _print(findings)
     sys.exit(EXIT_FAILED if any(one.state is State.FAILED for one in findings) else 0)
+
+
+def _in_context(config: MlopsConfig) -> MlopsConfig:
+    """With gateways and agent as the other commands find them, where a context says where."""
+    if not has_context():
+        return config
+    where = connection()
+    places = replace(
+        config.places,
+        gateway_admin_urls=where.gateways,
+        gateway_token=where.gateway_token,
+        agent_url=where.agent,
+        agent_token=where.agent_token,
+        tls=where.tls,
+    )
+    return replace(config, places=places)
 
 
 async def _examined(config: MlopsConfig, spool: Path) -> list[Finding]:

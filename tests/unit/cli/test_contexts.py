@@ -11,7 +11,9 @@ import yaml
 from click.testing import CliRunner, Result
 
 from cli.connect import connection
+from cli.doctor import _in_context
 from cli.main import main
+from mlops.config import read_config
 
 FILE = """
 current: staging
@@ -67,6 +69,18 @@ def test_each_side_is_taken_from_the_environment_or_from_the_current_context(
     assert found.tls.ca == "here.pem"
     del environment["MLOPS_AGENT_URL"]
     assert connection(environment).agent_token == "secret-two"
+
+
+def test_doctor_looks_at_the_context_too(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _in_context(read_config({}, tmp_path)).places.agent_url == "http://127.0.0.1:8002"
+    monkeypatch.setenv("RAG_MLOPS_CONFIG", environment["RAG_MLOPS_CONFIG"])
+    places = _in_context(read_config({}, tmp_path)).places
+    assert (places.gateway_admin_urls, places.agent_url) == (
+        ("http://127.0.0.1:1",), "http://127.0.0.1:2",
+    )  # fmt: skip
 
 
 def test_the_option_reaches_the_command(environment: dict[str, str]) -> None:
