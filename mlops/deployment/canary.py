@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -31,7 +31,9 @@ from mlops.deployment.errors import (
     NotDeployable,
     ReleaseUnderWay,
 )
+from mlops.deployment.free_pool import why_taken
 from mlops.deployment.pool import Pool
+from mlops.deployment.recording import not_recorded
 from mlops.model_registry import NotReleased, RAGModelRegistry, UnknownVersion
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,9 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     phase: str
     started: bool
     """False where the same version was being released there already."""
+    not_recorded: str = ""
+    """Why the registry's alias `challenger` does not lead to the version; empty if it does, or no
+    registry knows the version. Deploying again sets it."""
 
 
 class CanaryDeployment:
@@ -92,14 +97,17 @@ class CanaryDeployment:
         version stays loaded; the same call finds the release, or starts it.
 
         Raises:
-            NotDeployable: no route, or several, serve this model; stable holds both pools, or is
-                this version; or an alias is given for a version.
+            NotDeployable: no route, or several, serve this model; users are on both pools; stable
+                is this version; or an alias is given for a version.
             ReleaseUnderWay: another version is being released on the route.
             UnknownVersion: neither the registry nor the artifact store has this version.
+            TrackingError: MLflow does not say whether it has. Once the release has begun it is no
+                error that MLflow is away: see `not_recorded`.
             ServerError, AgentError, GatewayError: one of them is away, or refused. The `code` of a
                 `ServerRefused` says what the artifact store's trouble is, if it is that.
         """
-        route = await self._route(config)
+        everywhere = await answers_of(self._config.places, self._actor)
+        route = _route(config, newest(everywhere))
         running = await self._running(route.plan.route)
         if running is not None:
             return await self._found(config, route, running)
@@ -111,13 +119,13 @@ class CanaryDeployment:
             status = await self._start(self._request(config, route, config.endpoints))
             return self._deployment(config, status, config.endpoints, started=True)
         await asyncio.to_thread(self._require_known, config.model_name, config.model_version)
-        endpoints = self._free_pool(route)
+        endpoints = self._free_pool(route.plan.route, everywhere)
         request = self._request(config, route, endpoints)
         async with Pool(endpoints, self._config.places, actor=self._actor) as pool:
             await pool.load(config.model_name, config.model_version)
             status = await self._started_on(pool, request, config.model_name)
-        await self._challenges(config, status)
-        return self._deployment(config, status, endpoints, started=True)
+        problem = await self._challenges(config, status)
+        return self._deployment(config, status, endpoints, started=True, not_recorded=problem)
 
     async def wait(
         self, release_id: str, *, model_name: str = "", timeout_s: float | None = None
@@ -168,21 +176,6 @@ class CanaryDeployment:
 
     # ---- parts ----------------------------------------------------------------------------------
 
-    async def _route(self, config: DeploymentConfig) -> RouteStatus:
-        routes = await routes_of(self._config.places, self._actor)
-        if config.route is not None:
-            found = [one for one in routes if one.plan.route == config.route]
-        else:
-            found = [one for one in routes if one.model == config.model_name]
-        if len(found) == 1:
-            return found[0]
-        names = ", ".join(one.plan.route for one in found or routes) or "none"
-        what = f"route {config.route!r}" if config.route else f"model {config.model_name!r}"
-        raise NotDeployable(
-            f"{what} is served by {len(found)} routes ({names}); expected one: "
-            + ("name it with route=" if found else "see `model` in the gateway's file")
-        )
-
     async def _running(self, route: str) -> ReleaseStatus | None:
         async with self._agent() as agent:
             releases = await agent.releases()
@@ -200,17 +193,25 @@ class CanaryDeployment:
                 f"{config.model_version}. Nothing was loaded",
                 release_id=running.id,
             )
-        await self._challenges(config, running)  # whoever started it may have died before
+        # Whoever started it may have died before.
+        problem = await self._challenges(config, running)
         canary = route.plan.canary
         served = config.endpoints if canary is None else canary.endpoints
-        return self._deployment(config, running, served, started=False)
+        return self._deployment(config, running, served, started=False, not_recorded=problem)
 
-    async def _challenges(self, config: DeploymentConfig, status: ReleaseStatus) -> None:
-        if not config.endpoints and status.phase not in PROMOTED_PHASES:
+    async def _challenges(self, config: DeploymentConfig, status: ReleaseStatus) -> str:
+        """Let the registry's alias lead to the version; why it does not. The release is under way
+        by now: whoever is told of a failure would take it for one that is not."""
+        if config.endpoints or status.phase in PROMOTED_PHASES:
+            return ""
+
+        def record() -> None:
             with suppress(UnknownVersion):
-                await asyncio.to_thread(
-                    self._registry.set_challenger, config.model_name, config.model_version
-                )
+                self._registry.set_challenger(config.model_name, config.model_version)
+
+        if problem := await not_recorded(record):
+            log.warning("release %s goes on; `challenger` was not moved: %s", status.id, problem)
+        return problem
 
     def _require_known(self, model: str, version: str) -> None:
         try:
@@ -229,16 +230,16 @@ class CanaryDeployment:
                 f"{version!r} is an alias of {model} {found.version}; a release is of a version"
             )
 
-    def _free_pool(self, route: RouteStatus) -> tuple[str, ...]:
-        """The pool that stable is not on. What `previous` held is given up for it."""
-        places, stable = self._config.places, set(route.plan.stable.endpoints)
-        for pool in (places.pool_a, places.pool_b):
-            if pool and not stable.intersection(pool):
+    def _free_pool(self, route: str, everywhere: Sequence[RouteStatus]) -> tuple[str, ...]:
+        """The pool that no route's users are on. What `previous` held is given up for it."""
+        places, plans = self._config.places, [one.plan for one in everywhere]
+        taken = []
+        for name, pool in (("a", places.pool_a), ("b", places.pool_b)):
+            why = why_taken(pool, plans, route) if pool else "no servers"
+            if not why:
                 return pool
-        raise NotDeployable(
-            f"route {route.plan.route!r}: stable ({', '.join(sorted(stable))}) is on both pools "
-            f"(a: {', '.join(places.pool_a)}; b: {', '.join(places.pool_b)})"
-        )
+            taken.append(f"pool {name}: {why}")
+        raise NotDeployable(f"route {route!r}: no pool is free ({'; '.join(taken)})")
 
     def _request(
         self, config: DeploymentConfig, route: RouteStatus, endpoints: tuple[str, ...]
@@ -283,6 +284,7 @@ class CanaryDeployment:
         endpoints: tuple[str, ...],
         *,
         started: bool,
+        not_recorded: str = "",
     ) -> Deployment:
         return Deployment(
             release_id=status.id,
@@ -293,20 +295,61 @@ class CanaryDeployment:
             endpoints=endpoints,
             phase=status.phase,
             started=started,
+            not_recorded=not_recorded,
         )
 
 
-async def routes_of(places: PlacesSettings, actor: str) -> list[RouteStatus]:
-    """The routes, from the first gateway that answers.
+def _route(config: DeploymentConfig, routes: Sequence[RouteStatus]) -> RouteStatus:
+    """The one that is meant."""
+    if config.route is not None:
+        found = [one for one in routes if one.plan.route == config.route]
+    else:
+        found = [one for one in routes if one.model == config.model_name]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(one.plan.route for one in found or routes) or "none"
+    what = f"route {config.route!r}" if config.route else f"model {config.model_name!r}"
+    raise NotDeployable(
+        f"{what} is served by {len(found)} routes ({names}); expected one: "
+        + ("name it with route=" if found else "see `model` in the gateway's file")
+    )
+
+
+async def answers_of(places: PlacesSettings, actor: str) -> list[RouteStatus]:
+    """Every route of every gateway that answers.
 
     Raises:
         GatewayUnavailable: none answers.
     """
-    problems = []
-    for url in places.gateway_admin_urls:
+
+    async def ask(url: str) -> list[RouteStatus] | GatewayError:
         async with gateway_client(places, url, actor=actor) as client:
             try:
                 return await client.routes()
             except GatewayError as error:
-                problems.append(str(error))
-    raise GatewayUnavailable(f"no gateway answers: {'; '.join(problems)}")
+                return error
+
+    found = await asyncio.gather(*(ask(url) for url in places.gateway_admin_urls))
+    problems = [str(one) for one in found if isinstance(one, GatewayError)]
+    if len(problems) == len(found):
+        raise GatewayUnavailable(f"no gateway answers: {'; '.join(problems)}")
+    return [route for one in found if not isinstance(one, GatewayError) for route in one]
+
+
+def newest(everywhere: Sequence[RouteStatus]) -> list[RouteStatus]:
+    """Each route once: of several gateways' answers, the one of the greatest generation."""
+    found: dict[str, RouteStatus] = {}
+    for one in everywhere:
+        known = found.get(one.plan.route)
+        if known is None or one.plan.generation > known.plan.generation:
+            found[one.plan.route] = one
+    return list(found.values())
+
+
+async def routes_of(places: PlacesSettings, actor: str) -> list[RouteStatus]:
+    """Each route once, as the gateway knows it that has its newest plan.
+
+    Raises:
+        GatewayUnavailable: none answers.
+    """
+    return newest(await answers_of(places, actor))

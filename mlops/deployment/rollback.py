@@ -20,8 +20,9 @@ from mlops.deployment.errors import (
 )
 from mlops.deployment.gateway_client import GatewayClient
 from mlops.deployment.notices import Notice, tell
+from mlops.deployment.recording import not_recorded
 from mlops.deployment.way_back import WayBack, way_back
-from mlops.model_registry import RAGModelRegistry, TrackingError, UnknownVersion
+from mlops.model_registry import RAGModelRegistry, UnknownVersion
 
 NOTHING_TO_RESTORE: Final = "nothing_to_restore"
 """The gateway's word for a route that is all stable and has no version to go back to."""
@@ -29,9 +30,6 @@ NOTHING_TO_RESTORE: Final = "nothing_to_restore"
 AGENT_TIMEOUT_S: Final = 2.0
 """Longest time for the agent. A release that has begun stops by itself when it sees the gateways'
 plans; one that has published nothing yet must be told."""
-
-RECORD_TIMEOUT_S: Final = 10.0
-"""Longest time for the registry; what matters has been done by then."""
 
 
 class RolledBack(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,7 +146,7 @@ class RollbackManager:
         told = asyncio.ensure_future(tell(self._config.notices, self._notice(result, reason)))
         try:
             aborted = await self._abort_releases(set(result.routes), reason)
-            taken_back = sorted({*result.taken_back, *aborted})
+            taken_back = sorted({*result.taken_back, *aborted} - set(result.routes.values()))
             result = msgspec.structs.replace(result, taken_back=tuple(taken_back))
             result = await self._recorded(result, reason)
             return msgspec.structs.replace(result, not_told=await told)
@@ -166,35 +164,34 @@ class RollbackManager:
         )
 
     async def _abort_releases(self, routes: set[str], reason: str) -> list[str]:
-        """End releases of these routes; their versions. Nothing where the agent does not answer."""
-        try:
-            async with agent_client(
-                self._config.places, actor=self._actor, timeout_s=AGENT_TIMEOUT_S
-            ) as agent:
+        """End releases of these routes; their versions. What the agent does not end, because it is
+        away or the release has just ended by itself, is left out and holds up no other."""
+        aborted = []
+        async with agent_client(
+            self._config.places, actor=self._actor, timeout_s=AGENT_TIMEOUT_S
+        ) as agent:
+            try:
                 running = [
                     one
                     for one in await agent.releases()
                     if one.route in routes and one.ended_at is None and not one.generation
                 ]
-                for one in running:
+            except AgentError:
+                return []
+            for one in running:
+                with suppress(AgentError):
                     await agent.command(one.id, "abort", reason)
-        except AgentError:
-            return []
-        return [one.version for one in running]
+                    aborted.append(one.version)
+        return aborted
 
     async def _recorded(self, result: RolledBack, reason: str) -> RolledBack:
-        try:
-            async with asyncio.timeout(RECORD_TIMEOUT_S):
-                for version in result.taken_back:
-                    # A version of servers that are not ours is in no registry.
-                    with suppress(UnknownVersion):
-                        await asyncio.to_thread(
-                            self._registry.roll_back, result.model, version, reason
-                        )
-        except (TrackingError, TimeoutError) as error:
-            problem = str(error) or f"no answer within {RECORD_TIMEOUT_S:g} s"
-            return msgspec.structs.replace(result, recorded=False, not_recorded=problem)
-        return result
+        def record() -> None:
+            for version in result.taken_back:
+                with suppress(UnknownVersion):  # of servers that are not ours
+                    self._registry.roll_back(result.model, version, reason)
+
+        problem = await not_recorded(record)
+        return msgspec.structs.replace(result, recorded=not problem, not_recorded=problem)
 
 
 async def _roll_back(
@@ -222,19 +219,34 @@ def _require_some(model: str, answers: dict[str, _Answer]) -> None:
 
 
 def _joined(model: str, answers: dict[str, _Answer]) -> RolledBack:
-    routes: dict[str, str] = {}
-    taken_back: set[str] = set()
+    """What all gateways did. One that still serves what another has taken back, as it kept nothing
+    to return to, has not confirmed."""
+    gone: dict[str, set[str]] = {}
     for answer in answers.values():
         for before, after in answer.routes:
-            routes[after.plan.route] = after.plan.stable.version
-            gone = {one.version for one in (before.plan.stable, before.plan.canary) if one}
-            taken_back |= gone - {after.plan.stable.version}
+            served = {one.version for one in (before.plan.stable, before.plan.canary) if one}
+            gone.setdefault(after.plan.route, set()).update(served - {after.plan.stable.version})
+    routes: dict[str, str] = {}
+    unconfirmed = {url: str(one.problem) for url, one in answers.items() if one.problem}
+    for url, answer in answers.items():
+        for _, after in answer.routes:
+            route, version = after.plan.route, after.plan.stable.version
+            if version not in gone[route]:
+                routes[route] = version
+                continue
+            routes.setdefault(route, version)
+            unconfirmed.setdefault(
+                url, f"{url}: route {route!r} serves {version} and keeps nothing to return to"
+            )
+    taken_back = {version for versions in gone.values() for version in versions}
     return RolledBack(
         model=model,
         routes=routes,
-        taken_back=tuple(sorted(taken_back)),
-        confirmed=tuple(url for url, one in answers.items() if one.routes and one.problem is None),
-        unconfirmed={url: str(one.problem) for url, one in answers.items() if one.problem},
+        taken_back=tuple(sorted(taken_back - set(routes.values()))),
+        confirmed=tuple(
+            url for url, one in answers.items() if one.routes and url not in unconfirmed
+        ),
+        unconfirmed=unconfirmed,
         without_model=tuple(url for url, one in answers.items() if one.lacks_model),
         recorded=True,
     )

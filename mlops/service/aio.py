@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from threading import Thread
+from typing import TypeVar
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +23,24 @@ def spawn(coroutine: Coroutine[object, object, None], *, name: str) -> asyncio.T
     _running.add(task)
     task.add_done_callback(_ended)
     return task
+
+
+async def in_thread_of_its_own(call: Callable[[], T], *, name: str) -> T:
+    """Run what blocks, and may do so for minutes: who stops waiting is rid of it.
+
+    With `asyncio.to_thread` the end of `asyncio.run` would still wait for the call.
+    """
+    found: Future[T] = Future()
+
+    def run() -> None:
+        found.set_running_or_notify_cancel()  # from here on a cancelled caller leaves it alone
+        try:
+            found.set_result(call())
+        except BaseException as error:
+            found.set_exception(error)
+
+    Thread(target=run, name=name, daemon=True).start()
+    return await asyncio.wrap_future(found)
 
 
 def tasks_of(loop: asyncio.AbstractEventLoop) -> int:
