@@ -77,12 +77,13 @@ def register(config: MlopsConfig, content: bytes) -> Mapping[str, Any]:
     """The model to MLflow and to the artifact store."""
     _, partition = _asked(config, content)
     registry = RAGModelRegistry(config)
-    found = steps.register(
-        partition,
-        tracker=RAGModelTracker(config.mlflow),
-        registry=registry,
-        artifacts=MinIOArtifactStore(config.minio),
-    )
+    with RAGModelTracker(config.mlflow) as tracker:  # a run that breaks off is FAILED till a retry
+        found = steps.register(
+            partition,
+            tracker=tracker,
+            registry=registry,
+            artifacts=MinIOArtifactStore(config.minio),
+        )
     return _told(found)
 
 

@@ -139,13 +139,17 @@ class RAGModelTracker:
         tags: Mapping[str, str] | None = None,
         data_window: DataWindow | None = None,
     ) -> Iterator[str]:
-        """A run around a block of code: FINISHED, or FAILED where it raises, or KILLED."""
+        """A run around a block of code: FINISHED, or FAILED where it raises, or KILLED.
+
+        What the block raises comes out, also where MLflow has gone away meanwhile.
+        """
         run_id = self.start_training_run(name, tags=tags, data_window=data_window)
         try:
             yield run_id
         except BaseException as error:
             killed = isinstance(error, KeyboardInterrupt | SystemExit)
-            self.end_run(run_id, RunStatus.KILLED if killed else RunStatus.FAILED)
+            with _noted_in(error):
+                self.end_run(run_id, RunStatus.KILLED if killed else RunStatus.FAILED)
             raise
         self.end_run(run_id, RunStatus.FINISHED)
 
@@ -234,11 +238,24 @@ class RAGModelTracker:
         return self._queue.known_id(run_id)
 
     def close(self, status: RunStatus = RunStatus.FINISHED) -> None:
-        """End every run that is still open. Safe to repeat."""
+        """End every run that is still open. Safe to repeat.
+
+        Raises:
+            TrackingUnavailable: MLflow does not answer; what was not ended stays open.
+            TrackingRefused: it refused one, deleted by somebody, say; the others have been ended.
+        """
         with self._lock:
             still_open = sorted(self._open)
+        refusal: TrackingRefused | None = None
         for run_id in still_open:
-            self.end_run(run_id, status)
+            try:
+                self.end_run(run_id, status)
+            except TrackingRefused as error:
+                refusal = refusal or error
+                with self._lock:
+                    self._open.discard(run_id)
+        if refusal is not None:
+            raise refusal
 
     def __enter__(self) -> Self:
         return self
@@ -249,7 +266,11 @@ class RAGModelTracker:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close(RunStatus.FINISHED if error is None else RunStatus.FAILED)
+        if error is None:
+            self.close(RunStatus.FINISHED)
+            return
+        with _noted_in(error):
+            self.close(RunStatus.FAILED)
 
     def _begin(self, operation: Create) -> str:
         if self._queue is None:
@@ -277,6 +298,16 @@ class RAGModelTracker:
             assert run_id is not None, "every other operation is of a run that exists"
             perform(client, operation, run_id)
         return run_id
+
+
+@contextmanager
+def _noted_in(error: BaseException) -> Iterator[None]:
+    """What went wrong first is what the caller hears of; that its run could not be ended is a note
+    beside it."""
+    try:
+        yield
+    except (TrackingError, QueueFull) as failure:
+        error.add_note(f"its run in MLflow could not be ended: {failure}")
 
 
 def _end_open_runs(tracker: weakref.ref[RAGModelTracker]) -> None:

@@ -22,6 +22,7 @@ from mlops.contracts.release import PROMOTED_PHASES, ReleaseStatus
 from mlops.registry.marks import aliases_of, make_champion, set_alias, set_tag
 from mlops.registry.numbering import is_above, next_version
 from mlops.registry.values import (
+    REJECTED_TAG,
     VERSION_TAG,
     Alias,
     ModelKind,
@@ -285,12 +286,14 @@ class RAGModelRegistry:
         with self._connection.calling(f"promote {model_name} {version}", registry=True) as client:
             aliases = aliases_of(client, model_name)
             old = aliases.get(Alias.CHAMPION)
-            if old == one.mlflow_version:
-                return
-            make_champion(client, model_name, one.mlflow_version, old)
+            if old != one.mlflow_version:
+                # Before the alias, by which the next attempt knows that this has been done.
+                set_tag(client, model_name, one.mlflow_version, "promoted_at", _now())
+                if one.rejected:  # by an earlier release
+                    client.delete_model_version_tag(model_name, one.mlflow_version, REJECTED_TAG)
+                make_champion(client, model_name, one.mlflow_version, old)
             if aliases.get(Alias.CHALLENGER) == one.mlflow_version:
                 client.delete_registered_model_alias(model_name, Alias.CHALLENGER)
-            self._stamp(client, one, "promoted_at", _now())
 
     def withdraw(self, model_name: str, version: str) -> None:
         """After a release was given up without blame: nobody releases the version any more.
@@ -309,12 +312,14 @@ class RAGModelRegistry:
         """
         one = self.resolve(model_name, version)
         with self._connection.calling(f"roll back {model_name} {version}", registry=True) as client:
-            self._stamp(client, one, "rejected", reason or "rolled back")
+            why = reason or "rolled back"
+            set_tag(client, model_name, one.mlflow_version, REJECTED_TAG, why)
             aliases = aliases_of(client, model_name)
             if aliases.get(Alias.CHALLENGER) == one.mlflow_version:
                 client.delete_registered_model_alias(model_name, Alias.CHALLENGER)
-            previous = aliases.get(Alias.PREVIOUS)
-            if aliases.get(Alias.CHAMPION) == one.mlflow_version and previous is not None:
+            champion, previous = aliases.get(Alias.CHAMPION), aliases.get(Alias.PREVIOUS)
+            # Both lead to one where an attempt broke off between the two calls.
+            if previous is not None and champion in {one.mlflow_version, previous}:
                 set_alias(client, model_name, Alias.CHAMPION, previous)
                 client.delete_registered_model_alias(model_name, Alias.PREVIOUS)
 
@@ -332,10 +337,6 @@ class RAGModelRegistry:
             )
         with self._connection.calling(f"delete {model_name} {version}", registry=True) as client:
             client.delete_model_version(model_name, one.mlflow_version)
-
-    @staticmethod
-    def _stamp(client: MlflowClient, one: RegisteredVersion, key: str, value: str) -> None:
-        set_tag(client, one.model, one.mlflow_version, key, value)
 
     @staticmethod
     def _versions(

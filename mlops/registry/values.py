@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +14,8 @@ from mlops.registry.versioning import EmbeddingSpace, Facts
 
 VERSION_TAG: Final = "version"
 """Holds the semantic version."""
+REJECTED_TAG: Final = "rejected"
+"""Holds why the version was taken back."""
 METRIC_PREFIX: Final = "metric."
 _SPACE_TAGS: Final = ("embedding_model", "dimension", "index")
 
@@ -87,12 +90,16 @@ class RegisteredVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_version(one: Any, aliases: tuple[str, ...]) -> RegisteredVersion:
-    """From MLflow's value of it, with the aliases that point at it."""
+    """From MLflow's value of it, with the aliases that point at it.
+
+    Anybody may set tags in MLflow: one of ours that is no number counts as not set, since one
+    version's tag must not hide all the others.
+    """
     tags = one.tags
     metrics = {
-        name.removeprefix(METRIC_PREFIX): float(value)
+        name.removeprefix(METRIC_PREFIX): number
         for name, value in tags.items()
-        if name.startswith(METRIC_PREFIX)
+        if name.startswith(METRIC_PREFIX) and (number := _number(value)) is not None
     }
     return RegisteredVersion(
         model=one.name,
@@ -105,9 +112,9 @@ def read_version(one: Any, aliases: tuple[str, ...]) -> RegisteredVersion:
         metrics=metrics,
         change=tags.get("change", ""),
         change_reason=tags.get("change_reason", ""),
-        rejected=tags.get("rejected", ""),
+        rejected=tags.get(REJECTED_TAG, ""),
         embedding_model=tags.get("embedding_model", ""),
-        dimension=int(tags.get("dimension", "0")),
+        dimension=_dimension(tags),
         index=tags.get("index", ""),
         created_at=datetime.fromtimestamp(one.creation_timestamp / 1000, UTC),
     )
@@ -115,12 +122,24 @@ def read_version(one: Any, aliases: tuple[str, ...]) -> RegisteredVersion:
 
 def space_of(parameters: Mapping[str, str]) -> EmbeddingSpace:
     """From the parameters of a run."""
-    dimension = parameters.get("dimension", "")
     return EmbeddingSpace(
         embedding_model=parameters.get("embedding_model", ""),
-        dimension=int(dimension) if dimension.isdigit() else 0,
+        dimension=_dimension(parameters),
         index=parameters.get("index", ""),
     )
+
+
+def _dimension(texts: Mapping[str, str]) -> int:
+    text = texts.get("dimension", "")
+    return int(text) if text.isdecimal() else 0
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if isfinite(number) else None
 
 
 def space_tags(space: EmbeddingSpace) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import requests
 from mlflow import MlflowClient
 
 from mlops.config import MlopsConfig, RegistryStage
@@ -18,6 +19,7 @@ from mlops.model_registry import (
     NotReleased,
     ProtectedVersion,
     RAGModelRegistry,
+    TrackingUnavailable,
     UnknownVersion,
 )
 
@@ -248,3 +250,63 @@ def test_two_promotions_at_once_leave_one_champion_and_a_version_to_return_to(
     assert set(aliases) == {"champion", "previous"}
     assert aliases["champion"] in versions[1:]
     assert aliases["previous"] != aliases["champion"]
+
+
+def break_off(registry: RAGModelRegistry, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """MLflow goes away when the registry makes this call."""
+
+    def away(*_: object) -> None:
+        raise requests.ConnectionError("gone")
+
+    monkeypatch.setattr(registry._connection.client, call, away)
+
+
+def test_a_promotion_that_broke_off_is_whole_once_it_is_repeated(
+    registry: RAGModelRegistry, run_id: str, model_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        registry.register_embedding_model(run_id, {"mrr": 0.4}, model_name=model_name)
+    registry.promote(model_name, "1.0.0", release("1.0.0", "settled"))
+    registry.roll_back(model_name, "1.0.1", "an earlier release")
+    registry.set_challenger(model_name, "1.0.1")
+
+    with monkeypatch.context() as patched:
+        break_off(registry, patched, "delete_registered_model_alias")
+        with pytest.raises(TrackingUnavailable):
+            registry.promote(model_name, "1.0.1", release("1.0.1", "baking"))
+    registry.promote(model_name, "1.0.1", release("1.0.1", "baking"))
+
+    found = registry.resolve(model_name, "1.0.1")
+    assert found.aliases == ("champion",), "nobody releases it any more"
+    assert found.rejected == "", "users have it"
+    tags = registry._connection.client.get_model_version(model_name, "2").tags
+    assert "promoted_at" in tags
+
+
+def test_a_rollback_that_broke_off_is_whole_once_it_is_repeated(
+    registry: RAGModelRegistry, run_id: str, model_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in ("1.0.0", "1.0.1"):
+        registry.register_embedding_model(run_id, {"mrr": 0.4}, model_name=model_name)
+        registry.promote(model_name, version, release(version, "settled"))
+
+    with monkeypatch.context() as patched:
+        break_off(registry, patched, "delete_registered_model_alias")
+        with pytest.raises(TrackingUnavailable):
+            registry.roll_back(model_name, "1.0.1", "latency")
+    registry.roll_back(model_name, "1.0.1", "latency")
+
+    assert registry.resolve(model_name, "1.0.0").aliases == ("champion",)
+    assert registry.resolve(model_name, "1.0.1").aliases == ()
+
+
+def test_a_tag_that_somebody_else_set_hides_no_version(
+    registry: RAGModelRegistry, run_id: str, model_name: str
+) -> None:
+    registry.register_embedding_model(run_id, {"mrr": 0.4}, model_name=model_name)
+    for name, value in (("dimension", "many"), ("metric.mrr", "good")):
+        registry._connection.client.set_model_version_tag(model_name, "1", name, value)
+
+    (found,) = registry.history(model_name)
+
+    assert (found.version, found.dimension, found.metrics) == ("1.0.0", 0, {})

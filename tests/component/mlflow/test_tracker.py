@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import requests
 from mlflow import MlflowClient
 
 from mlops.config import MlflowSettings
@@ -89,6 +91,46 @@ def test_a_run_ends_with_what_happened_to_its_block(
         raise error
 
     assert client.get_run(run_id).info.status == status
+
+
+@pytest.mark.parametrize("around", ["a run", "a tracker"])
+def test_what_a_block_raises_comes_out_though_mlflow_has_gone_away(
+    mlflow_settings: MlflowSettings, monkeypatch: pytest.MonkeyPatch, around: str
+) -> None:
+    tracker = RAGModelTracker(mlflow_settings)
+
+    def away(*_: object) -> None:
+        raise requests.ConnectionError("gone")
+
+    def train() -> None:
+        with ExitStack() as stack:
+            if around == "a run":
+                stack.enter_context(tracker.training_run("fails"))
+            else:
+                stack.enter_context(tracker).start_training_run("fails")
+            raise KeyError("embedding")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tracker._connection.client, "set_terminated", away)
+        with pytest.raises(KeyError) as raised:
+            train()
+
+    (note,) = raised.value.__notes__
+    assert note.startswith("its run in MLflow could not be ended: End of run")
+
+
+def test_a_run_that_somebody_deleted_keeps_no_other_open(
+    mlflow_settings: MlflowSettings, client: MlflowClient
+) -> None:
+    tracker = RAGModelTracker(mlflow_settings)
+    begun = sorted(tracker.start_training_run("left open") for _ in range(2))
+    client.delete_run(begun[0])
+
+    with pytest.raises(TrackingRefused):
+        tracker.close()
+    tracker.close()
+
+    assert client.get_run(begun[1]).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize(("last_line", "status"), [("", "FINISHED"), ("1 / 0", "FAILED")])
