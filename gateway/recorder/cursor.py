@@ -71,11 +71,16 @@ def save(path: Path, cursor: Cursor, *, durable: bool) -> None:
 
     With `durable` it is this one, which a range must be before it is inserted. An acknowledgement
     need not: if a power cut loses it, its range is inserted again in vain.
+
+    Raises:
+        OSError: the disk does not take it; what was saved before stands.
     """
     temporary = path.with_name(path.name + ".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     try:
-        os.write(descriptor, msgspec.json.encode(cursor))
+        unwritten = memoryview(msgspec.json.encode(cursor))
+        while unwritten:  # a disk that fills takes a part of it first
+            unwritten = unwritten[os.write(descriptor, unwritten) :]
         os.fdatasync(descriptor)  # else the rename may reach the disk before the content
     finally:
         os.close(descriptor)

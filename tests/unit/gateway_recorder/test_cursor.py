@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
 from gateway.recorder.cursor import BadCursor, Cursor, Range, load, save
+from gateway.recorder.untold import Untold
 from gateway.spool.reader import Position
 
 FIRST = Cursor(pending=(Range(Position(), Position(0, 4096)),))
@@ -52,3 +54,18 @@ def test_an_empty_file_is_no_cursor(tmp_path: Path) -> None:
     path.touch()
     with pytest.raises(BadCursor, match="not a cursor"):
         load(path)
+
+
+def test_a_disk_that_takes_a_part_only_leaves_the_cursor_before(tmp_path: Path) -> None:
+    """It says how much it took, and fails only when asked to take the rest."""
+    path = tmp_path / "cursor"
+    save(path, FIRST, durable=True)
+    long = Cursor(untold=tuple(Untold(second, ("rag", "stable", 1), 1) for second in range(200)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            save(path, long, durable=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert load(path) == FIRST
