@@ -112,6 +112,10 @@ class BadSegment(ValueError):
     """The file does not start with the header of a segment that this program can read."""
 
 
+class DamagedHeader(BadSegment):
+    """The header is not whole: nobody wrote it so, and a power cut may have left zeros of it."""
+
+
 class Frame(NamedTuple):
     """One whole frame, as found in a segment."""
 
@@ -143,17 +147,26 @@ def encode_header(worker: str, segment: int, version: int = VERSION) -> bytes:
 
 
 def check_header(data: bytes, worker: str, segment: int) -> None:
-    """Raise `BadSegment` unless `data` is the header of this segment, in a readable version."""
+    """Say whether `data` starts with the header of this segment.
+
+    Raises:
+        DamagedHeader: it is cut off or changed; the frames behind it may be whole.
+        BadSegment: it is whole, but of another version or segment.
+    """
     if len(data) < HEADER_BYTES or data[: len(MAGIC)] != MAGIC:
-        raise BadSegment(f"segment {worker}/{segment} does not start with {MAGIC!r}")
+        raise DamagedHeader(f"segment {worker}/{segment} does not start with {MAGIC!r}")
+    data = data[:HEADER_BYTES]
     version = int.from_bytes(data[8:10], "little")
     if version not in READABLE_VERSIONS:
         raise BadSegment(
             f"segment {worker}/{segment} has version {version}; "
             f"this program reads {' and '.join(map(str, READABLE_VERSIONS))}"
         )
-    if data[:HEADER_BYTES] != encode_header(worker, segment, version):
-        raise BadSegment(f"the header of segment {worker}/{segment} is not its own or is damaged")
+    checked, checksum = data[: -_CHECKSUM.size], data[-_CHECKSUM.size :]
+    if _CHECKSUM.pack(crc32(checked)) != checksum:
+        raise DamagedHeader(f"the header of segment {worker}/{segment} is damaged")
+    if data != encode_header(worker, segment, version):
+        raise BadSegment(f"the header of segment {worker}/{segment} is not its own")
 
 
 def aligned(offset: int) -> int:

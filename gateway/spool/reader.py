@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.spool import segments
 from gateway.spool.format import (
     FRAME,
     HEADER_BYTES,
     MAX_SEGMENT_BYTES,
+    DamagedHeader,
     Frame,
     Stop,
     aligned,
@@ -71,7 +73,8 @@ class WorkerReader:
         self.torn = False
         """The last read ended at bytes that are not a whole frame (yet)."""
         self.cuts: list[Cut] = []
-        """What was given up; whoever reports it clears it. At most one for each frame."""
+        """What was given up; whoever reports it clears it. At most one for each frame, and one for
+        each header."""
         self._directory = spool / worker
         self._open_segment = 0
         self._descriptor = -1
@@ -210,6 +213,10 @@ class WorkerReader:
             return False
         try:
             check_header(os.pread(descriptor, HEADER_BYTES, 0), self.worker, segment)
+        except DamagedHeader:
+            # What lies behind it has checksums of its own; zeros are passed over like any end.
+            start = Position(segment, HEADER_BYTES, self.position.sequence)
+            self.cuts.append(Cut(replace(start, offset=0), start, 0))
         except ValueError:
             os.close(descriptor)
             raise

@@ -13,6 +13,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from mmap import MADV_DONTNEED, PAGESIZE, mmap
@@ -20,6 +21,9 @@ from pathlib import Path
 
 from gateway.spool.format import encode_header
 
+WORKER_NAME = re.compile(r"[0-9]+-[0-9a-f]{12}")
+"""Index of the worker, then 48 random bits. Every other directory in a spool is somebody else's:
+`lost+found` of a file system of its own, or whatever a user put there."""
 SUFFIX = ".seg"
 _MAKING = ".new"
 """After `SUFFIX` while a segment is being made."""
@@ -61,7 +65,11 @@ def segments_of(directory: Path) -> list[int]:
 
 def workers_of(spool: Path) -> list[str]:
     """Names of the workers that have a directory here, oldest first within an index."""
-    return sorted(entry.name for entry in os.scandir(spool) if entry.is_dir(follow_symlinks=False))
+    return sorted(
+        entry.name
+        for entry in os.scandir(spool)
+        if WORKER_NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+    )
 
 
 class Usage:
@@ -182,8 +190,19 @@ def map_segment(directory: Path, segment: int, rest: Callable[[], None]) -> mmap
     """Map what `make_segment` made, touch its pages, write its header, give it its name.
 
     `rest` is called after every `_PIECE_BYTES`.
+
+    Raises:
+        OSError: no descriptor or memory is left, or the disk fails. Nothing is left behind.
     """
     temporary = _temporary(directory, segment)
+    try:
+        return _mapped(temporary, directory, segment, rest)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _mapped(temporary: Path, directory: Path, segment: int, rest: Callable[[], None]) -> mmap:
     descriptor = os.open(temporary, os.O_RDWR | os.O_CLOEXEC)
     try:
         memory = mmap(descriptor, 0)
@@ -194,7 +213,6 @@ def map_segment(directory: Path, segment: int, rest: Callable[[], None]) -> mmap
             temporary.rename(segment_path(directory, segment))
         except OSError:
             memory.close()
-            temporary.unlink(missing_ok=True)
             raise
     finally:
         os.close(descriptor)

@@ -84,3 +84,20 @@ def completeness(harness: Any) -> float:
 def tally_of(writer: SpoolWriter, answered: int) -> Tally:
     entry = TallyEntry(route="rag", arm="canary", generation=3, answered=answered)
     return Tally(worker=writer.worker, second=SECOND, entries=(entry,))
+
+
+async def test_segments_that_a_power_cut_left_as_zeros_hold_nothing_up(
+    harness: Any, exchange: Exchange
+) -> None:
+    """Two are ready ahead of need at any time: named, and their header not yet written out."""
+    writer = harness.writer()
+    offer(writer, exchange, 10)
+    writer._preparer.close()
+    harness.writers.clear()
+    ahead = segments.segment_path(harness.spool / writer.worker, 2)
+    ahead.write_bytes(bytes(writer.segment_bytes))
+    async with harness.recording() as recorder:
+        await harness.until(lambda: not (harness.spool / writer.worker).exists())
+        assert recorder.metrics.unreadable._value.get() == 0
+    assert len(harness.log.request_ids()) == 10
+    assert completeness(harness) == 1.0

@@ -375,3 +375,20 @@ async def test_what_is_acknowledged_is_wiped_in_a_segment_still_being_written(
         offer(writer, exchange, 50, "later")
         await harness.until(lambda: len(harness.log.request_ids()) == 100)
     assert len(set(harness.log.request_ids())) == 100
+
+
+async def test_directories_of_others_in_the_spool_stay_as_they_are(
+    harness: Any, exchange: Exchange
+) -> None:
+    """Taken for a worker that is gone, one would be read to its end and removed."""
+    stranger = harness.spool / "gateway"
+    stranger.mkdir(parents=True)
+    (stranger / "plan-rag.json").write_text("{}")
+    writer = harness.writer()
+    offer(writer, exchange, 5)
+    writer.close()
+    async with harness.recording() as recorder:
+        await harness.until(lambda: not (harness.spool / writer.worker).exists())
+        recorder.drain(5.0)
+        await harness.until(recorder._stopping.is_set)
+    assert [path.name for path in stranger.iterdir()] == ["plan-rag.json"]

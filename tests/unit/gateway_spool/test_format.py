@@ -20,6 +20,7 @@ from gateway.spool.format import (
     SEAL,
     BadRecord,
     BadSegment,
+    DamagedHeader,
     Frame,
     RecordType,
     SpooledExchange,
@@ -195,8 +196,9 @@ def test_a_header_is_its_own_segments_only() -> None:
     assert len(header) == HEADER_BYTES
     check_header(header, "0-abcdef", 7)
     for worker, segment in (("0-abcdef", 8), ("1-abcdef", 7)):
-        with pytest.raises(BadSegment, match="not its own"):
+        with pytest.raises(BadSegment, match="not its own") as refused:
             check_header(header, worker, segment)
+        assert not isinstance(refused.value, DamagedHeader), "it is whole, and another's"
 
 
 @pytest.mark.parametrize("wrong", [b"\0", b"\xff"])
@@ -252,10 +254,10 @@ def test_what_lies_on_disk_outlives_the_program_so_it_is_the_same_to_the_byte() 
 
 @pytest.mark.parametrize("byte", [0, 0xFF])
 @pytest.mark.parametrize("at", [8 + 8, HEADER_BYTES - 1])
-def test_a_header_that_differs_in_any_way_is_refused(at: int, byte: int) -> None:
+def test_a_header_that_differs_in_any_way_is_damaged(at: int, byte: int) -> None:
     header = bytearray(encode_header("0-feedbeef", 7))
     header[at] = byte
-    with pytest.raises(BadSegment, match="not its own or is damaged"):
+    with pytest.raises(DamagedHeader, match="segment 0-feedbeef/7 is damaged"):
         check_header(bytes(header), "0-feedbeef", 7)
 
 

@@ -206,3 +206,24 @@ def test_a_single_record_that_is_cut_counts_as_missing(spool: Spool) -> None:
     spool.damage(1, offsets[1] + FRAME.size + 5)
     records = spool.reader().read(10, final=True)
     assert [(record.frame.sequence, record.missing) for record in records] == [(1, 0), (3, 1)]
+
+
+@pytest.mark.parametrize("left", [0, 8, SEGMENT_BYTES], ids=["empty", "cut short", "zeros"])
+def test_a_segment_that_never_reached_the_disk_is_passed_over(spool: Spool, left: int) -> None:
+    """A power cut keeps the names of segments whose first page was never written out."""
+    spool.write(1, 1, 5, sealed=True)
+    spool.path(2).write_bytes(bytes(left))
+    spool.write(3, 8, 9, sealed=False)
+    reader = spool.reader()
+    assert read_all(reader) == [*range(1, 6), 8, 9]
+    assert [(cut.at, cut.records) for cut in reader.cuts] == [(Position(2, 0, 6), 0)]
+
+
+def test_records_behind_a_damaged_header_are_read(spool: Spool) -> None:
+    """Each has a checksum and a number of its own."""
+    spool.write(1, 1, 5, sealed=True)
+    spool.write(2, 6, 9, sealed=False)
+    spool.damage(2, 20)
+    reader = spool.reader()
+    assert read_all(reader) == list(range(1, 10))
+    assert [cut.at.segment for cut in reader.cuts] == [2]
