@@ -114,7 +114,7 @@ def _gateway(file: GatewayFile, environ: Mapping[str, str]) -> GatewaySettings:
     return GatewaySettings(
         listen=_listen(file.listen),
         admin=_admin(file.admin, environ),
-        state_dir=Path(file.state),
+        state_dir=_state_dir(file.state),
         routes=tuple(routes),
         spool=None if file.spool is None else spool_settings(file.spool),
         tls=file.tls,
@@ -123,6 +123,12 @@ def _gateway(file: GatewayFile, environ: Mapping[str, str]) -> GatewaySettings:
         drain_s=file.drain.seconds,
         clients=client_settings(file.limits, file.forwarded),
     )
+
+
+def _state_dir(text: str) -> Path:
+    if not text:
+        raise ValueError("state: expected a directory, got an empty text")
+    return Path(text)
 
 
 def _workers(count: int) -> int:

@@ -12,6 +12,7 @@ from gateway.features.pointers import Pointer, pointer_of
 from gateway.features.redaction import PATTERNS
 from gateway.file_values import Duration, EnvironmentValue, FileKeys, Percent, Size
 from gateway.settings import RecordSettings, RedactSettings, SpoolSettings
+from gateway.spool.format import MIN_LIMIT_BYTES
 
 MAX_BODIES_BYTES = 1024 * 1024
 """Longest part of a body that may be kept; the spool's segments are sized for it."""
@@ -50,6 +51,13 @@ def spool_settings(file: SpoolFile) -> SpoolSettings:
             raise ValueError(
                 f"spool.fsync: expected at least {MIN_FSYNC_S * 1000:g}ms, got {file.fsync!r}"
             )
+    if not file.dir:
+        raise ValueError("spool.dir: expected a directory, got an empty text")
+    if file.limit.bytes < MIN_LIMIT_BYTES:
+        raise ValueError(
+            f"spool.limit: expected at least {MIN_LIMIT_BYTES // 1024**2}MiB, "
+            f"got {file.limit.bytes:,} bytes"
+        )
     return SpoolSettings(dir=Path(file.dir), limit_bytes=file.limit.bytes, fsync_s=fsync_s)
 
 

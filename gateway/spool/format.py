@@ -39,6 +39,9 @@ ALIGNMENT = 8
 
 MIN_SEGMENT_BYTES = 256 * 1024
 """Takes a record with two bodies of 64 KiB, the default bound, and its heads."""
+SEGMENTS_PER_LIMIT = 16
+"""The spool's limit has room for at least so many segments, over all workers."""
+MIN_LIMIT_BYTES = SEGMENTS_PER_LIMIT * MIN_SEGMENT_BYTES
 MAX_SEGMENT_BYTES = 2 * 1024**2
 """A worker holds three, touched: 6 MiB of its memory. At 20 MB/s one lasts 100 ms."""
 

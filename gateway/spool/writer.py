@@ -26,8 +26,10 @@ from gateway.spool.format import (
     FRAME,
     HEADER_BYTES,
     MAX_SEGMENT_BYTES,
+    MIN_LIMIT_BYTES,
     MIN_SEGMENT_BYTES,
     SEAL,
+    SEGMENTS_PER_LIMIT,
     aligned,
     encode_tally,
 )
@@ -44,8 +46,6 @@ for what is waiting, so that no request is held up by two of them. A segment tak
 at 20 MB/s one lasts 100."""
 SHORTAGE_RETRY_S = 0.25
 """How long after the spool or the disk was full it is looked at again."""
-SEGMENTS_PER_LIMIT = 16
-"""The spool's limit has room for at least so many segments, over all workers."""
 CLOSE_S = 5.0
 """Longest wait for the preparing thread at the end; it is a daemon, so it cannot keep us here."""
 
@@ -213,11 +213,8 @@ def segment_bytes_for(limit_bytes: int) -> int:
     Raises:
         ValueError: not even the smallest segments fit.
     """
-    if limit_bytes < SEGMENTS_PER_LIMIT * MIN_SEGMENT_BYTES:
-        raise ValueError(
-            f"spool.limit is {limit_bytes} bytes, "
-            f"expected at least {SEGMENTS_PER_LIMIT * MIN_SEGMENT_BYTES}"
-        )
+    if limit_bytes < MIN_LIMIT_BYTES:
+        raise ValueError(f"spool.limit is {limit_bytes} bytes, expected at least {MIN_LIMIT_BYTES}")
     share = limit_bytes // SEGMENTS_PER_LIMIT
     return min(MAX_SEGMENT_BYTES, share - share % MIN_SEGMENT_BYTES)
 

@@ -55,6 +55,9 @@ def test_without_a_word_the_kernel_chooses_when_to_write() -> None:
 
 MISTAKES = [
     ("fsync: 200ms", "fsync: 10ms", "spool.fsync: expected at least 50ms, got '10ms'"),
+    ("fsync: 200ms", "limit: 1MiB", "spool.limit: expected at least 4MiB, got 1,048,576 bytes"),
+    ("dir: var/spool", "dir: ''", "spool.dir: expected a directory, got an empty text"),
+    ("spool: {", "state: ''\nspool: {", "state: expected a directory, got an empty text"),
     ("fsync: 200ms", "fsync: always", "spool.fsync: expected off, or how often: expected a dur"),
     ("profile: tei", "profile: openia", "routes[0].record.profile: expected one of auto, kserve"),
     ("/input/0", "input", "routes[0].record.fields: query_text: expected a JSON pointer such as"),
@@ -71,7 +74,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("right", "wrong", "said"), MISTAKES, ids=[m[1] for m in MISTAKES])
 def test_a_mistake_is_named_with_its_key(right: str, wrong: str, said: str) -> None:
     assert right in FILE
-    with pytest.raises(ValueError, match=r"^(spool|routes)") as caught:
+    with pytest.raises(ValueError, match=r"^(spool|state|routes)") as caught:
         parse(FILE.replace(right, wrong), {})
     assert said in str(caught.value)
 

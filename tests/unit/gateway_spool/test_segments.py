@@ -45,9 +45,10 @@ def test_a_segment_that_cannot_be_mapped_now_can_be_made_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, failure: Callable[..., object]
 ) -> None:
     segments.make_segment(tmp_path, 1, SEGMENT_BYTES)
-    with monkeypatch.context() as out_of_it, pytest.raises(OSError, match=r"open files|memory"):
+    with monkeypatch.context() as out_of_it:
         out_of_it.setattr(name, failure)
-        segments.map_segment(tmp_path, 1, lambda: None)
+        with pytest.raises(OSError, match=r"open files|memory"):
+            segments.map_segment(tmp_path, 1, lambda: None)
     assert list(tmp_path.iterdir()) == []
     segments.make_segment(tmp_path, 1, SEGMENT_BYTES)
     segments.map_segment(tmp_path, 1, lambda: None).close()
