@@ -21,8 +21,10 @@ class ConnectingLog:
         self._log: FeatureLog | None = None
         self._connecting = asyncio.Lock()
 
-    async def insert_rows(self, rows: Sequence[Row], *, token: str) -> None:
-        await (await self._connected()).insert_rows(rows, token=token)
+    async def insert_rows(
+        self, rows: Sequence[Row], *, token: str, is_repeat: bool = False
+    ) -> None:
+        await (await self._connected()).insert_rows(rows, token=token, is_repeat=is_repeat)
 
     async def insert_tallies(self, tallies: Sequence[Tally], *, token: str) -> None:
         await (await self._connected()).insert_tallies(tallies, token=token)

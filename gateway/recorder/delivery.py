@@ -32,7 +32,9 @@ SLOW_AGAIN_S = 60.0
 class Sink(Protocol):
     """What is needed of `mlops.feature_store.log.FeatureLog`. May raise Unavailable, Refused."""
 
-    async def insert_rows(self, rows: Sequence[Row], *, token: str) -> None: ...
+    async def insert_rows(
+        self, rows: Sequence[Row], *, token: str, is_repeat: bool = False
+    ) -> None: ...
 
     async def insert_tallies(self, tallies: Sequence[Tally], *, token: str) -> None: ...
 
@@ -78,10 +80,13 @@ class Delivery:
         self.on_stored: Callable[[Sequence[Entry]], None] | None = None
         """Told of entries whose rows the feature store has just taken; must not wait or raise."""
 
-    async def deliver(self, entries: Sequence[Entry], token: str) -> None:
+    async def deliver(
+        self, entries: Sequence[Entry], token: str, *, is_repeat: bool = False
+    ) -> None:
         """Store everything in `entries`: rows, then tallies, then dead letters.
 
-        A tally says that the rows before it are stored, so it goes after them.
+        A tally says that the rows before it are stored, so it goes after them. `is_repeat`: another
+        process may have stored them, who knows when.
 
         Raises:
             TooManyRows: the rows were refused; nothing at all was stored.
@@ -92,7 +97,9 @@ class Delivery:
         tallies = [entry.tally for entry in entries if entry.tally is not None]
         if rows:
             try:
-                await self._patiently(lambda: self._sink.insert_rows(rows, token=token))
+                await self._patiently(
+                    lambda: self._sink.insert_rows(rows, token=token, is_repeat=is_repeat)
+                )
                 self._metrics.rows.inc(len(rows))
                 if self.on_stored is not None:
                     self.on_stored(entries)

@@ -144,16 +144,19 @@ class WorkerTailer:
                 first = self._cursor.pending[0]
                 records = reader.read_range(first.start, first.end)
                 self._note_lost(first, records)
-                await self._deliver(first, self._entries(first.start, records))
+                await self._deliver(first, self._entries(first.start, records), is_repeat=True)
         finally:
             reader.close()
 
-    async def _deliver(self, whole: Range, entries: list[Entry]) -> None:
+    async def _deliver(
+        self, whole: Range, entries: list[Entry], *, is_repeat: bool = False
+    ) -> None:
         """Insert the first pending range and acknowledge it, or split it if it was refused."""
         cursor = self._cursor
         rest = cursor.pending[1:]
         try:
-            await self._around.delivery.deliver(entries, whole.token(self.worker))
+            token = whole.token(self.worker)
+            await self._around.delivery.deliver(entries, token, is_repeat=is_repeat)
         except TooManyRows as exc:
             log.warning("batch %s refused, split: %s", whole.token(self.worker), exc)
             self._metrics.splits.inc()

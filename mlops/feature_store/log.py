@@ -111,14 +111,20 @@ class FeatureLog:
         """Safe to repeat."""
         await self._client.close()
 
-    async def insert_rows(self, rows: Sequence[Row], *, token: str) -> None:
+    async def insert_rows(
+        self, rows: Sequence[Row], *, token: str, is_repeat: bool = False
+    ) -> None:
         """Store a batch of rows and its counts per second, each exactly once.
 
         Returns only when the engine has been seen to hold all rows of the batch and counts that
         stand for as many rows. What is missing after a crash is made up for here.
+
+        `is_repeat`: the batch may have been stored long ago, when the engine's window of tokens has
+        passed it; then it is looked for first.
         """
         batch = batch_of(rows, token)
-        await self._insert_columns(batch, token)
+        if not is_repeat or (await self._count(batch))[0] < batch.rows:
+            await self._insert_columns(batch, token)
         try:
             await self._make_whole(batch)
         except Refused as error:

@@ -325,3 +325,24 @@ async def test_other_entries_are_there_once_after_a_retry(
         settings, "SELECT answered, dropped, in_flight FROM tallies FINAL WHERE second = 1000"
     )
     assert stored == ([5, 5], [{"spool_full": 1}] * 2, [{"1s": 2}] * 2)
+
+
+async def test_a_batch_repeated_after_its_token_is_forgotten_is_stored_once(
+    feature_log: FeatureLog, settings: ClickHouseSettings
+) -> None:
+    """A recorder that was down while others inserted: the engine remembers so many tokens only."""
+    client = await open_client(settings, database=settings.database)
+    try:
+        await client.command(
+            "ALTER TABLE query_features MODIFY SETTING non_replicated_deduplication_window = 1"
+        )
+    finally:
+        await client.close()
+    first = [row(number) for number in range(5)]
+    await feature_log.insert_rows(first, token="w1/1")
+    for number in range(5, 8):
+        await feature_log.insert_rows([row(number)], token=f"w2/{number}")
+    await feature_log.insert_rows(first, token="w1/1", is_repeat=True)
+    assert await totals(settings) == (8, 8)
+    await feature_log.insert_rows([row(9)], token="w1/2", is_repeat=True)
+    assert await totals(settings) == (9, 9)

@@ -36,6 +36,8 @@ class RememberingLog:
         self.letters: dict[str, list[DeadLetter]] = {}
         self.calls: list[tuple[str, str, int]] = []
         """Kind, token and size of every attempt, in order."""
+        self.repeats: list[str] = []
+        """Tokens that came with the word that they may have been stored before."""
         self.away_before = 0
         """So many inserts from now on fail without storing anything."""
         self.away_after = 0
@@ -47,7 +49,11 @@ class RememberingLog:
         self.poisoned_seconds: set[int] = set()
         """Of tallies that are refused."""
 
-    async def insert_rows(self, rows: Sequence[Row], *, token: str) -> None:
+    async def insert_rows(
+        self, rows: Sequence[Row], *, token: str, is_repeat: bool = False
+    ) -> None:
+        if is_repeat:
+            self.repeats.append(token)
         if any(row.request_id in self.poisoned for row in rows):
             self.calls.append(("rows", token, len(rows)))
             raise Refused("a poisoned row")
