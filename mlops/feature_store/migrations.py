@@ -6,7 +6,7 @@ from typing import Any
 
 from mlops.feature_store.cluster import on_cluster
 from mlops.feature_store.connection import open_client, translated
-from mlops.feature_store.retention import retention_statements
+from mlops.feature_store.retention import kept_again, retention_statements
 from mlops.feature_store.schema import CREATE_MIGRATIONS, MIGRATION_STEPS, Migration
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.feature_store.tables import MIGRATIONS
@@ -17,7 +17,7 @@ async def migrate(settings: ClickHouseSettings) -> list[str]:
 
     Returns the names of the steps applied. Several processes may do this at once: each statement
     can be repeated, and a step is recorded only after all of it was applied. Steps of a newer
-    version are left alone.
+    version are left alone. A retention that is set no more is taken back.
 
     Raises:
         Unavailable: ClickHouse is away or refuses to make tables.
@@ -29,10 +29,7 @@ async def migrate(settings: ClickHouseSettings) -> list[str]:
             await client.command(f"CREATE DATABASE IF NOT EXISTS `{settings.database}`{where}")
         client.database = settings.database
         applied = await _apply(client, settings)
-        suffix = f"_local ON CLUSTER '{settings.cluster}'" if settings.cluster else ""
-        async with translated(settings, "set the retention"):
-            for statement in retention_statements(settings.retention_days, suffix):
-                await client.command(statement)
+        await _set_retention(client, settings)
         return applied
     finally:
         await client.close()
@@ -78,6 +75,26 @@ async def _apply(client: Any, settings: ClickHouseSettings) -> list[str]:
             )
         applied.append(_label(step))
     return applied
+
+
+async def _set_retention(client: Any, settings: ClickHouseSettings) -> None:
+    beneath = "_local" if settings.cluster else ""
+    suffix = f"{beneath} ON CLUSTER '{settings.cluster}'" if settings.cluster else ""
+    days_of = settings.retention_days
+    async with translated(settings, "set the retention"):
+        found = await client.query(
+            "SELECT name, create_table_query FROM system.tables WHERE database = currentDatabase()"
+        )
+        made = {
+            name.removesuffix(beneath): text
+            for name, text in found.result_rows
+            if name.endswith(beneath)
+        }
+        for statement in (
+            *kept_again(days_of, made, suffix),
+            *retention_statements(days_of, suffix),
+        ):
+            await client.command(statement)
 
 
 def _placed(statement: str, settings: ClickHouseSettings) -> tuple[str, ...]:

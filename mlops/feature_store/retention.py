@@ -68,7 +68,24 @@ def retention_statements(days_of: Mapping[str, int], suffix: str = "") -> tuple[
     `suffix` comes after a table's name, on a cluster `_local ON CLUSTER 'x'`.
     """
     return tuple(
-        f"ALTER TABLE {table}{suffix} MODIFY TTL "
-        f"toDateTime({EXPIRES_BY[table]}, 'UTC') + toIntervalDay({days})"
+        f"ALTER TABLE {table}{suffix} MODIFY TTL {_age(table)}{days})"
         for table, days in sorted(days_of.items())
     )
+
+
+def kept_again(
+    days_of: Mapping[str, int], made: Mapping[str, str], suffix: str = ""
+) -> tuple[str, ...]:
+    """Statements for tables that had a retention and are named no more: they keep everything.
+
+    `made` has the statements that make the tables now. An age that is not of our making stays.
+    """
+    return tuple(
+        f"ALTER TABLE {table}{suffix} REMOVE TTL"
+        for table in sorted(EXPIRES_BY)
+        if table not in days_of and f" TTL {_age(table)}" in " ".join(made.get(table, "").split())
+    )
+
+
+def _age(table: str) -> str:
+    return f"toDateTime({EXPIRES_BY[table]}, 'UTC') + toIntervalDay("

@@ -56,6 +56,26 @@ async def test_retention_is_set_on_every_table_and_can_be_changed(
             assert f"toIntervalDay({days})" in query, name
 
 
+async def test_a_table_that_is_named_no_more_keeps_everything_again(
+    settings: ClickHouseSettings,
+) -> None:
+    """But for an age that somebody else gave it."""
+    await migrate(replace(settings, retention_days={"tallies": 30, "evaluations": 30}))
+    client = await open_client(settings, database=settings.database)
+    theirs = "MODIFY TTL toDateTime(at, 'UTC') + toIntervalYear(7)"
+    await client.command(f"ALTER TABLE release_events {theirs}")
+    await client.close()
+    for _ in range(2):
+        await migrate(replace(settings, retention_days={"evaluations": 40}))
+    made = await rows_of(
+        settings,
+        "SELECT name FROM system.tables WHERE database = {database:String} "
+        "AND position(create_table_query, ' TTL ') > 0 ORDER BY name",
+        database=settings.database,
+    )
+    assert [name for (name,) in made] == ["evaluations", "release_events"]
+
+
 async def test_rows_over_their_age_go(settings: ClickHouseSettings) -> None:
     now = datetime.now(UTC)
     async with AsyncClickHouseFeatureStore(settings) as store:
