@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import stat
 import tempfile
 from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
@@ -54,12 +56,29 @@ class FolderPartitions:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """The old file or the new one, whatever happens in between."""
+    """The old file or the new one, whatever happens in between; with the old one's mode and owner,
+    where we may give it away, because those who train on it are others than those who erase."""
+    try:
+        before = path.stat()
+    except FileNotFoundError:
+        return  # a cleaning of old partitions was faster
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".erasing-", delete=False) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(path)
+        try:
+            file.write(data)
+            file.flush()
+            with contextlib.suppress(PermissionError):
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
+            os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except OSError:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)  # else a power cut could bring the old name back
+    finally:
+        os.close(directory)
 
 
 class BucketPartitions:
