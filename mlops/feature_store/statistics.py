@@ -17,7 +17,9 @@ _VALUES: Final = {
     "relevance_score": "relevance_score",
     "prompt_tokens": "toFloat64(prompt_tokens)",
     "completion_tokens": "toFloat64(completion_tokens)",
-    "retrieved_count": "toFloat64(length(retrieved_ids))",
+    "retrieved_count": (
+        "toFloat64(coalesce(retrieved_count, nullIf(toUInt32(length(retrieved_ids)), 0)))"
+    ),
 }
 """Name of a statistic, and its value in a row; NULL where the row does not have it."""
 

@@ -15,6 +15,7 @@ from mlops.feature_store.log import FeatureLog
 from mlops.feature_store.offered import InvalidFeatures
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.feature_store.training_data import COLUMNS
+from tests.stored_rows import stored_row
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
 QUERY = {
@@ -186,7 +187,28 @@ def test_statistics_say_how_features_lie(store: ClickHouseFeatureStore) -> None:
     assert score.p50 == pytest.approx(0.5, abs=0.02)
     assert statistics["prompt_tokens"].present == 0
     assert statistics["prompt_tokens"].mean is None
+    assert statistics["retrieved_count"].present == 0, "nothing was said of a retrieval"
     assert store.feature_statistics(route="none")["relevance_score"].rows == 0
+
+
+async def test_retrievals_are_counted_where_one_is_told_of(
+    settings: ClickHouseSettings, feature_log: FeatureLog
+) -> None:
+    """An empty one is a retrieval; of what only ids are known, as rows from before, those are."""
+    told: list[dict[str, Any]] = [
+        {"retrieved_count": 0},
+        {"retrieved_count": 30, "retrieved_ids": ["a"]},
+        {"retrieved_ids": ["a", "b", "c"]},
+        {},
+    ]
+    rows = [
+        stored_row(record_id=f"w-1-{number}", route="rag", ended_at=NOW, **changes)
+        for number, changes in enumerate(told)
+    ]
+    await feature_log.insert_rows(rows, token="t")
+    async with AsyncClickHouseFeatureStore(settings, clock=lambda: NOW) as store:
+        found = (await store.feature_statistics("rag"))["retrieved_count"]
+    assert (found.rows, found.present, found.mean, found.maximum) == (4, 3, 11.0, 30.0)
 
 
 async def test_a_late_score_reaches_the_evidence(
