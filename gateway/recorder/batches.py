@@ -16,9 +16,10 @@ class Batch:
         self.entries: list[Entry] = []
         self.oldest_us = 0
         """When the first of its exchanges ended, since the epoch; 0 where it has none."""
+        self.weight_bytes = 0
+        """What its rows take of memory, about."""
         self._settings = settings
         self._rows = 0
-        self._bytes = 0
         self._opened_at_s = 0.0
 
     def add(self, entry: Entry, now_s: float) -> None:
@@ -28,13 +29,13 @@ class Batch:
         self._rows += entry.tally is None
         if entry.ended_at_us and not self.oldest_us:
             self.oldest_us = entry.ended_at_us
-        self._bytes += entry.weight_bytes
+        self.weight_bytes += entry.weight_bytes
 
     def is_full(self, now_s: float, most_bytes: int) -> bool:
         """Nothing more may go in: it is inserted as it is."""
         return bool(self.entries) and (
             self._rows >= self._settings.most_rows
-            or self._bytes >= most_bytes
+            or self.weight_bytes >= most_bytes
             or now_s - self._opened_at_s >= self._settings.batch_s
         )
 

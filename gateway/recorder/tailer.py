@@ -199,13 +199,10 @@ class WorkerTailer:
         """
         batch, clock_s = self._gathering, self._around.clock_s
         while not batch.is_full(clock_s(), self._around.batch_bytes()):
-            start = self._reader.position
-            records = self._reader.read(READ_RECORDS, final=self._is_dead)
+            records = self._read_into(batch)
             self._report_cuts(records)
             if not records and not batch.entries and (delivering is None or delivering.done()):
                 self._skip_nothing()
-            for entry in self._entries(start, records):
-                batch.add(entry, clock_s())
             if records:
                 await asyncio.sleep(0)
             elif batch.is_enough():
@@ -215,6 +212,22 @@ class WorkerTailer:
             elif _has_failed(delivering) or await self._wait_for_more():
                 break
         return True
+
+    def _read_into(self, batch: Batch) -> list[SpooledRecord]:
+        """Records that come next, now in the batch; no more once it is as heavy as it may be.
+
+        A body of some KB may stand for a row of some MB, of which one is too many, not two hundred.
+        """
+        start = self._reader.position
+        records = self._reader.read(READ_RECORDS, final=self._is_dead)
+        rules, most_bytes = self._around.rules(), self._around.batch_bytes()
+        for number, record in enumerate(records, 1):
+            batch.add(entry_of(self.worker, start, record, rules), self._around.clock_s())
+            start = record.end
+            if batch.weight_bytes >= most_bytes and number < len(records):
+                self._reader.rewind(record.end)
+                return records[:number]
+        return records
 
     def _skip_nothing(self) -> None:
         """Free a segment that is read to its end: the writer may be waiting for its space."""

@@ -159,6 +159,15 @@ class WorkerReader:
         self.torn = False
         self.cuts.append(Cut(torn, self.position, records))
 
+    def rewind(self, position: Position) -> None:
+        """Go back to the end of a record that the last read gave: what came after it comes again.
+
+        So do the cuts there; those that are noted are forgotten.
+        """
+        self.position = position
+        self.torn = False
+        self.cuts = [cut for cut in self.cuts if cut.at.is_before(position)]
+
     def segments(self) -> list[int]:
         """Numbers of the segment files that are there."""
         return segments.segments_of(self._directory)

@@ -227,3 +227,20 @@ def test_records_behind_a_damaged_header_are_read(spool: Spool) -> None:
     reader = spool.reader()
     assert read_all(reader) == list(range(1, 10))
     assert [cut.at.segment for cut in reader.cuts] == [2]
+
+
+def test_what_was_read_comes_again_after_a_rewind_and_so_do_its_cuts(spool: Spool) -> None:
+    offsets = spool.write(1, 1, 5, sealed=True)
+    spool.damage(1, offsets[1] + 40)
+    spool.write(2, 6, 9, sealed=False)
+    spool.damage(2, 20)
+    reader = spool.reader()
+    once = reader.read(100, final=True)
+    assert [cut.at.segment for cut in reader.cuts] == [1, 2]
+    for record in reversed(once):
+        reader.rewind(record.end)
+        kept = len(reader.cuts)
+        again = reader.read(100, final=True)
+        assert once == [*once[: len(once) - len(again)], *again]
+        assert len(reader.cuts) == 2, f"{kept} noted, the others once more"
+    reader.close()
