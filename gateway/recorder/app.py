@@ -219,7 +219,9 @@ class Recorder:
         log.error("worker %s: trying again in a while: %s", worker, failure, exc_info=failure)
 
     def _lag_s(self) -> float:
-        oldest = [tailer.oldest_us for tailer in self._tailers.values() if tailer.oldest_us]
+        # A scrape asks in a thread of its own, while tailers come and go.
+        tailers = tuple(self._tailers.values())
+        oldest = [tailer.oldest_us for tailer in tailers if tailer.oldest_us]
         return max(0.0, datetime.now(UTC).timestamp() - min(oldest) / 1e6) if oldest else 0.0
 
     def _spool_bytes(self) -> float:

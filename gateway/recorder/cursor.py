@@ -49,7 +49,8 @@ class Cursor(msgspec.Struct, frozen=True):
     key: Key = NOBODY
     """Of its last exchange: records that are lost after it are said to be of the same."""
     lost_at_end: int = 0
-    """Records after the last one that is whole, as far as can be told."""
+    """Records after the last one that is whole, as far as can be told, up to the end of what is
+    pending; where nothing is, up to `done`."""
 
 
 def load(path: Path) -> Cursor:

@@ -10,8 +10,9 @@ from math import inf
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
-from gateway.recorder.entries import Entry, letter_of
+from gateway.recorder.entries import UNKNOWN, Entry, letter_of
 from gateway.recorder.metrics import RecorderMetrics
 from mlops.contracts.record import Row
 from mlops.contracts.tally import Tally
@@ -93,7 +94,7 @@ class Delivery:
             Stopped: see there.
         """
         rows = [entry.row for entry in entries if entry.row is not None]
-        letters = [entry.letter for entry in entries if entry.letter is not None]
+        letters = [_dated(entry.letter) for entry in entries if entry.letter is not None]
         tallies = [entry.tally for entry in entries if entry.tally is not None]
         if rows:
             try:
@@ -189,6 +190,12 @@ async def stops_within(stopping: asyncio.Event, timeout_s: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+def _dated(letter: DeadLetter) -> DeadLetter:
+    """Where it does not say when, it is of now: as one of 1970 nobody would find it among the
+    latest, and a retention would take it at once."""
+    return replace(letter, at=datetime.now(UTC)) if letter.at == UNKNOWN else letter
 
 
 def _tally_letter(tally: Tally, reason: str) -> DeadLetter:

@@ -31,6 +31,8 @@ _SECOND_US = 1_000_000
 
 Key = tuple[str, str, int]
 """Route, arm and generation: what tallies count by."""
+UNKNOWN = _EPOCH
+"""When an exchange ended of which not even that can be read."""
 NOBODY: Key = ("", "", 0)
 """Of an exchange of which not even that can be read."""
 WHOSE = ("user_id", "session_id", "request_id")
@@ -131,7 +133,7 @@ def _told(record_id: str, failure: Exception) -> str:
 
 def _unread_letter(record_id: str, frame: Frame, reason: str) -> DeadLetter:
     """Without anything of the bodies: nothing is known of what is to be redacted in them."""
-    route, at = "", _EPOCH
+    route, at = "", UNKNOWN
     known: dict[str, object] = {"type": frame.kind, "bytes": len(frame.body)}
     try:
         record = decode_exchange(frame.body)

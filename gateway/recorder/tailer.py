@@ -118,7 +118,8 @@ class WorkerTailer:
                     self._under_way = batch
                     whole = Range(batch.entries[0].start, self._reader.position)
                     delivering = asyncio.get_running_loop().create_task(
-                        self._deliver_new(whole, batch.entries), name=f"deliver {self.worker}"
+                        self._deliver_new(whole, batch.entries, self._lost_at_end),
+                        name=f"deliver {self.worker}",
                     )
                 if is_end or self._around.stopping.is_set():
                     if delivering is not None:
@@ -129,8 +130,9 @@ class WorkerTailer:
                 delivering.cancel()  # its range is on disk: it goes in next time
                 await asyncio.gather(delivering, return_exceptions=True)
 
-    async def _deliver_new(self, whole: Range, entries: list[Entry]) -> None:
-        self._save(replace(self._cursor, pending=(whole,)), durable=True)
+    async def _deliver_new(self, whole: Range, entries: list[Entry], lost_at_end: int) -> None:
+        pending = replace(self._cursor, pending=(whole,), lost_at_end=lost_at_end)
+        self._save(pending, durable=True)
         await self._deliver(whole, entries)
         await self._finish_pending()  # none, unless it was split
 
@@ -173,7 +175,6 @@ class WorkerTailer:
             told=told_after(cursor.told, entries),
             untold=untold_after(cursor.untold, entries, cursor.last_second, cursor.told),
             key=next((x.key for x in reversed(entries) if x.ended_at_us), cursor.key),
-            lost_at_end=self._lost_at_end,
         )
         self._acknowledge(acknowledged)
         self._under_way = Batch(self._settings)
@@ -230,11 +231,12 @@ class WorkerTailer:
         return records
 
     def _skip_nothing(self) -> None:
-        """Free a segment that is read to its end: the writer may be waiting for its space."""
-        cursor = self._cursor
-        if self._reader.position.segment > cursor.done.segment and not cursor.pending:
-            self._save(replace(cursor, done=self._reader.position), durable=False)
-            self._free_segments()
+        """Free a segment that is read to its end, as the writer may be waiting for its space; and
+        note what was given up, so that it is not given up and counted again."""
+        cursor, position, lost = self._cursor, self._reader.position, self._lost_at_end
+        is_news = position.segment > cursor.done.segment or lost != cursor.lost_at_end
+        if is_news and not cursor.pending:
+            self._acknowledge(replace(cursor, done=position, lost_at_end=lost))
 
     async def _wait_for_more(self) -> bool:
         """Nothing whole is left to read. True: the recorder stops."""
@@ -297,8 +299,6 @@ class WorkerTailer:
             if not records or records[-1].end.is_before(cut.resumed_at):
                 self._lost_at_end += cut.records
         self._reader.cuts.clear()
-        if self._lost_at_end != self._cursor.lost_at_end:
-            self._save(replace(self._cursor, lost_at_end=self._lost_at_end), durable=False)
 
     async def _say_final(self) -> None:
         """Say what a worker that was killed could not, and let the watermark pass it."""

@@ -101,3 +101,29 @@ async def test_segments_that_a_power_cut_left_as_zeros_hold_nothing_up(
         assert recorder.metrics.unreadable._value.get() == 0
     assert len(harness.log.request_ids()) == 10
     assert completeness(harness) == 1.0
+
+
+async def test_a_damaged_end_counts_once_however_often_the_recorder_is_started(
+    harness: Any, exchange: Exchange
+) -> None:
+    """It is read again each time, as nothing was stored that could move the cursor past it."""
+    writer = harness.writer()
+    offer(writer, exchange, 10)
+    async with harness.recording():
+        await harness.until(lambda: len(harness.log.request_ids()) == 10)
+    end = writer._at
+    writer._preparer.close()
+    harness.writers.clear()
+    path = segments.segment_path(harness.spool / writer.worker, 1)
+    with path.open("r+b") as file:
+        file.seek(end)
+        file.write(FRAME.pack(1, 200) + b"half a record")
+    harness.log.away_before = 10**9
+    for _ in range(3):
+        calls = len(harness.log.calls)
+        async with harness.recording():
+            await harness.until(lambda calls=calls: len(harness.log.calls) > calls)
+    harness.log.away_before = 0
+    async with harness.recording():
+        await harness.until(lambda: not (harness.spool / writer.worker).exists())
+    assert completeness(harness) == 10 / 11

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.record import ExchangeRecord
@@ -169,6 +170,19 @@ async def test_a_record_outside_the_schema_is_a_dead_letter_with_its_reason(
     assert "missing required field" in worse.reason
     ((_, cut),) = harness.log.rows.values()
     assert (cut.request_id, cut.features_missing) == ("cut", "truncated")
+
+
+async def test_a_record_that_does_not_even_say_when_is_a_dead_letter_of_now(
+    harness: Any, exchange: Exchange
+) -> None:
+    before = datetime.now(UTC)
+    writer = harness.writer()
+    assert writer.offer(exchange("good"))
+    assert writer._append(bytearray(msgspec.msgpack.encode([2, 1, "of another program"])))
+    async with harness.recording():
+        await harness.until(lambda: bool(harness.log.all_letters()))
+    (letter,) = harness.log.all_letters()
+    assert before <= letter.at <= datetime.now(UTC)
 
 
 async def test_acknowledged_segments_are_removed_and_a_dead_worker_s_directory(
