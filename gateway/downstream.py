@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final, cast
 
@@ -13,7 +12,7 @@ from gateway.deadlines import NEVER
 from gateway.exchange import Exchange, State
 from gateway.keys import waits_for_body
 from gateway.plain import RepeatedRequest
-from gateway.request_reader import RequestReader
+from gateway.request_reader import MAX_PENDING_BYTES, RequestReader
 from gateway.transports import is_tls, peer_address, reset
 from gateway.tunnel import Tunnel
 from gateway.upstream import MAX_WRITE_BUFFER_BYTES, Upstream
@@ -21,18 +20,15 @@ from gateway.upstream import MAX_WRITE_BUFFER_BYTES, Upstream
 if TYPE_CHECKING:
     from gateway.flow import Flow
 
-MAX_PIPELINED: Final = 64
-"""Requests queued on one connection. Past it the rest is dropped and the connection closes."""
-
-MAX_PENDING_BYTES: Final = 64 * 1024
-"""Of a body that no upstream takes yet, before the client is no longer read."""
-
 HEAD_NS: Final = 10_000_000_000
 """From the first byte of a head to its last: a client that drips a head holds a descriptor."""
 
 LINGER_NS: Final = 1_000_000_000
 """How long bytes of a refused client are read and dropped, so that a reset does not overtake the
 answer on its way; and how long a connection above the bound may take to ask, to be told."""
+
+FLUSH_NS: Final = 60_000_000_000
+"""What a client may take for the rest of its last answer before it is cut off, as in nginx."""
 
 _RECEIVED: Final = int(State.RECEIVED)
 _ROUTED: Final = int(State.ROUTED)
@@ -46,9 +42,7 @@ class Downstream(RequestReader):
         "_refusal",
         "_repeated",
         "_tunnel",
-        "current",
         "deadline_ns",
-        "queue",
         "reading_paused",
         "transport",
         "write_paused",
@@ -57,9 +51,6 @@ class Downstream(RequestReader):
     def __init__(self, flow: Flow) -> None:
         super().__init__(flow)
         self.transport: asyncio.Transport
-        self.current: Exchange | None = None
-        """The exchange whose answer is the next to go out."""
-        self.queue: deque[Exchange] = deque()
         self.deadline_ns = NEVER
         self.write_paused = False
         self.reading_paused = False
@@ -171,17 +162,6 @@ class Downstream(RequestReader):
         elif current.upstream is not None:
             current.upstream.resume_reading()
 
-    def take(self, exchange: Exchange) -> bool:
-        """A request's head is whole: it is next, or queued; False where the queue is full."""
-        if self.current is None and not self.queue:
-            self.current = exchange
-        elif len(self.queue) < MAX_PIPELINED:
-            self.queue.append(exchange)
-        else:
-            self.queue[-1].close = True
-            return False
-        return True
-
     # ---- moving on ----------------------------------------------------------------------------
 
     def _progress(self, exchange: Exchange) -> None:
@@ -218,23 +198,22 @@ class Downstream(RequestReader):
         upstream, route = exchange.upstream, exchange.lane.route
         assert upstream is not None
         upstream.send_more(exchange)
-        if exchange.state < State.STREAMING:
-            self.deadline_ns = self.read_ns + (
-                route.first_byte_ns if exchange.complete else route.idle_ns
-            )
+        awaits_answer = exchange.complete and exchange.state < State.STREAMING
+        self.deadline_ns = self.read_ns + (route.first_byte_ns if awaits_answer else route.idle_ns)
 
-    def exchange_done(self, exchange: Exchange) -> None:
+    def exchange_done(self, exchange: Exchange, now_ns: int) -> None:
         """The answer to `exchange` is written whole; the next may go."""
         self.current = None
         if exchange.close or not exchange.complete:
             self._close(linger=not exchange.complete)
         elif exchange.upgrade:
+            self._repeated = RepeatedRequest()  # what still comes is not read before what is held
             self.flow.later(self._release_held)
         elif self.queue or self._refusal is not None:
             # In the next turn of the loop: a long pipeline of short answers must not recurse.
             self.flow.later(self._advance)
         else:
-            self.deadline_ns = self.read_ns + self.flow.client_idle_ns
+            self.deadline_ns = now_ns + self.flow.client_idle_ns
 
     def switch(self, exchange: Exchange, early: bytes) -> None:
         """The upstream has switched protocols, and `early` is what it sent of the new one."""
@@ -247,7 +226,7 @@ class Downstream(RequestReader):
     def _release_held(self) -> None:
         """The protocol stays: what followed the request to switch is HTTP after all."""
         held, self._held = self._held, None
-        self.deadline_ns = self.read_ns + self.flow.client_idle_ns
+        self.deadline_ns = monotonic_ns() + self.flow.client_idle_ns
         if held and not self.transport.is_closing():
             self.data_received(held)
         self._advance()
@@ -266,10 +245,14 @@ class Downstream(RequestReader):
         self.update_reading()
 
     def update_reading(self) -> None:
-        """Read the client only while what it sends can go somewhere."""
+        """Read the client only while what it sends can go somewhere.
+
+        The bytes of a request that is whole are held already: it may end before the upstream takes
+        them, and nothing would say then that the client is to be read again.
+        """
         current = self.current
         full = self._holds_too_much()
-        if current is not None and not full:
+        if current is not None and not (full or current.complete):
             upstream = current.upstream
             full = (
                 upstream.is_full
@@ -282,18 +265,6 @@ class Downstream(RequestReader):
                 self.transport.pause_reading()
             else:
                 self.transport.resume_reading()
-
-    def _holds_too_much(self) -> bool:
-        """Of what nothing can be done with yet. Below that it is read on, to see a client go."""
-        if self._held is not None and len(self._held) > MAX_PENDING_BYTES:
-            return True
-        queue = self.queue
-        if not queue:
-            return False
-        return (
-            len(queue) > MAX_PIPELINED // 2
-            or sum(len(part) for exchange in queue for part in exchange.pending) > MAX_PENDING_BYTES
-        )
 
     # ---- endings ------------------------------------------------------------------------------
 
@@ -308,7 +279,7 @@ class Downstream(RequestReader):
         if status == 0:
             return
         current = self.current
-        if current is None or current is receiving:
+        if (current is None and not self.queue) or (current is not None and current is receiving):
             self.current = None
             if current is None or current.state < State.STREAMING:
                 if current is not None:
@@ -333,20 +304,25 @@ class Downstream(RequestReader):
         exchange.close = exchange.close or not exchange.complete
         body = answers.problem(404, "no route matches this request")
         self.write(answers.answer(404, body, close=exchange.close, head_only=exchange.head_only))
-        self.exchange_done(exchange)
+        self.exchange_done(exchange, self.read_ns)
 
     def _close(self, *, linger: bool) -> None:
         self._discarding = True
         self.queue.clear()
         if self.transport.is_closing():
             return
-        if not linger or not self.transport.can_write_eof():
-            self.transport.close()
-            return
-        self.transport.write_eof()
-        self.deadline_ns = monotonic_ns() + LINGER_NS
-        self.reading_paused = True
-        self.update_reading()
+        if linger and self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.deadline_ns = monotonic_ns() + LINGER_NS
+            self.reading_paused = True
+            self.update_reading()
+        else:
+            self._close_flushed()
+
+    def _close_flushed(self) -> None:
+        """Close once the client has taken what was written, or has not in `FLUSH_NS`."""
+        self.deadline_ns = monotonic_ns() + FLUSH_NS
+        self.transport.close()
 
     def abort(self) -> None:
         """Close in a way that no client can take for the end of an answer."""
@@ -363,6 +339,8 @@ class Downstream(RequestReader):
             self._current_is_late(self.current)
         elif (self._head_bytes or self._receiving is not None) and not self._discarding:
             self.refuse(408, f"the head did not come within {HEAD_NS // 10**9} s")
+        elif self.transport.get_write_buffer_size() and not self.transport.is_closing():
+            self._close_flushed()
         else:
             self.transport.abort()
 
@@ -379,9 +357,9 @@ class Downstream(RequestReader):
         """Drain: close a connection on which nothing happens, or has it closed once it is late."""
         if self.current is not None or self.queue or self._head_bytes:
             return
-        if not idle_ns:
-            self.transport.close()
         self.deadline_ns = min(self.deadline_ns, monotonic_ns() + idle_ns)
+        if not idle_ns:
+            self._close_flushed()
 
     def cut(self) -> None:
         """Drain is over: end whatever is under way."""

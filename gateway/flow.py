@@ -319,13 +319,14 @@ class Flow(Attempts):
             exchange.response_kept = [body]
             exchange.response_bytes = len(body)
         exchange.response_content_type = b"application/json"
-        self.finish(exchange, Event.ANSWERED_HERE, failure.outcome, status, time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        self.finish(exchange, Event.ANSWERED_HERE, failure.outcome, status, now_ns)
         client.write(
             answers.answer(
                 status, body, close=exchange.close, head_only=exchange.head_only, headers=headers
             )
         )
-        client.exchange_done(exchange)
+        client.exchange_done(exchange, now_ns)
 
     def _abandon(self, exchange: Exchange) -> None:
         """Let go of whatever the exchange holds or waits for."""

@@ -91,7 +91,7 @@ class Nobody:
     def update_reading(self) -> None:
         """Nothing is read from nobody."""
 
-    def exchange_done(self, exchange: Exchange) -> None:
+    def exchange_done(self, exchange: Exchange, now_ns: int) -> None:
         """It is recorded, and forgotten."""
 
     def switch(self, exchange: Exchange, early: bytes) -> None:

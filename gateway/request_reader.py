@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from httptools import (
@@ -27,9 +28,18 @@ if TYPE_CHECKING:
     from gateway.forwarding import Forwarding
 
 
+MAX_PIPELINED: Final = 64
+"""Requests queued on one connection. Past it the rest is dropped and the connection closes."""
+
+MAX_PENDING_BYTES: Final = 64 * 1024
+"""Of a body that no upstream takes yet, before the client is no longer read."""
+
 MAX_UNCUT_BYTES: Final = 4096
 """Of a read that is parsed at once. Where it holds a head, what frames the body behind that is not
 counted, so the bound of framing may be passed by this much."""
+
+LINE_BYTES: Final = 32
+"""Of a request line, beside its target: the longest method, the version, spaces, the line end."""
 
 _EMPTY_LINE: Final = b"\r\n\r\n"
 """Ends a head, and a chunked body."""
@@ -55,7 +65,9 @@ class RequestReader(asyncio.Protocol):
         "_receiving",
         "_rules",
         "_skips_head",
+        "current",
         "flow",
+        "queue",
         "read_ns",
     )
 
@@ -64,6 +76,10 @@ class RequestReader(asyncio.Protocol):
         self._rules = flow.rules
         self._forwarding: Forwarding
         """What upstreams are told about this client; known once it is connected."""
+        self.current: Exchange | None = None
+        """The exchange whose answer is the next to go out."""
+        self.queue: deque[Exchange] = deque()
+        """Those after it, in order."""
         self.read_ns = 0
         """When the last bytes came."""
         self._parser = HttpRequestParser(self)
@@ -88,10 +104,6 @@ class RequestReader(asyncio.Protocol):
         self._discarding = False
         """Nothing that still comes is looked at: the connection ends."""
 
-    def take(self, exchange: Exchange) -> bool:
-        """A request's head is whole; False where no more are taken on this connection."""
-        raise NotImplementedError
-
     def refuse(self, status: int, message: str) -> None:
         """The client broke the rules, or a bound."""
         raise NotImplementedError
@@ -105,8 +117,16 @@ class RequestReader(asyncio.Protocol):
                 end = self._end_of_piece(data, begin)
                 self._feed_piece(data[begin:end])
                 begin = end
-        bound = self._rules.max_headers_bytes
-        if self._head_bytes > bound and not (self._in_body or self._discarding):
+        if self._head_bytes > self._rules.max_headers_bytes and not (
+            self._in_body or self._discarding
+        ):
+            self._check_unfinished()
+
+    def _check_unfinished(self) -> None:
+        """Refuse a head once it is too long wherever it may end. Its request line has a bound."""
+        bound, exchange = self._rules.max_headers_bytes, self._receiving
+        line_bytes = 0 if exchange is None else len(exchange.target) + LINE_BYTES
+        if self._head_bytes > bound + line_bytes:
             self.refuse(431, f"header block is longer than {bound} bytes")
 
     def _end_of_piece(self, data: bytes, begin: int) -> int:
@@ -254,9 +274,32 @@ class RequestReader(asyncio.Protocol):
         exchange.route = flow.only_route or flow.match(exchange)
         self._in_body = True
         self._head_bytes = 0
-        if not self.take(exchange):
+        if not self._take(exchange):
             self._discarding = True  # the client sends the rest again on another connection
             raise Refused(0, "too many pipelined requests")
+
+    def _take(self, exchange: Exchange) -> bool:
+        """A request's head is whole: it is next, or queued; False where the queue is full."""
+        if self.current is None and not self.queue:
+            self.current = exchange
+        elif len(self.queue) < MAX_PIPELINED:
+            self.queue.append(exchange)
+        else:
+            self.queue[-1].close = True
+            return False
+        return True
+
+    def _holds_too_much(self) -> bool:
+        """Of what nothing can be done with yet. Below that it is read on, to see a client go."""
+        if self._held is not None and len(self._held) > MAX_PENDING_BYTES:
+            return True
+        queue = self.queue
+        if not queue:
+            return False
+        return (
+            len(queue) > MAX_PIPELINED // 2
+            or sum(len(part) for exchange in queue for part in exchange.pending) > MAX_PENDING_BYTES
+        )
 
     def _check_length(self, exchange: Exchange) -> None:
         rules = self._rules

@@ -278,7 +278,7 @@ class Upstream(ResponseReader):
         self.flow.finish(exchange, _DONE, OUTCOME_OF_STATUS[status], status, end_ns)
         client.write(b"".join(out))
         self._release(exchange, end_ns)
-        client.exchange_done(exchange)
+        client.exchange_done(exchange, end_ns)
 
     def _pass_repeated(self, exchange: Exchange, body: bytes, now_ns: int) -> None:
         """Send on a whole answer in one write; `_head` and `_pass_on` for the usual case."""
@@ -312,7 +312,7 @@ class Upstream(ResponseReader):
         if self._reading_paused:
             self.resume_reading()
         self._keep(end_ns)
-        client.exchange_done(exchange)
+        client.exchange_done(exchange, end_ns)
 
     # ---- endings ------------------------------------------------------------------------------
 

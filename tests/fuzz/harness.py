@@ -45,6 +45,9 @@ class Transport:
         self.protocol: Any = None
         self.written = bytearray()
         self.is_aborted = self.closing = self.lost = self.ended = False
+        self.reads = True
+        self.unsent_bytes = 0
+        """Of what was written; set by whoever plays a peer that does not read."""
 
     def write(self, data: bytes) -> None:
         assert not self.ended, "written after the end"
@@ -72,13 +75,18 @@ class Transport:
     def set_write_buffer_limits(self, high: int) -> None:
         assert high > 0
 
+    def get_write_buffer_size(self) -> int:
+        return self.unsent_bytes
+
     def pause_reading(self) -> None:
         """The rules hold for whatever still comes."""
+        self.reads = False
 
-    resume_reading = pause_reading
+    def resume_reading(self) -> None:
+        self.reads = True
 
     def is_reading(self) -> bool:
-        return True
+        return self.reads
 
     def set_protocol(self, protocol: Any) -> None:
         self.protocol = protocol

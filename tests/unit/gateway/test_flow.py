@@ -89,6 +89,9 @@ class Transport:
     def get_extra_info(self, name):
         return ("127.0.0.1", 1) if name == "peername" else None
 
+    def get_write_buffer_size(self):
+        return 0
+
     def can_write_eof(self):
         return True
 

@@ -43,12 +43,11 @@ class Reader(RequestReader):
         flow.rules.look_at([b"x-user-id"])
         super().__init__(flow)
         self._forwarding = flow.rules.forwarding("192.0.2.7", is_tls=False)
-        self.taken: list[Exchange] = []
         self.refused: tuple[int, str] | None = None
 
-    def take(self, exchange: Exchange) -> bool:
-        self.taken.append(exchange)
-        return True
+    @property
+    def taken(self) -> list[Exchange]:
+        return [] if self.current is None else [self.current, *self.queue]
 
     def refuse(self, status: int, message: str) -> None:
         self.refused = (status, message)
