@@ -54,7 +54,7 @@ class Downstream(RequestReader):
         self.deadline_ns = NEVER
         self.write_paused = False
         self.reading_paused = False
-        self._repeated = RepeatedRequest()
+        self._repeated = RepeatedRequest(self._rules.max_headers_bytes)
         self._is_turned_away = False
         """There are too many connections: it is told so when it asks."""
         self._tunnel: Tunnel | None = None
@@ -207,7 +207,8 @@ class Downstream(RequestReader):
         if exchange.close or not exchange.complete:
             self._close(linger=not exchange.complete)
         elif exchange.upgrade:
-            self._repeated = RepeatedRequest()  # what still comes is not read before what is held
+            # What still comes is not compared, which would be before what is held.
+            self._repeated = RepeatedRequest(self._rules.max_headers_bytes)
             self.flow.later(self._release_held)
         elif self.queue or self._refusal is not None:
             # In the next turn of the loop: a long pipeline of short answers must not recurse.

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Final
 from gateway.event_stream import is_event_stream
 from gateway.exchange import Exchange
 from gateway.forwarding import Forwarding
-from gateway.framing import REQUEST_DROPPED, RESPONSE_DROPPED, VALUE_BYTES, is_request_id
+from gateway.framing import (
+    MAX_RESPONSE_HEAD_BYTES,
+    REQUEST_DROPPED,
+    RESPONSE_DROPPED,
+    VALUE_BYTES,
+    is_request_id,
+)
 
 if TYPE_CHECKING:
     from gateway.client_rules import ClientRules
@@ -51,9 +57,20 @@ _FIXED: Final = frozenset({b"", b"host", b"connection", b"content-type", b"conte
 class _Head:
     """The head read last, as the pieces that stay the same and the values between them."""
 
-    __slots__ = ("_changing", "_lines_whole", "_pieces", "end", "lines", "misses", "names")
+    __slots__ = (
+        "_changing",
+        "_lines_whole",
+        "_max_bytes",
+        "_pieces",
+        "end",
+        "lines",
+        "misses",
+        "names",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        """A head that a changed value makes longer is measured by whoever reads in full."""
         self.lines: list[bytes] = []
         """Empty while nothing was learnt."""
         self.names: list[bytes] = []
@@ -122,7 +139,7 @@ class _Head:
             begin = at + len(piece)
             if data[at:begin] != piece:
                 return None
-            at = data.find(b"\r\n", begin)
+            at = data.find(b"\r\n", begin, self._max_bytes)
             if at < 0:
                 return None
             value = data[begin:at]
@@ -151,8 +168,8 @@ class RepeatedRequest:
         "_target",
     )
 
-    def __init__(self) -> None:
-        self._known = _Head()
+    def __init__(self, max_headers_bytes: int) -> None:
+        self._known = _Head(max_headers_bytes)
         self._headers: dict[bytes, bytes] = {}
         self._dropped: list[int] = []
         """Lines that are not passed on as they came, last first."""
@@ -269,7 +286,7 @@ class RepeatedAnswer:
     )
 
     def __init__(self) -> None:
-        self._known = _Head()
+        self._known = _Head(MAX_RESPONSE_HEAD_BYTES)
         self._head = b""
         self._learnt_length = b""
         self._length = 0

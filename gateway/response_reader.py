@@ -123,6 +123,11 @@ class ResponseReader(asyncio.Protocol):
         if exchange.head_only:
             self._done = True  # llhttp does not know that this answers a HEAD and waits for a body
 
+    def _has_long_head(self) -> bool:
+        """Whether the fields of the answer are longer than a head may be."""
+        dropped = [value for name, value in self._special.items() if name in RESPONSE_DROPPED]
+        return sum(map(len, self._parts)) + sum(map(len, dropped)) > MAX_RESPONSE_HEAD_BYTES
+
     def _on_interim(self, status: int) -> None:
         """A 1xx: passed on to who knows what it is, but for the 100 that we gave ourselves."""
         exchange = self.exchange

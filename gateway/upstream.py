@@ -156,6 +156,9 @@ class Upstream(ResponseReader):
             self._fail(Failure.GARBAGE)
         elif self._head_ready:
             if exchange.head_only:
+                if self._has_long_head():
+                    self._fail(Failure.GARBAGE)
+                    return
                 # llhttp waits for a body; what it has begun to read of one shows only here.
                 self._reusable = self._reusable and _END.endswith(data[-len(_END) :])
             elif self._frames_too_much(data):
@@ -168,9 +171,14 @@ class Upstream(ResponseReader):
             self._pass_interim(exchange, rest, len(data))
 
     def _frames_too_much(self, data: bytes) -> bool:
-        """Count what of `data`, just parsed, is neither head nor body; whether that is too much."""
+        """Count what of `data`, just parsed, is neither head nor body; whether that is too much.
+
+        A head that is whole now is measured, too: before, only reads that did not end it counted.
+        """
         if self._head_sent:
             self._framing_bytes += len(data)
+        elif self._head_bytes + len(data) > MAX_RESPONSE_HEAD_BYTES and self._has_long_head():
+            return True
         elif b"transfer-encoding" in self._special:
             # Where other reads hold a part of the head, or 1xx came before it, too much is counted.
             end = -1 if self._head_bytes else data.find(_END)

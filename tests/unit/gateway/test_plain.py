@@ -88,7 +88,7 @@ def learn(repeated: RepeatedRequest, data: bytes) -> None:
 
 
 def learnt(data: bytes) -> RepeatedRequest:
-    repeated = RepeatedRequest()
+    repeated = RepeatedRequest(RULES.max_headers_bytes)
     learn(repeated, data)
     return repeated
 
@@ -151,7 +151,7 @@ def test_the_request_line_host_and_content_type_never_vary() -> None:
 
 def test_a_connection_whose_requests_are_never_alike_is_no_longer_compared() -> None:
     """Comparing costs a little; after a row of misses it is given up."""
-    repeated = RepeatedRequest()
+    repeated = RepeatedRequest(RULES.max_headers_bytes)
     for number in range(MAX_MISSES + 2):
         data = request(lines_of(), first=b"POST /%d HTTP/1.1" % number)
         assert read(repeated, data) is None
@@ -206,7 +206,7 @@ def test_comparing_never_accepts_what_llhttp_would_read_otherwise(
     reader = slowly(learn_from)
     if reader.refused is not None or len(reader.taken) != 1:
         return
-    repeated = RepeatedRequest()
+    repeated = RepeatedRequest(RULES.max_headers_bytes)
     repeated.learn(learn_from, reader.taken[0], RULES, reader._forwarding)
     data = request(second, body)
     fast = read(repeated, data)
@@ -233,6 +233,19 @@ def test_an_answer_like_the_last_gives_its_own_fields_and_body() -> None:
     assert repeated.fields == b"\r\n".join([*lines[:3], b""])
     assert repeated.status == 200
     assert repeated.content_type == b"application/json"
+
+
+def test_a_value_that_makes_a_head_too_long_is_left_to_who_measures() -> None:
+    """The head learnt was short; the next may not be as long as a read brings."""
+    data = request(lines_of())
+    repeated, bound = learnt(data), RULES.max_headers_bytes
+    head_bytes = len(request(lines_of(user=b""), b""))
+    assert read(repeated, request(lines_of(user=b"u" * (bound - head_bytes)))) is not None
+    assert read(repeated, request(lines_of(user=b"u" * bound))) is None
+    answers = RepeatedAnswer()
+    answers.learn(answer(ANSWER), 200, b"")
+    assert answers.body_of(answer([b"Date: " + b"d" * 60_000, *ANSWER[1:]])) == b"42"
+    assert answers.body_of(answer([b"Date: " + b"d" * 70_000, *ANSWER[1:]])) is None
 
 
 def test_nothing_is_an_answer_before_one_was_learnt() -> None:
@@ -311,7 +324,7 @@ def test_what_is_said_about_the_client_is_the_same_on_both_ways() -> None:
     """Its own values are dropped, or believed and new each time."""
     for mode in ForwardedMode:
         reader = Reader(mode)
-        repeated = RepeatedRequest()
+        repeated = RepeatedRequest(RULES.max_headers_bytes)
         for address in (b"10.0.0.1", b"10.0.0.2", b"10.0.0.2, 10.0.0.3"):
             data = request([*lines_of(), b"X-Forwarded-For: " + address, b"forwarded: for=x"])
             reader.feed(data)
