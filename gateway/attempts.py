@@ -94,6 +94,8 @@ class Attempts:
             self.failed(exchange, Failure.BUSY)
             return
         exchange.waiting = exchange.endpoint = endpoint
+        if endpoint.failures:
+            endpoint.try_again(now_ns)
         exchange.client.deadline_ns = now_ns + lane.route.connect_ns
         self.dial_if_needed(endpoint, lane.route.connect_s)
 
@@ -137,9 +139,12 @@ class Attempts:
             return
         if exchange.first_attempt_outcome == UNSET:
             exchange.first_attempt_outcome = failure.outcome
-        helps = not failure.is_full or exchange.lane.failover is not None
-        if helps and self._may_retry(exchange, failure.retry_on, was_sent=failure.was_sent):
-            self._again(exchange, endpoint)
+        if (
+            exchange.lane.failover is not None
+            if failure.asked_nobody
+            else self._may_retry(exchange, failure.retry_on, was_sent=failure.was_sent)
+        ):
+            self._again(exchange, endpoint, was_sent=failure.was_sent)
         else:
             self.answer_failure(exchange, failure)
 
@@ -151,7 +156,7 @@ class Attempts:
             exchange.first_attempt_outcome = outcome.OUTCOME_OF_STATUS[status]
         if endpoint.history is not None and status >= 500:
             blame(endpoint, exchange.lane)
-        self._again(exchange, endpoint)
+        self._again(exchange, endpoint, was_sent=True)
         return True
 
     def _may_retry(self, exchange: Exchange, word: str, *, was_sent: bool) -> bool:
@@ -160,21 +165,24 @@ class Attempts:
         if (
             exchange.attempts >= route.attempts
             or word not in route.retry_on
-            or not exchange.is_replayable
+            or (was_sent and not exchange.is_replayable)
             or exchange.kind == MIRROR_KIND
             or route.is_retrying_enough(exchange)
         ):
             return False
         return not was_sent or route.budget.spend(route.requests)
 
-    def _again(self, exchange: Exchange, avoid: Upstreams | None) -> None:
+    def _again(self, exchange: Exchange, avoid: Upstreams | None, *, was_sent: bool) -> None:
+        """The next attempt. What was never sent is still as it came, even if more than is kept."""
         lane = exchange.lane
         if exchange.attempts == 1:
             lane.route.retrying += 1
             exchange.first_endpoint = exchange.endpoint
         exchange.attempts += 1
         exchange.on(_ATTEMPT_FAILED)
-        _rewind(exchange)
+        if was_sent:
+            _rewind(exchange)
+        exchange.endpoint = None
         self.attempt(exchange, lane.failover or lane, avoid=avoid)
 
 
@@ -186,6 +194,7 @@ def blame(endpoint: Upstreams, lane: Lane) -> None:
 
 
 def _rewind(exchange: Exchange) -> None:
+    """Make a request that was sent, and is still here, ready to be sent again from its start."""
     exchange.pending = list(exchange.kept)
     exchange.first_ns = 0
     exchange.upstream = None

@@ -48,8 +48,16 @@ async def connect(endpoint: Upstreams, factory: Callable[[], P], contexts: Conte
     """A protocol on a new connection to the endpoint, through TLS where it says so.
 
     Raises:
-        OSError: nothing is there, it does not let us in, or it is not who it should be.
+        OSError: nothing is there, it does not let us in, or it is not who it should be; also where
+            its name is none that could be looked up.
     """
+    try:
+        return await _connected(endpoint, factory, contexts)
+    except ValueError as error:  # of a file of TLS, or of a name with an empty or too long label
+        raise OSError(str(error)) from error
+
+
+async def _connected(endpoint: Upstreams, factory: Callable[[], P], contexts: Contexts) -> P:
     loop = asyncio.get_running_loop()
     host, port, path, is_tls = parse_endpoint(endpoint.url)
     if path is not None:
@@ -60,10 +68,7 @@ async def connect(endpoint: Upstreams, factory: Callable[[], P], contexts: Conte
         _, protocol = await loop.create_connection(factory, host, port)
     else:
         settings = endpoint.settings.tls
-        try:
-            context = contexts.client(settings)
-        except ValueError as error:
-            raise OSError(str(error)) from error
+        context = contexts.client(settings)
         _, protocol = await loop.create_connection(
             factory,
             host,

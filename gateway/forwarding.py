@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
+from gateway.framing import is_token
 from gateway.settings import ForwardedForm, ForwardedMode, ForwardedSettings
 
 FORWARDED_FOR: Final = b"x-forwarded-for"
@@ -94,11 +95,14 @@ class Forwarding:
         return made
 
     def _element(self, host: bytes | None) -> bytes:
-        """RFC 7239, 4: an IPv6 address in brackets and quotes, a host with a port in quotes."""
+        """RFC 7239, 4: an IPv6 address in brackets and quotes, and so whatever is no token.
+
+        A host may be `a;for=192.0.2.1`, which without quotes would be another parameter.
+        """
         address = self._address or b"unknown"
         if b":" in address:
             address = b'"[%b]"' % address
-        stated = b";host=" + (b'"%b"' % host if b":" in host else host) if host else b""
+        stated = b";host=" + (host if is_token(host) else b'"%b"' % host) if host else b""
         return b"for=%b%b;proto=%b" % (address, stated, self._scheme)
 
 

@@ -131,7 +131,10 @@ _HOST: Final = re.compile(
 )
 """RFC 9110, 7.2: a name or an address, and a port. No comma: several Hosts are joined by one."""
 
-_PROTOCOL: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?")
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""RFC 9110, 5.6.2."""
+
+_PROTOCOL: Final = re.compile(b"%b(?:/%b)?" % (_TOKEN.pattern, _TOKEN.pattern))
 """One name of a protocol, perhaps with its version (RFC 9110, 7.8)."""
 
 _NEVER_SWITCHED_TO: Final = frozenset({b"h2c", b"http", b"tls"})
@@ -255,6 +258,11 @@ def is_http(raw: bytes, method: bytes, target: bytes, *, is_at_start: bool) -> b
     if is_at_start:
         return re.match(rb"[\r\n]*[A-Z_-]*" + line, raw) is None
     return re.search(re.escape(method) + line, raw) is None
+
+
+def is_token(value: bytes) -> bool:
+    """Whether a value can stand in a parameter without quotes (RFC 9110, 5.6.2)."""
+    return _TOKEN.fullmatch(value) is not None
 
 
 def is_request_id(value: bytes) -> bool:

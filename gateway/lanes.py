@@ -305,4 +305,5 @@ class RouteState:
 
 def _without_port(host: bytes) -> bytes:
     name, colon, port = host.rpartition(b":")
-    return (name if colon and port.isdigit() else host).lower()
+    has_port = colon and (port.isdigit() or not port)  # RFC 3986, 3.2.3: it may be empty
+    return (name if has_port else host).lower()

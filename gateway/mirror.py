@@ -58,7 +58,11 @@ def copy_of(exchange: Exchange, now_ns: int) -> Exchange:
     copy.method, copy.headers = exchange.method, exchange.headers
     copy.parts, copy.raw_head = exchange.parts, exchange.raw_head
     copy.forwarded, copy.trailers = exchange.forwarded, exchange.trailers
-    copy.chunked, copy.head_only, copy.http10 = exchange.chunked, exchange.head_only, False
+    copy.chunked, copy.head_only, copy.http10 = (
+        exchange.chunked,
+        exchange.head_only,
+        exchange.http10,
+    )
     copy.close = copy.expects_continue = copy.wants_body = False
     copy.complete = copy.retried_stale = True
     copy.kept, copy.pending = exchange.kept, list(exchange.kept)

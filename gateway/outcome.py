@@ -53,9 +53,9 @@ class Failure(Enum):
         return self.retry_on != "connect"
 
     @property
-    def is_full(self) -> bool:
-        """A bound of ours is reached: the same upstream would say so again at once."""
-        return self in (Failure.BUSY, Failure.OVERLOADED)
+    def asked_nobody(self) -> bool:
+        """It was said here, at once: the same arm would be refused again, another is no retry."""
+        return self in (Failure.UNHEALTHY, Failure.BUSY, Failure.OVERLOADED)
 
 
 RETRY_FLOOR: Final = 10

@@ -160,6 +160,16 @@ class Endpoint(Generic[C, W]):
             self.refused_until_ns = now_ns + DOWN_NS
             self._weigh()
 
+    def try_again(self, now_ns: int) -> None:
+        """A request will see whether it refuses still; until that is known, others pass it over."""
+        if self.failures >= DOWN_AFTER_FAILURES:
+            self.refused_until_ns = now_ns + DOWN_NS
+            self._weigh()
+
+    def is_well(self, now_ns: int) -> bool:
+        """It is not passed over, nor only tried because its time has passed."""
+        return self.down_until_ns <= now_ns and self.failures < DOWN_AFTER_FAILURES
+
     def eject(self, until_ns: int, reason: str) -> None:
         """Pass it over until then, because of how its requests ended."""
         self.ejected_until_ns = until_ns

@@ -335,7 +335,7 @@ class Proxy:
         endpoint = self._endpoints[key]
         return UpstreamHealth(
             endpoint=endpoint.url,
-            healthy=endpoint.down_until_ns <= now_ns and not endpoint.failures,
+            healthy=endpoint.is_well(now_ns),
             open_connections=endpoint.open,
             reason=endpoint.problem(now_ns),
             outstanding=endpoint.outstanding,

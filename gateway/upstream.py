@@ -77,12 +77,14 @@ class Upstream(ResponseReader):
         exchange.state = NEXT[exchange.state * EVENTS + _SENT]
         lane, client = exchange.lane, exchange.client
         pending, exchange.pending = exchange.pending, []
-        raw_head = exchange.raw_head
+        raw_head, forwarded = exchange.raw_head, exchange.forwarded
         if raw_head and not lane.replaced:
             head = [raw_head]
         else:
             head = self._head_of(exchange, lane.replaced)
-        head += (lane.headers, exchange.forwarded, b"x-request-id: ", exchange.request_id, _END)
+            if lane.replaced:
+                forwarded = without(forwarded, lane.replaced)
+        head += (lane.headers, forwarded, b"x-request-id: ", exchange.request_id, _END)
         if exchange.chunked:
             self._add_chunks(head, pending, exchange)
         else:
@@ -102,7 +104,6 @@ class Upstream(ResponseReader):
         if replaced:
             parts = list(parts)
             remove(parts, replaced)
-            exchange.forwarded = without(exchange.forwarded, replaced)
         head = [exchange.method, b" ", exchange.target, b" HTTP/1.1\r\n", *parts]
         if exchange.http10 and b"host" not in exchange.headers and b"host" not in replaced:
             head.append(b"host: %b\r\n" % self.endpoint.host.encode())
@@ -155,22 +156,19 @@ class Upstream(ResponseReader):
         if rest is None:
             self._fail(Failure.GARBAGE)
         elif self._head_ready:
-            if exchange.head_only:
-                if self._has_long_head():
-                    self._fail(Failure.GARBAGE)
-                    return
-                # llhttp waits for a body; what it has begun to read of one shows only here.
-                self._reusable = self._reusable and _END.endswith(data[-len(_END) :])
-            elif self._frames_too_much(data):
+            if self._frames_too_much(data, exchange):
                 self._fail(Failure.GARBAGE)
                 return
+            if exchange.head_only:
+                # llhttp waits for a body; what it has begun to read of one shows only here.
+                self._reusable = self._reusable and _END.endswith(data[-len(_END) :])
             elif is_first and self._done:
                 self._learn(data, exchange)
             self._pass_on(exchange, now_ns)
         else:
             self._pass_interim(exchange, rest, len(data))
 
-    def _frames_too_much(self, data: bytes) -> bool:
+    def _frames_too_much(self, data: bytes, exchange: Exchange) -> bool:
         """Count what of `data`, just parsed, is neither head nor body; whether that is too much.
 
         A head that is whole now is measured, too: before, only reads that did not end it counted.
@@ -179,7 +177,7 @@ class Upstream(ResponseReader):
             self._framing_bytes += len(data)
         elif self._head_bytes + len(data) > MAX_RESPONSE_HEAD_BYTES and self._has_long_head():
             return True
-        elif b"transfer-encoding" in self._special:
+        elif b"transfer-encoding" in self._special and not exchange.head_only:
             # Where other reads hold a part of the head, or 1xx came before it, too much is counted.
             end = -1 if self._head_bytes else data.find(_END)
             self._framing_bytes += len(data) if end < 0 else len(data) - end - len(_END)
@@ -243,7 +241,9 @@ class Upstream(ResponseReader):
             self.flow.dial_if_needed(self.endpoint, waiter.route.connect_s)
 
     def pause_writing(self) -> None:
+        """The upstream takes the request more slowly than it comes."""
         self.is_full = True
+        self._repeated = RepeatedAnswer()  # so that the answer ends in `_release`, which looks
         if self.exchange is not None:
             self.exchange.client.update_reading()
 
@@ -330,7 +330,12 @@ class Upstream(ResponseReader):
         if not self.flow.retried_status(exchange, status, self.endpoint):
             self.exchange = exchange
             return False
-        if self._done and self._reusable and exchange.complete and not exchange.head_only:
+        if (
+            self._done
+            and self._reusable
+            and exchange.complete
+            and not (exchange.head_only or self.is_full)
+        ):
             self._reset()
             self._keep(monotonic_ns())
         else:
@@ -340,8 +345,8 @@ class Upstream(ResponseReader):
     def _release(self, exchange: Exchange, now_ns: int) -> None:
         """The answer is whole: keep the connection if it is clean, for a waiter or for later."""
         self.exchange = exchange.upstream = None
-        if not self._reusable or not exchange.complete or exchange.pending:
-            self.transport.close()
+        if not self._reusable or not exchange.complete or exchange.pending or self.is_full:
+            self.transport.close()  # the next request would wait behind what nobody may ever read
             return
         if exchange.head_only:
             self._parser = HttpResponseParser(self)

@@ -274,6 +274,8 @@ class World:
             await self.proxy.drain(0)
         for upstream in self._upstreams:
             upstream.server.close()
+        for _ in range(5):  # what was accepted in the last turns of the loop gets its handler
+            await asyncio.sleep(0)
         for task in self._handlers:
             task.cancel()
         await asyncio.gather(*self._handlers, return_exceptions=True)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.record import OUTCOMES
-from gateway.settings import RetrySettings
+from gateway.settings import RetrySettings, TimeoutSettings
 
 POST = b"POST /query HTTP/1.1\r\nHost: rag\r\nx-user-id: u1\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -92,6 +92,19 @@ async def test_a_refused_connection_is_a_bad_gateway_with_retry_after(world, unu
     (health,) = world.proxy.upstreams("rag")["stable"]
     assert not health.healthy
     assert health.reason
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64], ids=["empty label", "long label"])
+async def test_a_name_that_cannot_be_looked_up_is_a_bad_gateway_again_and_again(world, host):
+    await world.gateway(f"http://{host}:80", timeouts=TimeoutSettings(connect_s=5))
+    client = await world.client()
+    for _ in range(3):
+        await client.send(POST)
+        assert (await client.answer())[0] == 502
+    (endpoint,) = world.proxy._endpoints.values()
+    assert endpoint.dialing == 0
+    (health,) = world.proxy.upstreams("rag")["stable"]
+    assert "label" in health.reason
 
 
 @pytest.mark.parametrize("ending", ["length", "chunked", "reset"])

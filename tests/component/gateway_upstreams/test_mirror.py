@@ -154,6 +154,18 @@ async def test_a_body_that_was_not_kept_whole_is_not_copied(world):
     assert world.proxy.mirrors_skipped() == {"rag": {"body_not_kept": 1}}
 
 
+async def test_a_copy_of_a_request_without_a_host_has_one(world):
+    """HTTP/1.0 needs none, and copies go out in HTTP/1.1."""
+    canary = await world.upstream()
+    stable = await shadow(world, canary.url)
+    client = await world.client()
+    await client.send(b"GET / HTTP/1.0\r\nx-request-id: id-1\r\n\r\n")
+    assert (await client.answer())[0] == 200
+    await world.records(2)
+    for each in (stable, canary):
+        assert b"host: %b\r\n" % each.url.removeprefix("http://").encode() in each.heads[0]
+
+
 async def test_a_chunked_body_is_copied_with_its_framing(world):
     canary = await world.upstream()
     await shadow(world, canary.url)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.config import parse
 from gateway.settings import MatchSettings, NeverCanarySettings, StickySettings
+from mlops.contracts.plan import Slot
 from tests.component.gateway_upstreams.conftest import a_route
 
 
@@ -53,6 +56,25 @@ routes:
     assert b"authorization: key-of-canary\r\n" in of_canary
     assert b"x-flavour: new\r\n" in of_canary
     assert b"client-token" not in of_stable + of_canary
+
+
+async def test_what_one_arm_replaces_the_other_gets_as_the_client_sent_it(world):
+    """Also of a request that the first has failed."""
+    stable = await world.upstream()
+    canary = await world.upstream(b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n")
+    route = a_route("rag", stable.url, sticky=StickySettings(header="x-user-id"))
+    slot = Slot(version="2", endpoints=(canary.url,), headers={"x-forwarded-host": "inner"})
+    await world.serve(replace(route, canary=slot, canary_share_bp=9500))
+    assert await world.get(b"x-user-id: u") == "stable;1"
+    assert b"x-forwarded-host: inner\r\n" in canary.heads[0]
+    assert b"x-forwarded-host: a\r\n" in stable.heads[0]
+
+
+@pytest.mark.parametrize("host", [b"models.example", b"models.example:", b"models.example:8000"])
+async def test_a_host_is_the_same_with_a_port_and_without(world, host):
+    upstream = await world.upstream()
+    await world.serve(a_route("host", upstream.url, match=MatchSettings(host="models.example")))
+    assert await world.get(b"Host: " + host) == "stable;1"
 
 
 @pytest.mark.parametrize("override", [True, False])

@@ -94,6 +94,26 @@ async def test_a_canary_whose_checks_fail_costs_no_request_and_is_charged(world)
     assert (OUTCOMES[record.first_attempt_outcome], record.attempts) == ("upstream_error", 2)
 
 
+async def test_stable_answers_for_a_canary_that_is_out_also_where_nothing_is_retried(world):
+    """Whatever the body: nothing of it was sent."""
+    stable, canary = await checked_upstream(world), await checked_upstream(world)
+    canary.answer = ERROR
+    await world.serve(
+        a_route(
+            "rag", stable.seen.url, canary.seen.url, canary_share_bp=9500, upstream=FAST,
+            sticky=StickySettings(header="x-user-id"), retry=RetrySettings(attempts=1),
+        )
+    )  # fmt: skip
+    await until(lambda: not health(world, "canary")[0][0])
+    client = await world.client()
+    body = b"x" * 300_000
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nx-user-id: u\r\nContent-Length: %d\r\n\r\n" % len(body)
+    await client.send(head + body)
+    status, headers, _ = await client.answer()
+    assert (status, headers["x-served-by"]) == (200, "stable;1")
+    assert body in stable.seen.bodies
+
+
 async def test_stable_is_asked_all_the_same_where_all_its_endpoints_are_out(world):
     stable = await checked_upstream(world)
     stable.answer = ERROR

@@ -63,6 +63,11 @@ def test_off_adds_nothing_and_drops_nothing():
         ("::ffff:192.0.2.7", None, b"for=192.0.2.7;proto=https"),
         ("fe80::1%eth0", None, b'for="[fe80::1]";proto=https'),
         ("", b"a", b"for=unknown;host=a;proto=https"),
+        (
+            "192.0.2.7",
+            b"a;for=192.0.2.9;by=x",
+            b'for=192.0.2.7;host="a;for=192.0.2.9;by=x";proto=https',
+        ),
     ],
 )
 def test_the_standard_form(peer, host, expected):

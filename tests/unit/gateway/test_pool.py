@@ -223,6 +223,25 @@ def test_an_endpoint_is_down_after_refusals_in_a_row_and_comes_back():
     assert (pool.failures, pool.down_until_ns) == (0, 0)
 
 
+def test_one_request_at_a_time_tries_an_endpoint_that_refused():
+    pool = Endpoint("http://h:1")
+    for failures in range(1, 4):
+        assert pool.is_well(0)
+        pool.dial_begun()
+        pool.dial_failed("refused", 0)
+        pool.try_again(0)
+        assert pool.failures == failures
+    assert not pool.is_well(0)
+    assert pick([pool], 0, 1_000_000_000, even_if_down=False) is pool
+    pool.try_again(1_000_000_000)
+    assert pick([pool], 0, 1_500_000_000, even_if_down=False) is None
+    assert pick([pool], 0, 2_000_000_000, even_if_down=False) is pool
+    assert not pool.is_well(2_000_000_000)
+    pool.dial_begun()
+    assert pool.dialled(Connection())
+    assert pool.is_well(0)
+
+
 def test_the_less_busy_of_two_is_picked():
     busy, free = Endpoint("http://h:1"), Endpoint("http://h:2")
     busy.open = 3

@@ -38,3 +38,31 @@ def test_a_long_body_behind_a_short_head_is_not_taken_for_a_long_head() -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"
     rig.upstreams[0].protocol.data_received(head + b"x" * 100_000)
     assert statuses(rig) == [b"200"]
+
+
+def test_a_connection_is_not_used_again_while_it_holds_a_body_that_was_not_taken() -> None:
+    early = b"HTTP/1.1 429 Slow\r\ncontent-length: 0\r\n\r\n"
+    rig = Rig()
+    rig.feed(get())
+    upstream = rig.upstreams[0]
+    upstream.protocol.data_received(early)  # so that the next one could be read by comparing
+    rig.settle()
+    assert len(rig.pool.idle) == 1
+    rig.feed(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
+    upstream.protocol.pause_writing()
+    upstream.protocol.data_received(early)
+    rig.settle()
+    assert statuses(rig) == [b"429", b"429"]
+    assert upstream.closing
+    assert (rig.pool.open, len(rig.pool.idle)) == (0, 0)
+
+
+def test_a_connection_that_has_caught_up_is_used_again() -> None:
+    rig = Rig()
+    rig.feed(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
+    upstream = rig.upstreams[0]
+    upstream.protocol.pause_writing()
+    upstream.protocol.resume_writing()
+    upstream.protocol.data_received(OK)
+    rig.settle()
+    assert len(rig.pool.idle) == 1
