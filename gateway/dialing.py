@@ -53,7 +53,7 @@ async def connect(endpoint: Upstreams, factory: Callable[[], P], contexts: Conte
     """
     try:
         return await _connected(endpoint, factory, contexts)
-    except ValueError as error:  # of a file of TLS, or of a name with an empty or too long label
+    except UnicodeError as error:  # a label of the name is empty or too long
         raise OSError(str(error)) from error
 
 
@@ -68,7 +68,10 @@ async def _connected(endpoint: Upstreams, factory: Callable[[], P], contexts: Co
         _, protocol = await loop.create_connection(factory, host, port)
     else:
         settings = endpoint.settings.tls
-        context = contexts.client(settings)
+        try:
+            context = contexts.client(settings)
+        except ValueError as error:
+            raise OSError(str(error)) from error
         _, protocol = await loop.create_connection(
             factory,
             host,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from httptools import HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.event_stream import EventStream, is_event_stream
 from gateway.framing import (
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MAX_INTERIM_ANSWERS: Final = 8
 """1xx answers before the real one; more is an upstream that makes no progress."""
+
+END_OF_HEAD: Final = b"\r\n\r\n"
 
 _VERSIONS: Final = frozenset({"1.1", "1.0"})
 _LENGTH: Final = frozenset({b"content-length"})
@@ -78,6 +80,37 @@ class ResponseReader(asyncio.Protocol):
         self._head_bytes = self._framing_bytes = self._interim = self._status = 0
         self._interim_heads = self._phrase = self._trailers = b""
         self._reusable = True
+
+    def _parsed(self, data: bytes) -> bytes | None:
+        """None where llhttp could make nothing of it; what follows a whole answer does not count.
+
+        After a switch of protocols: the first bytes of the new one.
+        """
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            return data[upgrade.args[0] :] if self._switches else None
+        except HttpParserError:
+            self._reusable = False
+            return b"" if self._done else None
+        return b""
+
+    def _frames_too_much(self, data: bytes, exchange: Exchange) -> bool:
+        """Count what of `data`, just parsed, is neither head nor body; whether that is too much.
+
+        A head that is whole now is measured, too: before, only reads that did not end it counted.
+        """
+        if self._head_sent:
+            self._framing_bytes += len(data)
+        elif self._head_bytes + len(data) > MAX_RESPONSE_HEAD_BYTES and self._has_long_head():
+            return True
+        elif b"transfer-encoding" in self._special and not exchange.head_only:
+            # Where other reads hold a part of the head, or 1xx came before it, too much is counted.
+            end = -1 if self._head_bytes else data.find(END_OF_HEAD)
+            self._framing_bytes += len(data) if end < 0 else len(data) - end - len(END_OF_HEAD)
+        else:
+            self._framing_bytes = 0
+        return self._framing_bytes > MAX_RESPONSE_HEAD_BYTES
 
     def on_message_begin(self) -> None:
         if self._done:

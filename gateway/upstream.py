@@ -6,7 +6,7 @@ import asyncio
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final, cast
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+from httptools import HttpResponseParser
 
 from gateway.exchange import ENDED, EVENTS, NEXT, Event, Exchange
 from gateway.framing import (
@@ -21,7 +21,7 @@ from gateway.framing import (
 from gateway.outcome import OUTCOME_OF_STATUS, Failure
 from gateway.plain import RepeatedAnswer, parts_of
 from gateway.pool import DIALING, IDLE, IN_USE
-from gateway.response_reader import ResponseReader
+from gateway.response_reader import END_OF_HEAD, ResponseReader
 
 if TYPE_CHECKING:
     from gateway.flow import Flow
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 MAX_WRITE_BUFFER_BYTES: Final = 64 * 1024
 """Unsent bytes per connection before the other side is no longer read; asyncio's own default."""
 
-_END: Final = b"\r\n\r\n"
 _SENT: Final = int(Event.SENT)
 _HEAD: Final = int(Event.HEAD)
 _DONE: Final = int(Event.DONE)
@@ -84,7 +83,7 @@ class Upstream(ResponseReader):
             head = self._head_of(exchange, lane.replaced)
             if lane.replaced:
                 forwarded = without(forwarded, lane.replaced)
-        head += (lane.headers, forwarded, b"x-request-id: ", exchange.request_id, _END)
+        head += (lane.headers, forwarded, b"x-request-id: ", exchange.request_id, END_OF_HEAD)
         if exchange.chunked:
             self._add_chunks(head, pending, exchange)
         else:
@@ -161,29 +160,12 @@ class Upstream(ResponseReader):
                 return
             if exchange.head_only:
                 # llhttp waits for a body; what it has begun to read of one shows only here.
-                self._reusable = self._reusable and _END.endswith(data[-len(_END) :])
+                self._reusable = self._reusable and END_OF_HEAD.endswith(data[-len(END_OF_HEAD) :])
             elif is_first and self._done:
                 self._learn(data, exchange)
             self._pass_on(exchange, now_ns)
         else:
             self._pass_interim(exchange, rest, len(data))
-
-    def _frames_too_much(self, data: bytes, exchange: Exchange) -> bool:
-        """Count what of `data`, just parsed, is neither head nor body; whether that is too much.
-
-        A head that is whole now is measured, too: before, only reads that did not end it counted.
-        """
-        if self._head_sent:
-            self._framing_bytes += len(data)
-        elif self._head_bytes + len(data) > MAX_RESPONSE_HEAD_BYTES and self._has_long_head():
-            return True
-        elif b"transfer-encoding" in self._special and not exchange.head_only:
-            # Where other reads hold a part of the head, or 1xx came before it, too much is counted.
-            end = -1 if self._head_bytes else data.find(_END)
-            self._framing_bytes += len(data) if end < 0 else len(data) - end - len(_END)
-        else:
-            self._framing_bytes = 0
-        return self._framing_bytes > MAX_RESPONSE_HEAD_BYTES
 
     def _pass_interim(self, exchange: Exchange, rest: bytes, data_bytes: int) -> None:
         """The head of the answer is not whole yet; what came before it may be for the client."""
@@ -197,20 +179,6 @@ class Upstream(ResponseReader):
             exchange.client.switch(exchange, rest)
         elif self._head_bytes > MAX_RESPONSE_HEAD_BYTES:
             self._fail(Failure.GARBAGE)
-
-    def _parsed(self, data: bytes) -> bytes | None:
-        """None where llhttp could make nothing of it; what follows a whole answer does not count.
-
-        After a switch of protocols: the first bytes of the new one.
-        """
-        try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            return data[upgrade.args[0] :] if self._switches else None
-        except HttpParserError:
-            self._reusable = False
-            return b"" if self._done else None
-        return b""
 
     def _learn(self, data: bytes, exchange: Exchange) -> None:
         status = self._status
