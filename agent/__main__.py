@@ -15,6 +15,7 @@ from agent.memory import MemoryUnavailable
 
 
 def main() -> int:
+    """The exit code: 2 where it cannot start, after a line that says why."""
     parser = argparse.ArgumentParser(prog="python -m agent", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="the agent's file (YAML)")
     arguments = parser.parse_args()

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from aiohttp import web
@@ -38,18 +38,12 @@ from agent.memory import Memory, MemoryUnavailable
 from agent.metrics import Metrics
 from agent.notifier import Notifier
 from agent.observer import Observer
+from agent.patient_log import PatientLog
 from agent.providers import Providers
 from agent.publisher import Gateways
 from agent.releases import Releases
 from agent.settings import AgentSettings
 from mlops.contracts.api import AGENT_ACTOR
-from mlops.contracts.evidence import EmbeddingSums, Evidence, Pair
-from mlops.feature_store.embedding_sums import EmbeddingSample
-from mlops.feature_store.entries import Evaluation, ReleaseEvent
-from mlops.feature_store.log import FeatureLog
-from mlops.feature_store.queries import LoggedQuery
-from mlops.feature_store.settings import ClickHouseSettings
-from mlops.feature_store.splits import Split
 from mlops.service.aio import spawn
 from mlops.service.tls import ServerContext, Trust
 from mlops.service.tokens import Tokens, provider_of
@@ -62,78 +56,6 @@ SHUTDOWN_S = 2.0
 EVENTS_TOLD_AGAIN = 200
 """At start: what an agent that was killed may not have brought to ClickHouse. Telling it again
 stores nothing twice."""
-
-
-class PatientLog:
-    """The feature store, connected when first needed: the agent starts and runs without it."""
-
-    def __init__(self, settings: ClickHouseSettings) -> None:
-        self._settings = settings
-        self._connected: FeatureLog | None = None
-        self._connecting = asyncio.Lock()
-
-    async def _log(self) -> FeatureLog:
-        async with self._connecting:
-            if self._connected is None:
-                self._connected = await FeatureLog.connect(self._settings)
-            return self._connected
-
-    async def read_evidence(
-        self, route: str, *, since: int, until: int | None = None, release_id: str | None = None
-    ) -> Evidence:
-        connected = await self._log()
-        return await connected.read_evidence(route, since=since, until=until, release_id=release_id)
-
-    async def read_traffic(self, route: str, *, since: int, until: int, every_s: int) -> Evidence:
-        connected = await self._log()
-        return await connected.read_traffic(route, since=since, until=until, every_s=every_s)
-
-    async def read_pairs(self, route: str, *, since: int, until: int, limit: int) -> Sequence[Pair]:
-        connected = await self._log()
-        return await connected.read_pairs(route, since=since, until=until, limit=limit)
-
-    async def read_queries(
-        self, route: str, *, order: str, arm: str, minutes: int, limit: int
-    ) -> Sequence[LoggedQuery]:
-        connected = await self._log()
-        return await connected.read_queries(
-            route, order=order, arm=arm, minutes=minutes, limit=limit
-        )
-
-    async def read_embedding_sums(
-        self, route: str, *, since: int, until: int, every_s: int
-    ) -> Sequence[EmbeddingSums]:
-        connected = await self._log()
-        return await connected.read_embedding_sums(route, since=since, until=until, every_s=every_s)
-
-    async def read_embedding_sample(
-        self, sample: EmbeddingSample, *, since: int, until: int
-    ) -> list[list[float]]:
-        connected = await self._log()
-        return await connected.read_embedding_sample(sample, since=since, until=until)
-
-    async def read_hours(
-        self, route: str, *, since: int, until: int
-    ) -> Mapping[tuple[int, int], int]:
-        return await (await self._log()).read_hours(route, since=since, until=until)
-
-    async def read_texts(
-        self, route: str, ids: Sequence[str], *, since: int, until: int
-    ) -> Mapping[str, str | None]:
-        return await (await self._log()).read_texts(route, ids, since=since, until=until)
-
-    async def read_splits(self, route: str, *, since: int, until: int) -> Sequence[Split]:
-        return await (await self._log()).read_splits(route, since=since, until=until)
-
-    async def insert_release_event(self, event: ReleaseEvent) -> None:
-        await (await self._log()).insert_release_event(event)
-
-    async def insert_evaluations(self, evaluations: Sequence[Evaluation], *, token: str) -> None:
-        await (await self._log()).insert_evaluations(evaluations, token=token)
-
-    async def close(self) -> None:
-        if self._connected is not None:
-            await self._connected.close()
 
 
 class Agent:

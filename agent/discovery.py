@@ -77,6 +77,7 @@ class Discovery:
         await self._forget(lease_s)
 
     async def close(self) -> None:
+        """Close every client."""
         await asyncio.gather(*(client.close() for client in self.clients.values()))
 
     async def _ask(self, name: GatewaySettings) -> None:

@@ -54,6 +54,8 @@ _PARTS: Final = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftSettings:
+    """When queries are compared, and with what."""
+
     reference_s: int = DAY_S
     """Length of a reference: a day has every hour in it."""
     every_s: float = 30.0

@@ -17,6 +17,7 @@ class DriftApi:
         self._watcher = watcher
 
     def routes(self) -> list[web.RouteDef]:
+        """To be added behind the door of the API: `authorizing` must have let the caller in."""
         path = "/v1/routes/{route}/drift"
         return [
             web.get("/v1/drift", self._get_all),

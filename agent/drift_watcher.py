@@ -62,26 +62,34 @@ REFERENCE_DAYS: Final = 7
 
 
 class DriftLog(Protocol):
+    """What is read of queries. Seconds are Unix time; all raise Unavailable and Refused."""
+
     async def read_embedding_sums(
         self, route: str, *, since: int, until: int, every_s: int
-    ) -> Sequence[EmbeddingSums]: ...
+    ) -> Sequence[EmbeddingSums]:
+        """From `since` through `until`, in spans of `every_s`, oldest first."""
 
     async def read_embedding_sample(
         self, sample: EmbeddingSample, *, since: int, until: int
-    ) -> list[list[float]]: ...
+    ) -> list[list[float]]:
+        """Vectors of one length, (rows, dimensions), from `since` through `until`."""
 
     async def read_hours(
         self, route: str, *, since: int, until: int
-    ) -> Mapping[tuple[int, int], int]: ...
+    ) -> Mapping[tuple[int, int], int]:
+        """Queries by day (0 is that of `since`) and hour, UTC; `until` is not included."""
 
 
 class Leading(Protocol):
     """The loop, as far as it is of interest here."""
 
     @property
-    def leads(self) -> bool: ...
+    def leads(self) -> bool:
+        """Whether this agent acts."""
+
     @property
-    def view(self) -> View | None: ...
+    def view(self) -> View | None:
+        """Of all gateways; None before the first cycle."""
 
 
 @dataclass(slots=True)

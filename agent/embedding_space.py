@@ -20,12 +20,16 @@ MAX_CANARIES = 32
 
 
 class Canary(msgspec.Struct, frozen=True):
+    """A text of the index, to be embedded again."""
+
     text: str
     vector: list[float]
     """As it lies in the index."""
 
 
 class IndexSpace(msgspec.Struct, frozen=True):
+    """The index that the version searches, as its server declares it."""
+
     name: str
     """Which index: a digest, an alias, a date."""
     model: str

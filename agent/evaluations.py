@@ -28,9 +28,10 @@ RETRY_AFTER_S = 2.0
 
 
 class ScoreStore(Protocol):
-    async def insert_evaluations(
-        self, evaluations: Sequence[Evaluation], *, token: str
-    ) -> None: ...
+    """Where late scores are kept."""
+
+    async def insert_evaluations(self, evaluations: Sequence[Evaluation], *, token: str) -> None:
+        """Once, however often it is tried under one token. Raises Unavailable, Refused."""
 
 
 class Evaluations:

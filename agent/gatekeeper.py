@@ -48,6 +48,7 @@ class Gatekeeper:
                 self._running[key] = spawn(self._ask(key, asked.release), name=f"gate {name}")
 
     async def close(self) -> None:
+        """Leave every question unanswered."""
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)

@@ -33,7 +33,10 @@ and remains in the database."""
 
 
 class EventStore(Protocol):
-    async def insert_release_event(self, event: StoredEvent) -> None: ...
+    """Where the history is kept beside the database."""
+
+    async def insert_release_event(self, event: StoredEvent) -> None:
+        """Store it; an equal one is stored once. Raises Unavailable, Refused."""
 
 
 class Listener:
@@ -43,6 +46,7 @@ class Listener:
         self._queue: asyncio.Queue[ReleaseEvent | None] = asyncio.Queue(MAX_QUEUED + 1)
 
     async def get(self) -> ReleaseEvent | None:
+        """Wait for the next one."""
         return await self._queue.get()
 
     def put(self, event: ReleaseEvent) -> bool:
@@ -54,6 +58,7 @@ class Listener:
         return True
 
     def close(self) -> None:
+        """End the stream after what is queued."""
         self._queue.put_nowait(None)
 
 
@@ -80,9 +85,11 @@ class Journal:
         return listener
 
     def leave(self, listener: Listener) -> None:
+        """Forget the listener; also one that was cut off."""
         self._listeners.discard(listener)
 
     def close(self) -> None:
+        """Cut every listener off."""
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()

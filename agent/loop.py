@@ -85,6 +85,7 @@ class Loop:
 
     @property
     def leads(self) -> bool:
+        """Whether this agent may write: its lease in the database still runs, less the skew."""
         return self._clocks.monotonic_s() < self._leads_until_s
 
     def idle_s(self) -> float | None:

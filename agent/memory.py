@@ -27,7 +27,7 @@ from agent.moments import iso
 from agent.release import Change, Release
 from mlops.contracts.release import ReleaseEvent
 
-__all__ = ["Due", "Kept", "Memory", "MemoryUnavailable", "NotLeader", "Outdated", "RouteTaken"]
+__all__ = ["Kept", "Memory", "MemoryUnavailable", "NotLeader", "Outdated", "RouteTaken"]
 
 T = TypeVar("T")
 
@@ -36,9 +36,6 @@ MAX_PENDING = 64
 
 MAX_LISTED = 500
 """Releases or events in one answer."""
-
-MAX_WAIT_S = 300.0
-"""Longest that a notice waits between two attempts."""
 
 NEXT_S = 0.001
 """Between two releases of a route whose moments cannot tell which was first."""
@@ -73,22 +70,13 @@ class Kept:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A notice to deliver now, and how often that was tried."""
-
-    target: str
-    event: ReleaseEvent
-    attempts: int
-
-
 class Memory:
     """All methods but `open` run the database in its own thread and can be awaited."""
 
     def __init__(self, engine: Engine, targets: Sequence[str] = ()) -> None:
         """`targets` name who is told of each transition."""
         self._engine = engine
-        self._targets = tuple(targets)
+        self.targets = tuple(targets)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="memory")
         self._pending = 0
 
@@ -102,6 +90,7 @@ class Memory:
         return cls(open_engine(url), targets)
 
     async def close(self) -> None:
+        """Let the database go; ends the thread."""
         await self._run_in_thread(self._engine.dispose)
         self._thread.shutdown(wait=True)
 
@@ -223,6 +212,7 @@ class Memory:
         return await self.transact(act)
 
     async def get(self, release_id: str) -> Kept | None:
+        """The release of that id."""
         found = await self._select(_select().where(_releases.c.id == release_id))
         return found[0] if found else None
 
@@ -257,61 +247,19 @@ class Memory:
         query = query.order_by(_events.c.sequence).limit(min(limit, MAX_LISTED))
 
         def act(connection: Connection) -> list[ReleaseEvent]:
-            return [_event(row) for row in connection.execute(query)]
+            return [event_of(row) for row in connection.execute(query)]
 
         return await self.transact(act)
 
     async def last_sequence(self) -> int:
+        """Number of the newest entry of the journal; 0 where there is none."""
+
         def act(connection: Connection) -> int:
             return int(connection.scalar(sa.select(sa.func.max(_events.c.sequence))) or 0)
 
         return await self.transact(act)
 
-    # ---- notices: an outbox, filled in the transaction that remembers the transition -----------
-
-    async def due(self, at_s: float, limit: int) -> list[Due]:
-        """Notices whose next attempt is at `at_s` or before, oldest first.
-
-        One that is to wait for longer than any does was put off by a clock that was ahead.
-        """
-        next_at_s = _notices.c.next_at_s
-        is_due = (next_at_s <= at_s) | (next_at_s > at_s + MAX_WAIT_S)
-        query = (
-            sa.select(_notices.c.target, _notices.c.attempts, _events.c.sequence, _events.c.body)
-            .join(_events, _events.c.sequence == _notices.c.sequence)
-            .where(is_due, _notices.c.target.in_(self._targets))
-            .order_by(_notices.c.sequence)
-            .limit(limit)
-        )
-
-        def act(connection: Connection) -> list[Due]:
-            return [Due(row.target, _event(row), row.attempts) for row in connection.execute(query)]
-
-        return await self.transact(act)
-
-    async def told(self, target: str, sequence: int) -> None:
-        """That notice is done with."""
-        gone = sa.delete(_notices).where(
-            _notices.c.target == target, _notices.c.sequence == sequence
-        )
-        await self.transact(lambda c: _run(c, gone))
-
-    async def tell_later(self, target: str, sequence: int, next_at_s: float) -> None:
-        """Count a failed attempt, and when to try again."""
-        again = (
-            sa.update(_notices)
-            .where(_notices.c.target == target, _notices.c.sequence == sequence)
-            .values(attempts=_notices.c.attempts + 1, next_at_s=next_at_s)
-        )
-        await self.transact(lambda c: _run(c, again))
-
-    async def untold(self) -> int:
-        """Notices that wait."""
-
-        def act(connection: Connection) -> int:
-            return int(connection.scalar(sa.select(sa.func.count()).select_from(_notices)) or 0)
-
-        return await self.transact(act)
+    # ---- how -----------------------------------------------------------------------------------
 
     def note(
         self, connection: Connection, release_id: str, route: str, change: Change, at_s: float
@@ -336,11 +284,9 @@ class Memory:
             .returning(_events.c.sequence)
         )
         sequence = added.scalar_one()
-        for target in self._targets if change.is_transition else ():
+        for target in self.targets if change.is_transition else ():
             notice = {"target": target, "sequence": sequence, "attempts": 0, "next_at_s": at_s}
             connection.execute(sa.insert(_notices).values(notice))
-
-    # ---- how -----------------------------------------------------------------------------------
 
     async def _select(self, query: sa.Select[Any]) -> list[Kept]:
         def act(connection: Connection) -> list[Kept]:
@@ -379,13 +325,10 @@ def _select() -> sa.Select[Any]:
     return sa.select(_releases.c.body, _releases.c.revision)
 
 
-def _event(row: Any) -> ReleaseEvent:
+def event_of(row: Any) -> ReleaseEvent:
+    """From a row with the sequence number and the body of an entry."""
     event = msgspec.json.decode(row.body, type=ReleaseEvent)
     return msgspec.structs.replace(event, sequence=row.sequence)
-
-
-def _run(connection: Connection, statement: sa.Executable) -> None:
-    connection.execute(statement)
 
 
 def check_leader(connection: Connection, holder: str) -> None:

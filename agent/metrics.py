@@ -168,6 +168,7 @@ class Metrics:
                     self._analysis.labels(route, name).set(check.e_value)
 
     def show_gates(self, route: str, gates: Mapping[str, GateAnswer | None]) -> None:
+        """What the gates last said of the next step; one that was not asked keeps what it had."""
         for name, answer in gates.items():
             if answer is not None:
                 self._gate.labels(route, name).set(answer.passed)
@@ -184,8 +185,10 @@ class Metrics:
             self._drift_detected.labels(route, name).set(name in detected)
 
     def count_ended(self, release: Release) -> None:
+        """Once for each release, when its phase has changed."""
         if release.phase.is_ended:
             self.ended.labels(release.route, _ENDED_AS[release.phase]).inc()
 
     def render(self) -> bytes:
+        """Everything, as Prometheus' text."""
         return generate_latest(self.registry)

@@ -16,8 +16,9 @@ import aiohttp
 import msgspec
 from standardwebhooks import Webhook
 
-from agent.memory import MAX_WAIT_S, Due, Memory, MemoryUnavailable
+from agent.memory import Memory, MemoryUnavailable
 from agent.metrics import Metrics
+from agent.outbox import MAX_WAIT_S, Due, Outbox
 from agent.rules import Target
 from mlops.contracts.release import ReleaseEvent
 
@@ -46,7 +47,7 @@ class Notifier:
         unix_s: Callable[[], float],
         metrics: Metrics,
     ) -> None:
-        self._memory = memory
+        self._outbox = Outbox(memory)
         self._targets = {target.name: target for target in targets}
         self._leads = leads
         self._unix_s = unix_s
@@ -67,9 +68,9 @@ class Notifier:
         if not self._leads():
             return False
         try:
-            due = await self._memory.due(self._unix_s(), BATCH)
+            due = await self._outbox.due(self._unix_s(), BATCH)
             await asyncio.gather(*(self._tell(session, one) for one in due))
-            self._metrics.notices_waiting.set(await self._memory.untold())
+            self._metrics.notices_waiting.set(await self._outbox.untold())
         except MemoryUnavailable as error:
             log.warning("notices: %s", error)
             return False
@@ -81,7 +82,7 @@ class Notifier:
     async def _tell(self, session: aiohttp.ClientSession, due: Due) -> None:
         target, event = self._targets[due.target], due.event
         if not target.wants(event.kind):
-            await self._memory.told(target.name, event.sequence)
+            await self._outbox.told(target.name, event.sequence)
             return
         problem = await self._post(session, target, event)
         if not problem:
@@ -93,10 +94,10 @@ class Notifier:
             log.warning("notice %d to %s: %s", event.sequence, target.name, problem)
             self._metrics.notices.labels(target.name, "failed").inc()
             again_s = self._unix_s() + wait_s(due.attempts)
-            await self._memory.tell_later(target.name, event.sequence, again_s)
+            await self._outbox.tell_later(target.name, event.sequence, again_s)
 
     async def _settle(self, due: Due, result: str) -> None:
-        await self._memory.told(due.target, due.event.sequence)
+        await self._outbox.told(due.target, due.event.sequence)
         self._metrics.notices.labels(due.target, result).inc()
 
     async def _post(

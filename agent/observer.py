@@ -41,13 +41,18 @@ MAX_PAIRS = 5_000
 
 
 class EvidenceLog(Protocol):
+    """The log, as far as it is judged. Both raise Unavailable and Refused."""
+
     async def read_evidence(
         self, route: str, *, since: int, until: int | None = None, release_id: str | None = None
-    ) -> Evidence: ...
+    ) -> Evidence:
+        """All that closed from second `since` on, at most through `until`.
 
-    async def read_pairs(
-        self, route: str, *, since: int, until: int, limit: int
-    ) -> Sequence[Pair]: ...
+        `release_id` is for its errors only: generations tell releases apart.
+        """
+
+    async def read_pairs(self, route: str, *, since: int, until: int, limit: int) -> Sequence[Pair]:
+        """Pairs complete from `since` through `until`, in that order; the first `limit`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,10 +38,12 @@ class Bets:
         self._log_wealth = np.full(len(_PARTS), -log(len(_PARTS)))
 
     def absorb(self, x: float) -> None:
+        """One more pair."""
         self._log_wealth = np.minimum(LOG_CEILING, self._log_wealth + np.log1p(self._bets * x))
 
     @property
     def log_value(self) -> float:
+        """Evidence so far; the bets share the wealth evenly at first."""
         highest = float(self._log_wealth.max())
         return highest + log(float(np.exp(self._log_wealth - highest).sum()))
 

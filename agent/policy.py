@@ -67,6 +67,8 @@ class QuantileCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreCheck:
+    """The mean of a score in 0..1."""
+
     field: str = "relevance_score"
     """`relevance_score` of the rows, or the name of a late score."""
     margin: float = 0.02
@@ -122,6 +124,8 @@ class PairsCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
+    """All that may move the weight of a release; times in seconds, shares in basis points."""
+
     steps: tuple[Step, ...] = (SetWeight(500), SetWeight(2500), SetWeight(5000))
     bake_s: float = 3600.0
     alpha: float = 0.05

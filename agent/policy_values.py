@@ -34,6 +34,7 @@ class Place:
         return Place(self.source, f"{self.path}{step}")
 
     def error(self, expected: str, got: object) -> PolicyError:
+        """To be raised: what was expected here, and what came (cut to 120 characters)."""
         where = f"{self.source}: {self.path}" if self.path else self.source
         return PolicyError(f"{where}: expected {expected}, got {_shown(got)}")
 

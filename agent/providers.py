@@ -87,6 +87,7 @@ class Providers:
         """Version and endpoint of servers that have declared: from then on silence is a no."""
 
     async def close(self) -> None:
+        """Close what was opened."""
         if self._session is not None:
             await self._session.close()
         if self._client is not None:

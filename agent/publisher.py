@@ -22,6 +22,7 @@ class View:
     """Gateways that did not answer: they may have any route."""
 
     def of(self, route: str) -> tuple[Sight, ...]:
+        """Of one route: the gateways that have it, and those that may."""
         return (*self.routes.get(route, ()), *self.silent)
 
 
@@ -38,6 +39,7 @@ class Gateways:
         """By gateway, the longest lease among the plans it was last seen with."""
 
     async def close(self) -> None:
+        """Close every gateway's client."""
         await self._discovery.close()
 
     async def look(self) -> View:

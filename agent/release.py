@@ -19,6 +19,8 @@ from mlops.contracts.plan import FULL_SHARE_BP, RoutePlan, Slot
 
 
 class Phase(StrEnum):
+    """Where a release is on its way."""
+
     PROGRESSING = "progressing"
     """Canary against stable, step by step."""
     BAKING = "baking"
@@ -31,10 +33,13 @@ class Phase(StrEnum):
 
     @property
     def is_ended(self) -> bool:
+        """It intends nothing more, but for gateways that were away."""
         return self in {Phase.SETTLED, Phase.ROLLED_BACK, Phase.ABORTED}
 
 
 class PauseKind(StrEnum):
+    """Why a release waits."""
+
     PERSON = "person"
     """Asked for, or a person has to decide. The weight stays, is watched and can be rolled back."""
     HAND = "hand"
@@ -44,6 +49,8 @@ class PauseKind(StrEnum):
 
 
 class Paused(msgspec.Struct, frozen=True, kw_only=True):
+    """A pause, and since when (Unix time)."""
+
     kind: PauseKind
     by: str
     why: str
@@ -222,10 +229,12 @@ class Picture:
 
     @property
     def answering(self) -> tuple[tuple[str, RoutePlan], ...]:
+        """Gateways that answered, with the plan that each has."""
         return tuple((one.gateway, one.plan) for one in self.sights if one.plan is not None)
 
     @property
     def newest(self) -> RoutePlan | None:
+        """Of those plans, the one of the greatest generation; None where no gateway answered."""
         plans = [plan for _, plan in self.answering]
         return max(plans, key=lambda plan: plan.generation, default=None)
 
@@ -252,6 +261,8 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Remember:
+    """Write the intent down, with its entry in the journal."""
+
     release: Release
     change: Change | None
     """None: a note that no history needs."""
@@ -259,6 +270,8 @@ class Remember:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
+    """Bring a plan to gateways. A gateway that has a newer one refuses it."""
+
     plan: RoutePlan
     gateways: tuple[str, ...]
 

@@ -129,6 +129,7 @@ class Releases:
         raise NotNow(f"release {release_id} changed {MAX_ATTEMPTS} times meanwhile; try again")
 
     async def show(self, release_id: str) -> ReleaseStatus:
+        """One release, with its policy."""
         release = (await self._kept(release_id)).release
         return replace(self._status(release), policy=release.policy)
 

@@ -27,15 +27,16 @@ MAX_PAIRS: Final = 1_000_000
 
 
 class ReplayLog(Protocol):
-    async def read_splits(self, route: str, *, since: int, until: int) -> Sequence[Split]: ...
+    """The log, as far as it is judged again. All raise Unavailable and Refused."""
 
-    async def read_evidence(
-        self, route: str, *, since: int, until: int | None = None
-    ) -> Evidence: ...
+    async def read_splits(self, route: str, *, since: int, until: int) -> Sequence[Split]:
+        """Which generations there were, oldest first, and how each split the traffic."""
 
-    async def read_pairs(
-        self, route: str, *, since: int, until: int, limit: int
-    ) -> Sequence[Pair]: ...
+    async def read_evidence(self, route: str, *, since: int, until: int | None = None) -> Evidence:
+        """As `EvidenceLog.read_evidence`."""
+
+    async def read_pairs(self, route: str, *, since: int, until: int, limit: int) -> Sequence[Pair]:
+        """As `EvidenceLog.read_pairs`."""
 
 
 @dataclass(frozen=True, slots=True)

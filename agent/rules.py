@@ -68,11 +68,14 @@ class Target:
     """Kinds of events; empty: all."""
 
     def wants(self, kind: str) -> bool:
+        """Whether it is told of this kind of event."""
         return not self.events or kind in self.events
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
+    """What the agent's file says of every release."""
+
     gates: Mapping[str, Gate] = field(default_factory=dict)
     notices: tuple[Target, ...] = ()
     freeze: tuple[Window, ...] = ()

@@ -24,6 +24,7 @@ class Named(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     env: str
 
     def read(self, environ: Mapping[str, str], what: str) -> str:
+        """Raises ValueError, naming `what` it is for, where the environment lacks it."""
         value = environ.get(self.env, "")
         if not value:
             raise ValueError(f"{what}: the environment has no {self.env}; expected it there")
@@ -52,6 +53,8 @@ class _ProviderFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """An item of `gates`."""
+
     name: str
     provider: _ProviderFile
     success_condition: str | None = None
@@ -59,6 +62,8 @@ class GateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 
 
 class NoticeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An item of `notices`."""
+
     name: str
     slack: Named | None = None
     webhook: str | Named | None = None
@@ -67,6 +72,8 @@ class NoticeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RulesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """The keys of the agent's file that are rules."""
+
     gates: list[GateFile] = []
     notices: list[NoticeFile] = []
     freeze: Any = None

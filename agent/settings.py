@@ -37,6 +37,8 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
+    """One gateway, or a name that has the address of each."""
+
     url: str
     """Of the admin port."""
     token: str = field(default="", repr=False)
@@ -59,6 +61,8 @@ class AlertSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
+    """All that an agent is started with."""
+
     host: str = "127.0.0.1"
     port: int = 8002
     memory: str = "sqlite:///var/agent.sqlite"

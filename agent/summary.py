@@ -25,6 +25,7 @@ class Seen:
 
 
 def summary(status: ReleaseStatus, policy: Policy, seen: Seen) -> str:
+    """`status` without its summary; the policy says what is done of a regression."""
     if status.phase in ENDED_PHASES:
         return _ended(status)
     said = [_found(status, seen), _done(status, policy, seen)]

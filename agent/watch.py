@@ -81,6 +81,7 @@ class Watch:
                 return
 
     def judgement(self, share_bp: int) -> Judgement:
+        """What the evidence says now; `share_bp` is asked for the arm that is not stable."""
         return self.judge.judgement(self.roles.candidate_share_bp(share_bp))
 
     def _without_lapses(self, evidence: Evidence, lapsed: frozenset[int]) -> Evidence:

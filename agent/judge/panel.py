@@ -53,6 +53,7 @@ class QuantileTest:
         )
 
     def absorb(self, candidate: Bins, control: Bins, compare: Bools) -> None:
+        """One block (or more); see `TailTest.absorb`."""
         for side, test in self.sides:
             if side is Direction.UP:
                 test.absorb(candidate, control, compare)
@@ -61,9 +62,11 @@ class QuantileTest:
 
     @property
     def log_value(self) -> Floats:
+        """Evidence that it moved by more than the margin, either way where both count; by case."""
         return log_mean(np.stack([test.log_value for _, test in self.sides]), axis=0)
 
     def log_mirror(self, level: int) -> Floats:
+        """Evidence that it did not, at this level: the weaker of the two ways."""
         return np.asarray(np.min([test.log_mirror(level) for _, test in self.sides], axis=0))
 
     def worst(self) -> list[float]:

@@ -17,6 +17,7 @@ from agent.drift_watcher import DELAY_S, DriftWatcher
 from agent.loop import Runtime
 from agent.memory import Memory
 from agent.metrics import Metrics
+from agent.outbox import Outbox
 from agent.publisher import View
 from agent.release import Sight
 from mlops.contracts.evidence import EmbeddingSums, count_bin
@@ -145,7 +146,7 @@ async def test_it_learns_then_watches_and_tells_a_change_once(world: World) -> N
     assert status.state == "drifted"
     assert list(status.detected) == ["embedding"]
     assert await world.kinds() == ["drift.detected"]
-    (notice,) = await world.memory.due(world.now_s, 10)
+    (notice,) = await Outbox(world.memory).due(world.now_s, 10)
     assert notice.event.route == "rag"
     assert "mean embedding moved" in notice.event.reason
     text = world.metrics.render().decode()

@@ -11,7 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from agent.database import MemoryUnavailable
-from agent.memory import MAX_WAIT_S, Memory, NotLeader, Outdated, RouteTaken
+from agent.memory import Memory, NotLeader, Outdated, RouteTaken
+from agent.outbox import MAX_WAIT_S, Outbox
 from agent.release import Change, Phase, Release
 from tests import releases
 
@@ -128,23 +129,33 @@ async def test_who_follows_by_number_misses_no_entry(two: Any) -> None:
 
 async def test_a_transition_leaves_one_notice_for_each_target(two: Any) -> None:
     one, other = two
+    mine, theirs = Outbox(one), Outbox(other)
     await one.create(release(), STARTED, 1.0)
     await one.change(release(), NOTED, revision=1, at_s=2.0, leader=None)
-    due = await other.due(1.0, 10)
+    due = await theirs.due(1.0, 10)
     assert sorted((one.target, one.event.kind) for one in due) == [
         ("hook", "release.started"),
         ("slack", "release.started"),
     ]
     sequence = due[0].event.sequence
-    await one.told("hook", sequence)
-    await one.tell_later("slack", sequence, 50.0)
-    assert await other.due(49.0, 10) == []
-    (late,) = await other.due(50.0, 10)
+    await mine.told("hook", sequence)
+    await mine.tell_later("slack", sequence, 50.0)
+    assert await theirs.due(49.0, 10) == []
+    (late,) = await theirs.due(50.0, 10)
     assert (late.target, late.attempts) == ("slack", 1)
-    assert await one.untold() == 1
-    assert [again.event.sequence for again in await other.due(50.0 - MAX_WAIT_S - 1, 10)] == [
+    assert await mine.untold() == 1
+    assert [again.event.sequence for again in await theirs.due(50.0 - MAX_WAIT_S - 1, 10)] == [
         sequence
     ], "put off by a clock that was ahead"
+
+
+async def test_notices_to_a_target_that_is_named_no_more_wait_for_nobody(address: str) -> None:
+    before = Memory.open(address, ("slack", "old"))
+    await before.create(release(), STARTED, 1.0)
+    after = Memory.open(address, ("slack",))
+    assert (await Outbox(before).untold(), await Outbox(after).untold()) == (2, 1)
+    for memory in (before, after):
+        await memory.close()
 
 
 async def test_an_address_that_cannot_be_used_shows_no_password(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from standardwebhooks import Webhook
 from agent.memory import Memory
 from agent.metrics import Metrics
 from agent.notifier import MAX_ATTEMPTS, Notifier, wait_s
+from agent.outbox import Outbox
 from agent.release import Change
 from agent.rules import Rules, Target
 from tests.releases import release
@@ -67,6 +68,11 @@ async def test_every_transition_is_told_once_also_what_a_person_does(
     await wait(lambda: told("release.held"))
     await agent.call("POST", f"{release}/promote", {"reason": "looks good"})
     await wait(lambda: told("release.promoted"))
+
+    async def both_told() -> bool:
+        return len(receiver.bodies("/slack")) == len(receiver.bodies("/hook"))
+
+    await wait(both_told)
     await agent.stop()
     assert sorted(kinds(receiver)) == sorted(
         f"release.{kind}" for kind in ("started", "step", "paused", "resumed", "held", "promoted")
@@ -136,7 +142,7 @@ async def test_a_target_that_never_answers_is_given_up(tmp_path, receiver):
             assert await notifier._round(session)
             assert not await notifier._round(session)  # not before its time
             clock[0] += wait_s(attempt)
-    assert await memory.untold() == 0
+    assert await Outbox(memory).untold() == 0
     assert len(receiver.received) == MAX_ATTEMPTS
     assert b'agent_notices_total{result="given_up",target="hook"} 1.0' in metrics.render()
     await memory.close()
