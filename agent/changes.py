@@ -59,7 +59,8 @@ def begin(release: Release, policy: Policy, picture: Picture) -> tuple[Write, ..
     )
     why = _where(stage, release.candidate.version)
     change = Change(kind="release.step", actor=AGENT_ACTOR, reason=why)
-    return _publish(release, replace(release, base=live.stable), picture, plan, change)
+    begun = replace(release, base=live.stable, before_base=live.previous)
+    return _publish(release, begun, picture, plan, change)
 
 
 def advance(
@@ -267,10 +268,9 @@ def remember(
     if after.phase.is_ended and final is not None:
         slots = (final.stable, final.canary, final.previous)
         used = {endpoint for slot in slots if slot for endpoint in slot.endpoints}
-        known = [slot for slot in (before.base, before.candidate) if slot is not None]
-        detail["endpoints_in_no_slot"] = [
-            endpoint for slot in known for endpoint in slot.endpoints if endpoint not in used
-        ]
+        known = [slot for slot in (before.before_base, before.base, before.candidate) if slot]
+        once = dict.fromkeys(endpoint for slot in known for endpoint in slot.endpoints)
+        detail["endpoints_in_no_slot"] = [one for one in once if one not in used]
     noted = amended(
         change,
         from_share_bp=candidate_share_bp(before, before.plan),

@@ -100,6 +100,8 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     stage: int = 0
     base: Slot | None = None
     """What was stable when the release began; None until it has begun."""
+    before_base: Slot | None = None
+    """What was `previous` then: it gives up its slot to `base` at the promotion."""
     plan: RoutePlan | None = None
     """The intended plan. None: nothing is intended (not begun, or ended by somebody's hand)."""
     shares: dict[int, int] = {}

@@ -12,7 +12,7 @@ from agent.release import Phase, Publish, Release, Sight, Verb
 from agent.standing import missing
 from agent.stepper import reconcile
 from agent.verbs import Conflict, ask
-from mlops.contracts.plan import RoutePlan, rolled_back
+from mlops.contracts.plan import RoutePlan, Slot, rolled_back
 
 
 def test_a_bake_that_is_over_settles_and_keeps_the_previous_version(world):
@@ -25,6 +25,26 @@ def test_a_bake_that_is_over_settles_and_keeps_the_previous_version(world):
     assert publish.plan.holdback_share_bp == 0
     assert publish.plan.previous == world.A
     assert publish.plan.lease_s is None
+
+
+def test_servers_of_the_version_before_both_are_told_to_be_free(world):
+    """Three versions: what was previous when the release began lost its slot at the promotion."""
+    older = Slot(version="older", endpoints=("http://127.0.0.1:8010",))
+    seen = world.picture(world.seeded(previous=older))
+    begun, publish = reconcile(world.started(), world.POLICY, seen)
+    assert publish.plan.previous == older
+    assert begun.release.before_base == older
+    release, plan = world.begun()
+    kept = replace(plan, previous=older)
+    back = world.picture(kept, verdict=Verdict.REGRESSED)
+    taken_back, _ = reconcile(replace(release, plan=kept, before_base=older), world.POLICY, back)
+    assert taken_back.change.detail["endpoints_in_no_slot"] == list(world.B.endpoints)
+    release, plan = world.baking()
+    late = world.picture(plan, now_s=1702, verdict=Verdict.UNDECIDED)
+    settled, _ = reconcile(replace(release, before_base=older), world.POLICY, late)
+    assert settled.change.detail["endpoints_in_no_slot"] == list(older.endpoints)
+    taken, _ = reconcile(replace(release, before_base=world.B), world.POLICY, late)
+    assert taken.change.detail["endpoints_in_no_slot"] == []
 
 
 def returned(world: SimpleNamespace, *, away_s: float) -> tuple[Release, RoutePlan, float]:
