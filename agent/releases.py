@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -24,6 +25,9 @@ from mlops.contracts.release import ReleaseEvent, ReleaseRequest, ReleaseStatus
 MAX_ATTEMPTS = 5
 """A cycle may change the release while a command is noted; each attempt reads it again."""
 
+
+MAX_HISTORY = 2_000
+"""Entries in one answer, some megabytes."""
 
 INTERVALS_PER_LEASE = 3
 """A lease is renewed in the first cycle after a third of it, and one cycle may be late."""
@@ -138,9 +142,9 @@ class Releases:
         return [self._status(kept.release) for kept in await self._memory.recent()]
 
     async def history(self, release_id: str) -> list[ReleaseEvent]:
-        """Oldest first."""
+        """Oldest first; past `MAX_HISTORY` entries the newest of them."""
         await self._kept(release_id)
-        return await self._memory.events(release_id=release_id)
+        return await newest_events(self._memory, release_id)
 
     async def _kept(self, release_id: str) -> Kept:
         kept = await self._memory.get(release_id)
@@ -198,3 +202,15 @@ def _policy(request: ReleaseRequest) -> Policy:
 
 def _new_id() -> str:
     return f"rel-{secrets.token_hex(5)}"
+
+
+async def newest_events(
+    memory: Memory, release_id: str, most: int = MAX_HISTORY
+) -> list[ReleaseEvent]:
+    """Of a release, oldest first. How it stands is never what is left out."""
+    found: deque[ReleaseEvent] = deque(maxlen=most)
+    after = 0
+    while page := await memory.events(release_id=release_id, after=after):
+        found.extend(page)
+        after = page[-1].sequence
+    return list(found)

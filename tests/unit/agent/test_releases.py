@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from agent.policy import Policy, SetWeight
-from agent.releases import check_policy
+from agent.releases import MAX_HISTORY, check_policy, newest_events
 from agent.rules import Rules
+from mlops.contracts.release import ReleaseEvent
 
 RULES = Rules(max_share_bp={"rag": 2500, "*": 5000})
 
@@ -27,3 +30,27 @@ def test_what_could_never_pass_is_refused(policy: Policy, route: str, expected: 
 
 def test_what_just_passes_is_taken() -> None:
     check_policy(Policy(steps=(SetWeight(2500),), lease_s=6.0), "rag", RULES, interval_s=2.0)
+
+
+class Journal:
+    """So many entries of one release, in pages as the database gives them."""
+
+    def __init__(self, entries: int) -> None:
+        self._entries = entries
+
+    async def events(self, *, release_id: str, after: int) -> list[ReleaseEvent]:
+        last = min(self._entries, after + 500)
+        return [
+            ReleaseEvent(
+                sequence=number, release_id=release_id, route="rag", at="", kind="release.invalid",
+                actor="agent", from_share_bp=0, to_share_bp=0, reason="",
+            )
+            for number in range(after + 1, last + 1)
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("entries", [0, 3, 500, 1_001, 2_700])
+async def test_a_long_history_keeps_how_it_ended(entries: int) -> None:
+    journal: Any = Journal(entries)
+    numbers = [one.sequence for one in await newest_events(journal, "rel-1")]
+    assert numbers == list(range(max(1, entries - MAX_HISTORY + 1), entries + 1))
