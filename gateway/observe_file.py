@@ -19,6 +19,7 @@ class ObserveFile(FileKeys):
     trace: str = "pass"
     trace_sample: Percent = msgspec.field(default_factory=lambda: Percent(0))
     server_timing: bool = False
+    served_by: bool = True
     access_log: AccessLogFile | None = None
 
 
@@ -42,5 +43,6 @@ def observe_settings(file: ObserveFile) -> ObserveSettings:
         makes_traces=file.trace == "make",
         trace_sample_percent=file.trace_sample.percent,
         server_timing=file.server_timing,
+        served_by=file.served_by,
         access_log=access_log,
     )

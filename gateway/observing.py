@@ -5,6 +5,7 @@ A worker that is asked for none of it has no `Observing`, and pays one compariso
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ class Observing:
         Raises:
             OSError: the access log cannot be opened; names it.
         """
-        if settings == ObserveSettings():
+        if replace(settings, served_by=True) == ObserveSettings():  # that header is the lane's
             return None
         log = AccessLog(settings.access_log.path) if settings.access_log is not None else None
         return cls(settings, log, randomness)

@@ -202,6 +202,8 @@ class ObserveSettings:
     """Share of the traces begun here that are marked as sampled."""
     server_timing: bool = False
     """Clients may ask for `Server-Timing`."""
+    served_by: bool = True
+    """Answers say in `x-served-by` which arm and version served them."""
     access_log: AccessLogSettings | None = None
 
 

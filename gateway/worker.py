@@ -128,7 +128,14 @@ class Worker:
         except (OSError, ValueError) as exc:
             return await self._fail(str(exc))
         clients = _affordable(settings.clients)
-        self._proxy = Proxy((), self._spool, self._observing, clients=clients, contexts=contexts)
+        self._proxy = Proxy(
+            (),
+            self._spool,
+            self._observing,
+            clients=clients,
+            served_by=settings.observe.served_by,
+            contexts=contexts,
+        )
         self._channel.send(Ready(name=self._spool.worker if self._spool is not None else ""))
         return True
 

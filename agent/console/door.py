@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -134,9 +135,15 @@ class Door:
 
     def _too_often(self, request: web.Request) -> web.Response | None:
         """The refusal of an address that came with too many wrong tokens."""
-        if not self.failures.wait_s(request.remote or "", time.monotonic()):
+        wait_s = self.failures.wait_s(request.remote or "", time.monotonic())
+        if not wait_s:
             return None
-        return refusal(429, "too_many_failures", "too many wrong tokens; wait a minute")
+        return refusal(
+            429,
+            "too_many_failures",
+            "too many wrong tokens; wait a minute",
+            headers={"Retry-After": str(math.ceil(wait_s))},
+        )
 
 
 def _files() -> Mapping[str, tuple[bytes, str, str]]:

@@ -37,6 +37,15 @@ async def test_every_worker_writes_its_lines_and_none_is_lost_at_the_end(
     assert all(len(line["trace_id"]) == 32 for line in lines)
 
 
+async def test_answers_need_not_say_who_served_them(gateway: Gateway, servers: Servers) -> None:
+    gateway.write_file(route(servers), observe={"served_by": False})
+    await gateway.start()
+    async with gateway.session.get(f"{gateway.url}/query") as answer:
+        assert answer.status == 200
+        assert "x-request-id" in answer.headers
+        assert "x-served-by" not in answer.headers
+
+
 async def test_an_access_log_that_cannot_be_opened_stops_the_start(
     gateway: Gateway, servers: Servers, tmp_path: Path
 ) -> None:

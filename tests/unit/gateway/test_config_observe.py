@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from gateway.config import parse
+from gateway.observing import Observing
 from gateway.settings import AccessLogSettings, ObserveSettings
 
 ROUTE = """
@@ -26,15 +29,21 @@ def test_nothing_is_watched_by_default():
 
 def test_everything_can_be_asked_for():
     text = (
-        "trace: make, trace_sample: 5%, server_timing: true, "
+        "trace: make, trace_sample: 5%, server_timing: true, served_by: false, "
         "access_log: {path: var/access.log, sample: 1%}"
     )
     assert observe(text) == ObserveSettings(
         makes_traces=True,
         trace_sample_percent=5.0,
         server_timing=True,
+        served_by=False,
         access_log=AccessLogSettings(path="var/access.log", sample_percent=1.0),
     )
+
+
+def test_who_only_hides_the_version_pays_nothing_for_it():
+    assert observe("served_by: false") == ObserveSettings(served_by=False)
+    assert Observing.open(ObserveSettings(served_by=False), Random(1)) is None
 
 
 def test_an_access_log_has_every_exchange_unless_told_otherwise():
