@@ -119,14 +119,15 @@ class ModelServer:
         )
 
     async def load(self, request: web.Request) -> web.Response:
-        """Serve another version; answers once new requests get it."""
+        """Serve another version; answers once new requests get it. A load that has begun goes on
+        where its client goes away: the next one waits for it, so the last one asked for serves."""
         self._check_admin(request)
         body = await _body(request, LoadRequest)
         if not body.model:
             self._loaded()  # whose name is meant
         try:
             name = body.model or self._versions.serving_as
-            model = await self._versions.serve_version(name, body.version)
+            model = await asyncio.shield(self._versions.serve_version(name, body.version))
         except BadModel as error:
             status = 503 if error.code in _MAY_PASS else 409
             raise BadRequest(str(error), status=status, code=error.code) from error
@@ -239,9 +240,11 @@ class ModelServer:
 
     def _check_admin(self, request: web.Request) -> None:
         if self._tokens.is_open:
-            if not _is_local(request):
+            # Any web page that is open on this machine could otherwise have one loaded.
+            if not _is_local(request) or "Origin" in request.headers:
                 raise BadRequest(
-                    "without MODEL_SERVER_TOKEN versions are loaded from this machine only",
+                    "without MODEL_SERVER_TOKEN versions are loaded from this machine only, and "
+                    "by no browser",
                     status=403,
                     code="forbidden",
                 )

@@ -127,6 +127,16 @@ def run(settings: ServerSettings, wrap: Wrap) -> int:
     return 0
 
 
+def runner_of(application: web.Application) -> web.AppRunner:
+    """As it is served here: what nobody waits for any more is not computed."""
+    return web.AppRunner(
+        application,
+        access_log=None,
+        handler_cancellation=True,
+        shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+    )
+
+
 async def _serve(settings: ServerSettings, wrap: Wrap) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -137,9 +147,7 @@ async def _serve(settings: ServerSettings, wrap: Wrap) -> None:
         partial(load_version, corpus_cache=settings.corpus_cache), fetching(settings.registered)
     )
     server = ModelServer(versions, admin_token=settings.admin_token, batches=settings.batches)
-    runner = web.AppRunner(
-        wrap(server.application()), access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S
-    )
+    runner = runner_of(wrap(server.application()))
     await runner.setup()
     try:
         site = web.TCPSite(runner, settings.host, settings.port, ssl_context=context)

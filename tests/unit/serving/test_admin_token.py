@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 
 from mlops.serving.app import ModelServer
@@ -41,3 +42,18 @@ async def test_the_token_lets_in(server: TestServer) -> None:
 )
 async def test_anything_else_is_unauthorized(server: TestServer, authorization: bytes) -> None:
     assert await status_of(server, authorization) == 401
+
+
+async def test_without_a_token_a_web_page_loads_nothing(tmp_path: Path) -> None:
+    """A browser on this machine is on this machine too."""
+    versions = Versions(partial(load_version, corpus_cache=tmp_path), fetching(tmp_path))
+    body = b'{"model": "m", "version": "1.0.0"}'
+    async with (
+        TestServer(ModelServer(versions).application()) as server,
+        ClientSession() as session,
+        session.post(
+            server.make_url("/admin/models"), data=body, headers={"Origin": "https://evil.example"}
+        ) as answer,
+    ):
+        assert answer.status == 403
+        assert "by no browser" in await answer.text()
