@@ -127,9 +127,10 @@ async def auditing(request: web.Request, handler: Handler) -> web.StreamResponse
         # A lease is renewed every few seconds, by the agent.
         level = logging.DEBUG if request.path.endswith("/lease") else logging.INFO
         who = actor_of(request) if GRANT in request else "nobody"
+        # As it was sent: decoded, a path may hold line ends, and so lines that nobody logged.
         audit.log(
-            level, "%s %s by %s from %s: %d", request.method, request.path, who, request.remote,
-            answer.status,
+            level, "%s %s by %s from %s: %d", request.method, request.rel_url.raw_path, who,
+            request.remote, answer.status,
         )  # fmt: skip
     return answer
 
@@ -199,7 +200,7 @@ def refusing(problem_of: ProblemOf, *, max_body_bytes: int) -> Middleware:
         except ValueError as exc:
             return refusal(400, "bad_request", str(exc))
         except Exception:
-            log.exception("%s %s failed", request.method, request.path)
+            log.exception("%s %s failed", request.method, request.rel_url.raw_path)
             return refusal(500, "internal", "the server failed to answer; its log says why")
 
     return refuse

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from mlops.contracts.api import Problem
-from mlops.service.http import refusing
+from mlops.service.http import auditing, refusing
 
 
 class Known(ValueError):
@@ -60,3 +62,18 @@ async def test_our_own_failures_tell_nothing() -> None:
     status, problem = await refused(KeyError("secret"))
     assert (status, problem.code) == (500, "internal")
     assert "secret" not in problem.error
+
+
+async def test_nobody_writes_lines_of_their_own_into_the_audit(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="audit")
+
+    async def handler(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=401)
+
+    forged = "/v1/x%0APUT%20/v1/routes/rag/weights%20by%20admin%20alice%20from%2010.0.0.1:%20200"
+    await auditing(make_mocked_request("POST", forged), handler)
+
+    (line,) = caplog.messages
+    assert line == f"POST {forged} by nobody from None: 401"
