@@ -1,8 +1,8 @@
 """Wait for a release without holding a worker: a deferrable operator and its trigger.
 
 The trigger runs in the triggerer, which must find this module: the project's folder is on its
-PYTHONPATH. It reads the agent's address and token from its environment, so that neither lies in
-Airflow's database.
+PYTHONPATH. It reads the agent's address, token and certificates from its environment, so that none
+lies in Airflow's database.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import httpx
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from dags.agent_place import agent_place
 
 DECIDED = ("baking", "settled", "rolled_back", "aborted")
 """Promoted or taken back."""
@@ -47,11 +49,11 @@ class ReleaseTrigger(BaseTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        url = os.environ.get("MLOPS_AGENT_URL", "http://127.0.0.1:8002")  # noqa: TID251  read here, kept nowhere
-        token = os.environ.get("AGENT_OPERATOR_TOKEN", "")  # noqa: TID251  the same
-        path = f"{url}/v1/releases/{quote(self.release_id, safe='')}"
-        headers = {"Authorization": f"Bearer {token}"}
-        async with httpx.AsyncClient(headers=headers, timeout=CALL_TIMEOUT_S) as client:
+        place = agent_place(os.environ)  # noqa: TID251  read here, kept nowhere
+        path = f"{place.url}/v1/releases/{quote(self.release_id, safe='')}"
+        async with httpx.AsyncClient(
+            headers=place.headers, verify=place.verify, timeout=CALL_TIMEOUT_S
+        ) as client:
             while True:
                 found = await self._look(client, path)
                 if found is not None:
