@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Final
+from unicodedata import normalize
 
 from mlops.training.plan import Labelling, Plan
 
@@ -54,7 +55,7 @@ class Pair:
     query_text: str
     document_id: str
     refused_ids: tuple[str, ...]
-    """Shown with it, and not right."""
+    """Shown with it, and not found right by anybody."""
     split: Split
     times_asked: int
     first_asked_at: datetime
@@ -75,8 +76,10 @@ class Labelled:
 
 
 def query_key(text: str) -> str:
-    """The same for queries that differ in case and spaces only."""
-    words = " ".join(text.casefold().split())
+    """The same for queries that differ in case, in spaces, or in how Unicode spells a letter only
+    (an accent typed on a phone may be a sign of its own): nobody sees a difference, and what is one
+    question must not be trained on and held out."""
+    words = " ".join(normalize("NFC", normalize("NFC", text).casefold()).split())
     return blake2b(words.encode(), digest_size=16).hexdigest()
 
 
@@ -146,7 +149,7 @@ def _pair(key: str, judgements: Sequence[tuple[str, Mapping[str, Any]]]) -> Pair
     votes = Counter(document for document, _ in judgements)
     document, _ = votes.most_common(1)[0]
     row = next(row for judged, row in judgements if judged == document)
-    refused = [one for one in row["retrieved_ids"] if one != document]
+    refused = [one for one in row["retrieved_ids"] if one not in votes]
     return Pair(
         query_key=key,
         query_text=row["query_text"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given
@@ -53,6 +54,13 @@ def test_the_document_at_the_rank_is_right_and_the_others_were_refused() -> None
     assert (pair.document_id, pair.refused_ids) == ("b", ("a", "c"))
 
 
+def test_what_anybody_found_right_is_no_negative() -> None:
+    """Else a query is pulled away from what some of those who asked it took for its answer."""
+    judged = [row(score=1.0), row(score=1.0), row(score=0.5)]
+    (pair,) = label(judged, PLAN, KNOWN).pairs
+    assert (pair.document_id, pair.refused_ids) == ("a", ("c",))
+
+
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
@@ -85,6 +93,14 @@ def test_a_query_asked_again_is_one_pair_with_the_answer_found_most_often() -> N
 def test_case_and_spaces_never_move_a_query_to_another_split(text: str, space: str) -> None:
     assert query_key(space + text.upper().lower() + space) == query_key(text.upper().lower())
     assert split_of(query_key(text)) is split_of(query_key(f"{text} "))
+
+
+@pytest.mark.parametrize("text", ["où est le café", "Straße nach Köln", "가격 정책", "ΌΔΟΣ"])
+def test_a_letter_is_the_same_however_unicode_spells_it(text: str) -> None:
+    """One spelling in training and the other held out would be a leak."""
+    spellings = {form: query_key(normalize(form, text)) for form in ("NFC", "NFD")}
+    assert len(set(spellings.values())) == 1
+    assert spellings["NFD"] == query_key(normalize("NFD", text.upper()))
 
 
 def test_a_fifth_is_held_out_and_a_tenth_validates() -> None:
