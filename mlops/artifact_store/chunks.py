@@ -44,19 +44,39 @@ def sources(path: Path) -> list[Source]:
     """A file, or all files below a folder in the order of their names. Links are followed.
 
     Raises:
-        FileNotFoundError: nothing lies there, or the folder holds no file.
+        FileNotFoundError: nothing lies at `path`, or where a link below it leads; or the folder
+            holds no file.
+        ValueError: a link leads to a folder that it lies in, or a name is no text.
     """
     if path.is_file():
         return [_source(path, path.name)]
     if not path.is_dir():
         raise FileNotFoundError(f"{path} does not exist; expected a model's file or folder")
-    files = sorted(one for one in path.rglob("*") if one.is_file())
+    files = sorted(_files_below(path, frozenset()))
     if not files:
         raise FileNotFoundError(f"{path} holds no file")
     return [_source(one, one.relative_to(path).as_posix()) for one in files]
 
 
+def _files_below(folder: Path, around: frozenset[Path]) -> Iterator[Path]:
+    """`around` are the folders that it lies in, as they are called without links."""
+    real = folder.resolve()
+    if real in around:
+        raise ValueError(f"{folder} is a link to {real}, which it lies in")
+    for one in folder.iterdir():
+        if one.is_dir():
+            yield from _files_below(one, around | {real})
+        elif one.is_file():
+            yield one
+        elif one.is_symlink():
+            raise FileNotFoundError(f"{one} is a link to {one.readlink()}, which does not exist")
+
+
 def _source(path: Path, name: str) -> Source:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{path.parent}: the name {name!r} is not UTF-8") from error
     status = path.stat()
     return Source(path, name, status.st_size, bool(status.st_mode & 0o100))
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from mlops.artifact_store.assembling import Place, lay_out, lies_there
+from mlops.artifact_store.assembling import (
+    Place,
+    disk_errors,
+    lay_out,
+    lies_there,
+    lies_whole_at,
+)
 from mlops.artifact_store.bucket import Bucket
 from mlops.artifact_store.cache import ChunkCache
 from mlops.artifact_store.chunks import (
     Source,
-    holds,
     pack,
     read_chunks,
     sources,
@@ -26,8 +30,6 @@ from mlops.artifact_store.chunks import (
 )
 from mlops.artifact_store.errors import (
     CorruptArtifact,
-    DestinationExists,
-    NoSpace,
     UnknownArtifact,
     VersionExists,
 )
@@ -115,17 +117,19 @@ class MinIOArtifactStore:
             progress: told how far it is.
 
         Raises:
-            FileNotFoundError: nothing lies at `model_path`.
+            FileNotFoundError: nothing lies at `model_path`, or a link below it leads nowhere.
+            ValueError: a name, or `metadata`, is not as above; nothing was stored.
             VersionExists: this version holds something else.
             NoSpace: the server's disk is full.
         """
         files = _files(Path(model_path), model_name, model_version)
+        metadata = _as_json_has_it(metadata or {})
         told = Told(progress, sum(one.size for one in files))
         manifest = ArtifactManifest(
             model=model_name,
             version=model_version,
             created_at=datetime.now(UTC),
-            metadata=dict(metadata or {}),
+            metadata=metadata,
             is_folder=Path(model_path).is_dir(),
             files=tuple(self._store_file(one, compress=compress, told=told) for one in files),
         )
@@ -136,6 +140,7 @@ class MinIOArtifactStore:
             stored = self.manifest(model_name, model_version)
             if stored.digest != manifest.digest:
                 raise VersionExists(_other_content(stored)) from error
+            manifest = stored  # its chunks may be compressed otherwise
         if lock_for is not None:
             self._lock(manifest, datetime.now(UTC) + lock_for)
         return self._uri(model_name, model_version)
@@ -201,22 +206,22 @@ class MinIOArtifactStore:
         Raises:
             UnknownArtifact: no such version.
             CorruptArtifact: what is stored is not what was uploaded; nothing appears.
-            DestinationExists: something else lies at `download_path`.
+            DestinationExists: something else lies at `download_path`; an empty folder does not.
             NoSpace: this machine's disk is full.
         """
         manifest = self.manifest(model_name, model_version)
         target = Path(download_path)
-        if _is_there(target, manifest):
+        if lies_whole_at(target, manifest):
             return True
         partial = target.with_name(f".{target.name}.{manifest.digest[:16]}.partial")
-        with _disk_errors(f"download to {target}"):
+        with disk_errors(f"download to {target}"):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._assemble_with_room(manifest, partial, progress)
                 partial.rename(target)
             except OSError:
                 # Another download of it, at the same time, puts the same bytes in the same places.
-                if not _is_there(target, manifest):
+                if not lies_whole_at(target, manifest):
                     raise
                 shutil.rmtree(partial, ignore_errors=True)
         self._cache.trim()
@@ -281,12 +286,8 @@ class MinIOArtifactStore:
         Raises:
             CorruptArtifact: a manifest cannot be read.
         """
-        prefix = f"models/{check_name('model', model_name)}/" if model_name else "models/"
-        keys = [one.key for one in self.bucket.listed(prefix) if one.key.endswith("/manifest.json")]
-        names = [key.split("/")[1:3] for key in keys]
-        with ThreadPoolExecutor(PARALLEL_CHUNKS) as pool:
-            manifests = list(pool.map(lambda name: self.manifest(*name), names))
-        manifests.sort(key=lambda one: one.created_at, reverse=True)
+        found = self._manifests(f"{check_name('model', model_name)}/" if model_name else "")
+        found.sort(key=lambda one: one.created_at, reverse=True)
         return [
             StoredModel(
                 model_name=one.model,
@@ -297,8 +298,22 @@ class MinIOArtifactStore:
                 metadata=one.metadata,
                 digest=one.digest,
             )
-            for one in sorted(manifests, key=lambda one: one.model)
+            for one in sorted(found, key=lambda one: one.model)
         ]
+
+    def _manifests(self, model: str) -> list[ArtifactManifest]:
+        """Of every version whose key goes on so; without those deleted while they are read."""
+
+        def read(key: str) -> ArtifactManifest | None:
+            try:
+                return self.manifest(*key.split("/")[1:3])
+            except UnknownArtifact:
+                return None
+
+        keys = [one.key for one in self.bucket.listed(f"models/{model}")]
+        with ThreadPoolExecutor(PARALLEL_CHUNKS) as pool:
+            found = pool.map(read, [key for key in keys if key.endswith("/manifest.json")])
+            return [one for one in found if one is not None]
 
     def presigned_urls(
         self, model_name: str, model_version: str, path: str, expires: timedelta
@@ -349,10 +364,9 @@ class MinIOArtifactStore:
         """Keys of the chunks that `collect_garbage` would delete."""
         oldest = (now or datetime.now(UTC)) - UNREFERENCED_AFTER
         old = [one.key for one in self.bucket.listed("chunks/") if one.modified_at < oldest]
-        used: set[str] = set()
-        for one in self.list_models():
-            manifest = self.manifest(one.model_name, one.version)
-            used |= {chunk.key for file in manifest.files for chunk in file.chunks}
+        used = {
+            chunk.key for one in self._manifests("") for file in one.files for chunk in file.chunks
+        }
         return [key for key in old if key not in used]
 
     def _uri(self, model_name: str, model_version: str) -> str:
@@ -365,15 +379,13 @@ def _files(path: Path, model_name: str, model_version: str) -> list[Source]:
     return sources(path)
 
 
-def _is_there(target: Path, manifest: ArtifactManifest) -> bool:
-    """Whether it lies there already; what else lies there is not touched."""
-    if not target.exists():
-        return False
-    if holds(target, manifest):
-        return True
-    raise DestinationExists(
-        f"{target} exists and is not {manifest.model} {manifest.version}; nothing was changed"
-    )
+def _as_json_has_it(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Looked at before anything is sent: it is written down at the very end."""
+    try:
+        found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(metadata))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metadata: expected what JSON holds: {error}") from error
+    return found
 
 
 def _other_content(stored: ArtifactManifest) -> str:
@@ -381,13 +393,3 @@ def _other_content(stored: ArtifactManifest) -> str:
         f"{stored.model} {stored.version} was stored at {stored.created_at:%F %T} with other "
         "content; versions are never overwritten"
     )
-
-
-@contextmanager
-def _disk_errors(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise NoSpace(f"{what}: this machine's disk is full") from error
-        raise

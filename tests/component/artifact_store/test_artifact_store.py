@@ -270,6 +270,15 @@ def test_nothing_of_the_users_is_overwritten(
     assert contents(tmp_path / "mine") == {"thesis.txt": b"precious"}
 
 
+def test_an_empty_folder_gives_way(store: MinIOArtifactStore, model: Path, tmp_path: Path) -> None:
+    store.upload_model(model, NAME, "1.0.0")
+    (tmp_path / "made").mkdir()
+
+    assert store.download_model(NAME, "1.0.0", tmp_path / "made")
+
+    assert contents(tmp_path / "made") == contents(model)
+
+
 def test_presigned_addresses_give_the_file_to_anybody(
     store: MinIOArtifactStore, model: Path
 ) -> None:

@@ -123,3 +123,23 @@ def test_a_cache_that_finds_no_room_is_no_error(
 
     assert (tmp_path / "got").read_bytes() == file.read_bytes()
     assert not [one for one in (small_local_disk / "cache").rglob("*") if one.is_file()]
+
+
+def test_metadata_that_json_does_not_hold_is_refused_before_anything_is_sent(
+    store: MinIOArtifactStore, model: Path
+) -> None:
+    with pytest.raises(ValueError, match="metadata: expected what JSON holds"):
+        store.upload_model(model, "m", "1.0.0", {"settings": object()})
+    assert not list(store.bucket.listed("chunks/"))
+
+
+def test_a_version_deleted_while_they_are_listed_is_left_out(
+    store: MinIOArtifactStore, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        store.upload_model(model, "m", version)
+    listed = list(store.bucket.listed("models/"))
+    store.delete_version("m", "1.1.0")
+    monkeypatch.setattr(store.bucket, "listed", lambda _: iter(listed))
+
+    assert [one.version for one in store.list_models()] == ["1.0.0"]
