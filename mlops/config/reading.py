@@ -6,6 +6,7 @@ Importing this reads nothing and changes nothing; `read_config` is called once, 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -42,6 +43,7 @@ STACK_FILE = Path("var/up/stack.env")
 
 _PREFIX = "MLOPS_"
 _SIZES = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+_HOST_AND_PORT = re.compile(r"[^/:]+:\d+\Z")
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -85,7 +87,8 @@ def read_config(
         directory: where the `.env` files are looked for; by default the working directory.
 
     Raises:
-        ConfigError: a name with our prefix is unknown, or a value does not fit.
+        ConfigError: a name with our prefix is unknown, a value does not fit, or a file cannot be
+            read.
     """
     return config_of(effective(environ, directory))
 
@@ -96,7 +99,7 @@ def effective(
     """Every setting with its value and where that came from.
 
     Raises:
-        ConfigError: a name with our prefix is unknown.
+        ConfigError: a name with our prefix is unknown, or a file cannot be read.
     """
     environ = os.environ if environ is None else environ  # noqa: TID251  the library's only read
     root = Path() if directory is None else directory
@@ -105,10 +108,17 @@ def effective(
         (Origin.FILE, Origin.MLOPS_FILE, Origin.STACK), (*ENV_FILES, STACK_FILE), strict=True
     ):
         if (root / path).is_file():
-            sources.append((origin, dotenv_values(root / path, interpolate=False)))
+            sources.append((origin, _read_file(root / path)))
     for origin, source in sources:
         _refuse_unknown(origin, source)
     return {setting.name: _first(setting, sources) for setting in SETTINGS}
+
+
+def _read_file(path: Path) -> Mapping[str, str | None]:
+    try:
+        return dotenv_values(path, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}; expected lines NAME=VALUE in UTF-8") from error
 
 
 def _refuse_unknown(origin: Origin, source: Mapping[str, str | None]) -> None:
@@ -175,7 +185,7 @@ def config_of(found: Mapping[str, Effective]) -> MlopsConfig:
         places=PlacesSettings(
             gateway_admin_urls=read.urls("MLOPS_GATEWAY_ADMIN_URLS"),
             gateway_token=read.text("GATEWAY_OPERATOR_TOKEN"),
-            agent_url=read.url("MLOPS_AGENT_URL").rstrip("/"),
+            agent_url=read.http_url("MLOPS_AGENT_URL"),
             agent_token=read.text("AGENT_OPERATOR_TOKEN"),
             pool_a=read.urls("MLOPS_MODEL_POOL_A"),
             pool_b=read.urls("MLOPS_MODEL_POOL_B"),
@@ -234,9 +244,16 @@ class _Reader:
 
     def url(self, name: str) -> str:
         text = self.text(name)
-        if text and not _scheme(text):
+        # `localhost:5000` has a scheme as well: of an address without a host, `localhost`.
+        if text and (not _scheme(text) or _HOST_AND_PORT.match(text)):
             raise self.refuse(name, "an address with a scheme, such as http://localhost:5000")
         return text
+
+    def http_url(self, name: str) -> str:
+        (only, *others) = self.urls(name)
+        if others:
+            raise self.refuse(name, "one address")
+        return only
 
     def client_tls(self) -> ClientTls:
         ca, cert, key = (self.text(f"MLOPS_TLS_{name}") or None for name in ("CA", "CERT", "KEY"))
@@ -263,7 +280,7 @@ class _Reader:
 
     def endpoint(self, name: str) -> str:
         text = self.text(name)
-        if "/" in text:
+        if "/" in text or not _has_host_and_port(text):
             raise self.refuse(name, "HOST:PORT without a scheme; MLOPS_MINIO_SECURE chooses HTTPS")
         return text
 
@@ -274,6 +291,15 @@ class _Reader:
             return ClickHouseSettings.parse(values)
         except ValueError as exc:
             raise ConfigError(f"{prefix}*: {exc}") from exc
+
+
+def _has_host_and_port(address: str) -> bool:
+    """Whether it is HOST or HOST:PORT."""
+    try:
+        parts = urlsplit(f"//{address}")
+        return bool(parts.hostname) and parts.port != 0 and not re.search(r"\s|@", address)
+    except ValueError:  # a port that is no number, say
+        return False
 
 
 def _scheme(address: str) -> str:

@@ -63,7 +63,12 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(tmp_path: Path) -
         ("MLOPS_DEPLOYMENT_STRATEGY", "yolo", "canary or shadow or blue_green"),
         ("MLOPS_CANARY_TRAFFIC_PERCENTAGE", "96", "from 0 to 95"),
         ("MLOPS_MLFLOW_TRACKING_URI", "localhost", "with a scheme"),
+        ("MLOPS_MINIO_ENDPOINT", "localhost:port", "HOST:PORT"),
+        ("MLOPS_MINIO_ENDPOINT", "local host:9000", "HOST:PORT"),
         ("MLOPS_MLFLOW_TRACKING_URI", "http://[::1", "with a scheme"),
+        ("MLOPS_MLFLOW_TRACKING_URI", "localhost:5000", "with a scheme"),
+        ("MLOPS_AGENT_URL", "localhost:8002", "addresses such as"),
+        ("MLOPS_AGENT_URL", "http://a:8002,http://b:8002", "one address"),
         ("MLOPS_GATEWAY_ADMIN_URLS", "127.0.0.1:8001", "addresses such as"),
         ("MLOPS_GATEWAY_ADMIN_URLS", "http://[::1", "addresses such as"),
     ],
@@ -107,3 +112,22 @@ MLOPS_RETRAINING_SCHEDULE=@daily
     assert config.model.canary_threshold == 0.05
     assert config.model.rollback_enabled
     assert config.retraining.schedule == "@daily"
+
+
+@pytest.mark.parametrize("address", ["sqlite:///runs.db", "file:./runs", "databricks://team"])
+def test_mlflow_has_addresses_of_its_own(address: str, tmp_path: Path) -> None:
+    assert read_config({"MLOPS_MLFLOW_TRACKING_URI": address}, tmp_path).mlflow.tracking_uri == (
+        address
+    )
+
+
+@pytest.mark.parametrize("address", ["s3.example.org", "127.0.0.1:9000", "[::1]:9000"])
+def test_an_s3_server_is_a_host_and_perhaps_a_port(address: str, tmp_path: Path) -> None:
+    assert read_config({"MLOPS_MINIO_ENDPOINT": address}, tmp_path).minio.endpoint == address
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"MLOPS_MINIO_SECRET_KEY=caf\xe9\n")
+    with pytest.raises(ConfigError, match=r"\.env: .* in UTF-8") as refused:
+        read_config({}, tmp_path)
+    assert "caf" not in str(refused.value)
