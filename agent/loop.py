@@ -24,7 +24,7 @@ from agent.publisher import Gateways, View
 from agent.release import Consult, Cycle, Picture, Publish, Release, Remember, Renew, Write
 from agent.sentence import sentence
 from agent.stepper import reconcile
-from agent.unreleased import first_plan
+from agent.unreleased import converges, first_plan
 from agent.verbs import found_running
 
 log = logging.getLogger(__name__)
@@ -125,14 +125,14 @@ class Loop:
             self._woken.clear()
 
     async def _tell(self, store: EventStore) -> None:
-        await self._journal.follow()
         try:
+            await self._journal.follow()
             async with asyncio.timeout(STORE_TIMEOUT_S):
                 await self._journal.store(store)
         except TimeoutError:
             log.info("ClickHouse took more than %g s for an event", STORE_TIMEOUT_S)
         except Exception:
-            log.exception("BUG: events were not stored; please report this")
+            log.exception("BUG: events were not told; please report this")
         self._metrics.unstored_events.set(self._journal.unstored)
 
     # ---- one cycle -----------------------------------------------------------------------------
@@ -265,9 +265,12 @@ class Loop:
         self.wake()
 
     async def _bring_first_plans(self, view: View, kept: Mapping[str, Kept]) -> None:
-        """To managed routes that no release intends anything for."""
+        """To managed routes that no release brings one to.
+
+        One that gives way to somebody else's plan brings nothing, also once it has ended.
+        """
         for route, sights in view.routes.items():
-            if route in kept and kept[route].release.plan is not None:
+            if route in kept and converges(kept[route].release, sights):
                 continue
             publish = first_plan(sights)
             if publish is not None and self.leads:

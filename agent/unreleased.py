@@ -1,4 +1,4 @@
-"""A managed route serves only once it has a plan, also where nothing was ever released. Pure.
+"""A managed route serves only once it has a plan, also where no release brings it one. Pure.
 
 Such a gateway waits at generation 0. It gets what the other gateways have, or, where none has one,
 the stable of its own file as generation 1: nothing moves, so nothing needs to be remembered.
@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from agent.release import Publish, Sight
+from agent.foreign import foreign_plan
+from agent.release import Picture, Publish, Release, Sight
 from mlops.contracts.api import AGENT_ACTOR
 
 FIRST_GENERATION = 1
+
+
+def converges(release: Release, sights: tuple[Sight, ...]) -> bool:
+    """Whether the route's newest release brings its own plan to a gateway that joins."""
+    if release.plan is None:
+        return False
+    return foreign_plan(release, Picture(now_s=0.0, sights=sights)) is None
 
 
 def first_plan(sights: tuple[Sight, ...]) -> Publish | None:

@@ -197,7 +197,7 @@ class FeatureDrift:
 
     def absorb(self, counts: Counts) -> bool:
         """One block, by category. Whether it is an alarm."""
-        queries = int(counts.sum())
+        queries = round(float(counts.sum()))  # scaled counts are no whole numbers
         if not queries:
             return False
         alarm = False

@@ -179,6 +179,29 @@ async def test_a_managed_gateway_that_joins_late_gets_the_others_plan(
     assert second_gateway.plan == by_hand
 
 
+async def test_a_managed_gateway_that_joins_while_a_person_s_plan_stands_gets_it(
+    start, wait, gateway, log, second_gateway
+):
+    """The release that gave way publishes nothing, and no file's stable is served instead."""
+    agent = await start()
+    body = {"route": "rag", "version": "2", "endpoints": ["http://127.0.0.1:8012"]}
+    await agent.call("POST", "/v1/releases", body | {"reason": "better recall"})
+
+    async def begun() -> bool:
+        return bool(gateway.plan.canary and second_gateway.plan.canary)
+
+    await wait(begun)
+    generation = gateway.plan.generation + 1
+    by_hand = replace(gateway.plan, generation=generation, lease_s=None, hold=True, set_by="bob")
+    gateway.by_hand(by_hand)
+    second_gateway.forget(generation=0)
+
+    async def brought() -> bool:
+        return bool(second_gateway.plan == by_hand)
+
+    await wait(brought)
+
+
 async def test_a_gateway_that_was_cut_off_and_lost_its_plan_is_brought_up_to_date(
     start, wait, gateway, log, second_gateway
 ):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from agent.judge.drift import (
+    RUN_LENGTH,
     Detector,
     EmbeddingDrift,
     FeatureDrift,
@@ -81,6 +82,15 @@ def test_the_mix_of_a_feature_is_watched() -> None:
         assert not any(still.absorb(counts(rng, usual)) for _ in range(200))
         assert any(moved.absorb(counts(rng, other)) for _ in range(40))
         assert moved.measures()["psi"] > still.measures()["psi"]
+
+
+def test_scaled_counts_stand_for_as_many_queries_as_they_add_up_to() -> None:
+    drift = FeatureDrift(np.full((3, 3), 68))
+    scaled = np.full(3, 68) * (200 / 204)
+    assert int(scaled.sum()) == 199  # of 199.99999999999997
+    for _ in range(2):
+        drift.absorb(scaled)
+    assert drift.log_limit == pytest.approx(np.log(RUN_LENGTH / 200))
 
 
 def test_queries_in_clusters_vary_more_and_that_is_allowed_for() -> None:
