@@ -64,6 +64,7 @@ class Readiness:
         self.draining = False
 
     def reasons(self) -> list[str]:
+        """One sentence for each; what `/readyz` answers with."""
         if self.draining:
             return ["draining: the process was asked to end"]
         if not self._serves():
@@ -97,6 +98,7 @@ class Admin:
         self._openapi = msgspec.json.encode(openapi_document())
 
     def application(self) -> web.Application:
+        """The API as an application, to be served by whoever has the port."""
         app = web.Application(
             middlewares=[
                 auditing,

@@ -99,6 +99,8 @@ class Drain(_Message, frozen=True):
 
 
 class Ready(_Message, frozen=True):
+    """It can serve, and waits for its routes."""
+
     name: str
     """Under which it spools; empty where nothing is recorded."""
 
@@ -110,10 +112,14 @@ class Failed(_Message, frozen=True):
 
 
 class Done(_Message, frozen=True):
+    """What was asked under this number has happened."""
+
     number: int
 
 
 class Refused(_Message, frozen=True):
+    """What was asked under this number cannot be done; nothing changed."""
+
     number: int
     reason: str
 
@@ -203,4 +209,5 @@ class Channel:
             raise BadMessage(f"message of {size:,} bytes: {error}") from error
 
     def close(self) -> None:
+        """What is still queued goes out where the other end reads it."""
         self._writer.close()

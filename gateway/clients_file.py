@@ -26,6 +26,8 @@ E = TypeVar("E", bound=Enum)
 
 
 class LimitsFile(FileKeys):
+    """`limits`: bounds on what clients may send; see `LimitSettings`."""
+
     connections: int = 10_000
     target: Size = msgspec.field(default_factory=lambda: Size("8KiB"))
     headers: Size = msgspec.field(default_factory=lambda: Size("32KiB"))
@@ -33,6 +35,8 @@ class LimitsFile(FileKeys):
 
 
 class ForwardedFile(FileKeys):
+    """`forwarded`: what upstreams are told about the client."""
+
     mode: str = "replace"
     form: str = "x-forwarded"
     trusted: list[str] = msgspec.field(default_factory=list)

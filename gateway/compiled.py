@@ -67,6 +67,7 @@ SWITCH: Final = "GATEWAY_PURE_PYTHON"
 
 
 def sources() -> list[Path]:
+    """Files of `MODULES`, in that order."""
     return [PACKAGE / f"{module.replace('.', '/')}.py" for module in MODULES]
 
 
@@ -79,6 +80,7 @@ def directory() -> Path:
 
 
 def library(where: Path) -> Path:
+    """The shared library in a `directory()`; it need not exist."""
     suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
     return where / f"{GROUP}__mypyc{suffix}"
 

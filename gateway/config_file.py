@@ -28,6 +28,8 @@ _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 
 
 class TokensFile(_File):
+    """`admin.tokens`: who may use the admin API. Secrets stand in the environment only."""
+
     operator: EnvironmentValue | None = None
     viewer: EnvironmentValue | None = None
     file: str | None = None
@@ -35,40 +37,54 @@ class TokensFile(_File):
 
 
 class AdminFile(_File):
+    """`admin`: where the admin API listens."""
+
     listen: str = "127.0.0.1:8001"
     tokens: TokensFile = msgspec.field(default_factory=TokensFile)
     tls: ServerTls | None = None
 
 
 class MatchFile(_File):
+    """`match` of a route: which requests it takes."""
+
     host: str | None = None
     prefix: str = "/"
     methods: list[str] = msgspec.field(default_factory=list)
 
 
 class SlotFile(_File):
+    """`stable` of a route: a version and where it is served."""
+
     version: str
     endpoints: list[str]
     headers: dict[str, str | EnvironmentValue] = msgspec.field(default_factory=dict)
 
 
 class CanaryFile(SlotFile):
+    """`canary` of a route: a slot, and the share it starts with."""
+
     weight: Percent = msgspec.field(default_factory=lambda: Percent(0))
 
 
 class StickyFile(_File):
+    """`sticky` of a route: where a user's key stands in a request."""
+
     header: str | None = None
     cookie: str | None = None
     json: str | None = None
 
 
 class NeverCanaryFile(_File):
+    """`never_canary` of a route: whom no weight puts on the canary."""
+
     keys: list[str] = msgspec.field(default_factory=list)
     header: str | None = None
     values: list[str] = msgspec.field(default_factory=list)
 
 
 class TimeoutsFile(_File):
+    """`timeouts` of a route; `total` is absent where nothing bounds a whole exchange."""
+
     connect: Duration = msgspec.field(default_factory=lambda: Duration("1s"))
     first_byte: Duration = msgspec.field(default_factory=lambda: Duration("60s"))
     idle: Duration = msgspec.field(default_factory=lambda: Duration("60s"))
@@ -76,12 +92,16 @@ class TimeoutsFile(_File):
 
 
 class RetryFile(_File):
+    """`retry` of a route: which first attempts are made again, and how often."""
+
     attempts: int = 2
     budget: Percent = msgspec.field(default_factory=lambda: Percent(20))
     on: list[str | int] = msgspec.field(default_factory=lambda: ["connect", "reset", 502, 503])
 
 
 class RouteFile(UpstreamKeys, kw_only=True):
+    """One item of `routes`."""
+
     name: str
     match: MatchFile
     stable: SlotFile
@@ -98,6 +118,8 @@ class RouteFile(UpstreamKeys, kw_only=True):
 
 
 class GatewayFile(_File):
+    """The whole file."""
+
     routes: list[RouteFile]
     listen: str | list[str] = "127.0.0.1:8000"
     tls: ServerTls | None = None
@@ -195,5 +217,6 @@ def _value_at(raw: object, path: str) -> str:
 
 
 def shown(value: object) -> str:
+    """A value as it stands in an error: at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -45,7 +45,8 @@ class DataPlane(Protocol):
         """They can all be put in force, and are by calling what is given. Raises NotTaken."""
         ...
 
-    async def count(self) -> Counts: ...
+    async def count(self) -> Counts:
+        """What passed so far, over all who serve."""
 
 
 class Unhealthy(RuntimeError):
@@ -72,6 +73,7 @@ class Control:
         self._model_of = model_of
 
     def now_s(self) -> float:
+        """By the clock that leases end by, in seconds."""
         return self._clock()
 
     async def status(self, route: str) -> RouteStatus:

@@ -43,6 +43,7 @@ class Histogram:
 
     @property
     def count(self) -> int:
+        """Values so far."""
         return sum(self.counts)
 
 
@@ -82,6 +83,7 @@ class SeriesCounters:
 
     @property
     def count(self) -> int:
+        """Exchanges so far."""
         return self.latency.count
 
 
@@ -98,6 +100,7 @@ class TallyCell:
         self.dropped: dict[int, dict[str, int]] = {}
 
     def drop(self, second: int, reason: str) -> None:
+        """Note that the spool did not take a record of an exchange that ended in `second`."""
         reasons = self.dropped.setdefault(second, {})
         reasons[reason] = reasons.get(reason, 0) + 1
 
@@ -126,10 +129,12 @@ class TallyCell:
 
     @property
     def is_empty(self) -> bool:
+        """Nothing is left to be told: the cell may go."""
         return not self.answered
 
 
 def age_name(age_s: float) -> str:
+    """The label of an age, as tallies have it."""
     for limit_s, name in AGES_S:
         if age_s <= limit_s:
             return name

@@ -40,6 +40,7 @@ class SeriesValue(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> tuple[str, str, str, str]:
+        """What tells one series from the others."""
         return self.route, self.arm, self.version, self.outcome
 
 

@@ -28,6 +28,8 @@ class FileKeys(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class EnvironmentValue(FileKeys):
+    """`{env: NAME}`: a secret that stands in the environment, not in the file."""
+
     env: str
 
 

@@ -48,6 +48,8 @@ class HandedSocket(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Handover(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The predecessor's first message; the descriptors have come before it."""
+
     plans: tuple[CarriedPlan, ...]
     sockets: tuple[HandedSocket, ...]
     counts: Counts

@@ -45,6 +45,7 @@ class ChildProcess:
         return cls(_spawn(module, arguments, environ, {}))
 
     def kill(self) -> None:
+        """SIGKILL; nothing where it has ended, whoever has its number now."""
         with contextlib.suppress(OSError):  # it has ended
             signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
 

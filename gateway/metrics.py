@@ -28,20 +28,28 @@ class WorkerView(Protocol):
     """One worker that serves, as its supervisor knows it."""
 
     @property
-    def index(self) -> int: ...
+    def index(self) -> int:
+        """Stays the same when it is replaced."""
+
     @property
-    def pid(self) -> int: ...
+    def pid(self) -> int:
+        """Of its present process."""
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Under which it spools; empty where nothing is recorded."""
 
 
 class CrewView(Protocol):
     """The workers, as metrics see them."""
 
     @property
-    def restarts(self) -> Sequence[int]: ...
+    def restarts(self) -> Sequence[int]:
+        """Times that each was replaced, by index."""
+
     @property
-    def members(self) -> Mapping[int, WorkerView]: ...
+    def members(self) -> Mapping[int, WorkerView]:
+        """Those that serve now, by index."""
 
 
 class Metrics:
@@ -182,6 +190,8 @@ class _Scrape(Collector):
 
 
 class ProcessUse(NamedTuple):
+    """What a process takes of the machine."""
+
     resident_bytes: int
     cpu_s: float
 

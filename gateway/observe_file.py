@@ -11,11 +11,15 @@ TRACE_WORDS = ("pass", "make")
 
 
 class AccessLogFile(FileKeys):
+    """`observe.access_log`."""
+
     path: str
     sample: Percent = msgspec.field(default_factory=lambda: Percent(100))
 
 
 class ObserveFile(FileKeys):
+    """`observe`: traces, `Server-Timing` and the access log."""
+
     trace: str = "pass"
     trace_sample: Percent = msgspec.field(default_factory=lambda: Percent(0))
     server_timing: bool = False

@@ -73,6 +73,7 @@ class StateLock:
         os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def close(self) -> None:
+        """Let go of the directory, unless a successor holds the lock too."""
         os.close(self.descriptor)
 
 

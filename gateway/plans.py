@@ -100,9 +100,11 @@ class PlanBook:
 
     @property
     def routes(self) -> list[str]:
+        """Their names, in the file's order."""
         return list(self._entries)
 
     def live(self, route: str) -> LivePlan:
+        """What is in force on a route. Raises UnknownRoute."""
         return self._entry(route).live
 
     def stored(self, route: str) -> StoredPlan:
@@ -315,6 +317,7 @@ class PlanBook:
         return self._entry(route).seeded_at_s > -inf
 
     def lease_status(self, route: str, now_s: float) -> LeaseStatus | None:
+        """None: the live plan has no lease. Raises UnknownRoute."""
         live = self._entry(route).live
         if live.plan.lease_s is None:
             return None

@@ -45,10 +45,12 @@ class Ports:
 
     @property
     def data_sockets(self) -> list[socket.socket]:
+        """Of every data address, in the file's order: as workers inherit them."""
         return [each for sockets in self.data.values() for each in sockets]
 
     @property
     def all(self) -> list[socket.socket]:
+        """The data ports' sockets, then the admin port's: as they are handed over."""
         return [*self.data_sockets, *self.admin]
 
     def handed(self) -> tuple[HandedSocket, ...]:

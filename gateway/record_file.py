@@ -21,17 +21,23 @@ MIN_FSYNC_S = 0.05
 
 
 class SpoolFile(FileKeys):
+    """`spool`: absent where nothing is recorded."""
+
     dir: str
     limit: Size = msgspec.field(default_factory=lambda: Size("2GiB"))
     fsync: str = "off"
 
 
 class RedactFile(FileKeys):
+    """One feature's rule in `record.redact`, where it is not the word `drop`."""
+
     hash: EnvironmentValue | None = None
     mask: list[str] = msgspec.field(default_factory=list)
 
 
 class RecordFile(FileKeys):
+    """`record` of a route."""
+
     profile: str = "auto"
     bodies: Size = msgspec.field(default_factory=lambda: Size("64KiB"))
     sample: Percent = msgspec.field(default_factory=lambda: Percent(100))

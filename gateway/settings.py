@@ -51,6 +51,8 @@ class NeverCanarySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeoutSettings:
+    """Longest waits of one exchange, in seconds."""
+
     connect_s: float = 1.0
     first_byte_s: float = 60.0
     """From the request sent to the first byte of the answer."""
@@ -62,6 +64,8 @@ class TimeoutSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrySettings:
+    """Which first attempts are made again: only where nothing was sent back yet."""
+
     attempts: int = 2
     """In all, the first included."""
     budget_percent: float = 20.0
@@ -82,6 +86,8 @@ class RedactSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordSettings:
+    """What is kept of a route's exchanges, and how features are found in it."""
+
     profile: str = "auto"
     bodies_bytes: int = 64 * 1024
     """Longest part of each body kept for the recorder."""
@@ -94,6 +100,8 @@ class RecordSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteSettings:
+    """One route. `stable` and `canary` seed it once; then the stored plan wins."""
+
     name: str
     model: str
     match: MatchSettings
@@ -115,6 +123,8 @@ class RouteSettings:
 
 
 class ForwardedMode(Enum):
+    """What becomes of what clients say of themselves."""
+
     REPLACE = "replace"
     """A client's own values are dropped, unless the client is trusted."""
     APPEND = "append"
@@ -124,6 +134,8 @@ class ForwardedMode(Enum):
 
 
 class ForwardedForm(Enum):
+    """Which headers tell of the client."""
+
     X_FORWARDED = "x-forwarded"
     FORWARDED = "forwarded"
     """RFC 7239."""
@@ -167,6 +179,8 @@ class ClientSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolSettings:
+    """Where records wait for the recorder, and how much room all workers have there."""
+
     dir: Path
     limit_bytes: int = 2 * 1024**3
     fsync_s: float | None = None
@@ -175,6 +189,8 @@ class SpoolSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminSettings:
+    """The admin port, and who may use it. Without a token it is on loopback only."""
+
     host: str = "127.0.0.1"
     port: int = 8001
     operator_token: str | None = field(default=None, repr=False)
@@ -188,6 +204,8 @@ class AdminSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessLogSettings:
+    """A line for each exchange, beside the rows."""
+
     path: str
     """A file, or `-` for the standard output."""
     sample_percent: float = 100.0
@@ -196,6 +214,8 @@ class AccessLogSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObserveSettings:
+    """Traces, `Server-Timing` and the access log."""
+
     makes_traces: bool = False
     """Each request is a span: of the client's trace, or of a new one. False: passed on as it is."""
     trace_sample_percent: float = 0.0
@@ -218,6 +238,8 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
+    """The whole file. All but the routes need an upgrade or a restart to change."""
+
     listen: tuple[Address, ...]
     admin: AdminSettings
     state_dir: Path

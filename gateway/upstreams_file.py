@@ -34,6 +34,8 @@ _STATUSES = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
 
 
 class PoolFile(FileKeys):
+    """`pool` of a route: connections to one endpoint, for each worker."""
+
     connections: int = MAX_CONNECTIONS
     pending: int = MAX_PENDING
     idle: int = MAX_IDLE
@@ -41,18 +43,24 @@ class PoolFile(FileKeys):
 
 
 class BreakerFile(FileKeys):
+    """`circuit_breaker` of a route; absent bounds do not bind."""
+
     requests: int | None = None
     pending: int | None = None
     retries: int | None = None
 
 
 class MirrorFile(FileKeys):
+    """`mirror` of a route: which share of requests is copied."""
+
     to: str = "canary"
     percent: Percent = msgspec.field(default_factory=lambda: Percent(0))
     outstanding: int = 100
 
 
 class HealthCheckFile(FileKeys):
+    """`health_check` of a route: how its endpoints are asked."""
+
     path: str
     interval: Duration = msgspec.field(default_factory=lambda: Duration("5s"))
     timeout: Duration = msgspec.field(default_factory=lambda: Duration("1s"))
@@ -62,6 +70,8 @@ class HealthCheckFile(FileKeys):
 
 
 class OutlierFile(FileKeys):
+    """`outlier_detection` of a route: which failures take an endpoint out, for how long."""
+
     consecutive_failures: int = 5
     failure_percentage: Percent | None = None
     minimum_requests: int = 50
@@ -72,6 +82,8 @@ class OutlierFile(FileKeys):
 
 
 class UpstreamTlsFile(FileKeys):
+    """`tls` of a route: whom it believes upstream, and what it shows there."""
+
     ca: str | None = None
     cert: str | None = None
     key: str | None = None

@@ -46,10 +46,16 @@ class Hired(Protocol):
     """A worker's process."""
 
     @property
-    def pid(self) -> int: ...
+    def pid(self) -> int:
+        """Of the process."""
+
     @property
-    def channel(self) -> Channel: ...
-    def kill(self) -> None: ...
+    def channel(self) -> Channel:
+        """Our end of the pair of sockets."""
+
+    def kill(self) -> None:
+        """End it at once; nothing where it has ended."""
+
     async def wait(self) -> int:
         """Until it has ended; its exit code, negative for a signal."""
         ...
@@ -107,6 +113,7 @@ class WorkerLink:
                 assert_never(answer)
 
     def send(self, message: ToWorker) -> None:
+        """Queue a message that is not answered."""
         self._hired.channel.send(message)
 
     async def wait(self) -> int:
@@ -116,6 +123,7 @@ class WorkerLink:
         return code
 
     def kill(self) -> None:
+        """End its process at once; `wait` tells when it has."""
         self._hired.kill()
 
     async def done(self, message: Callable[[int], ToWorker], timeout_s: float) -> None:

@@ -25,9 +25,11 @@ class Decoder(Protocol[Read_co]):
     """What is used of `msgspec.json.Decoder`."""
 
     @property
-    def type(self) -> object: ...
+    def type(self) -> object:
+        """What it makes of JSON, for `msgspec.convert`."""
 
-    def decode(self, buf: bytes, /) -> Read_co: ...
+    def decode(self, buf: bytes, /) -> Read_co:
+        """Raises `msgspec.DecodeError`: not JSON, or of another shape."""
 
 
 ANY: Decoder[object] = msgspec.json.Decoder()
@@ -107,6 +109,7 @@ def events_of(body: Body, decoder: Decoder[Value]) -> tuple[list[Value], bool]:
 
 
 def is_event_stream(body: Body) -> bool:
+    """By its content type alone."""
     kind = body.content_type
     return kind != "application/json" and (
         kind.partition(";")[0].strip().lower() == "text/event-stream"

@@ -15,6 +15,7 @@ MAX_COUNT = 2**31 - 1
 
 
 def is_object(value: object) -> TypeGuard[dict[str, object]]:
+    """Whether a JSON value is an object; its keys are texts then."""
     return isinstance(value, dict)
 
 
@@ -38,6 +39,7 @@ def text(features: Features, name: str, *values: object) -> str | None:
 
 
 def number(features: Features, name: str, *values: object) -> float | None:
+    """The first value that is a finite number."""
     for value in values:
         if value is None:
             continue
@@ -48,6 +50,7 @@ def number(features: Features, name: str, *values: object) -> float | None:
 
 
 def count(features: Features, name: str, value: object) -> int | None:
+    """A whole number from 0 to `MAX_COUNT`."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT:
         return value
     if value is not None:
@@ -103,10 +106,12 @@ def _document_id(features: Features, item: object) -> str | None:
 
 
 def unusable(features: Features, name: str) -> None:
+    """Note that a field was there and could not be used."""
     features.miss(f"unusable {name}")
 
 
 def finite(value: object) -> float | None:
+    """As a float; None: no number, not finite, or beyond what a float holds."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -18,10 +18,12 @@ Tensors = Mapping[str, list[object]]
 
 
 def is_infer(path: str) -> bool:
+    """Whether a path, without its query, is one of the protocol's."""
     return path.startswith("/v2/models/") and path.endswith("/infer")
 
 
 def is_kserve(path: str, asked: Asked, answered: Answered) -> bool:
+    """By the path, else by tensors in either body."""
     return is_infer(path) or _is_tensors(asked.inputs) or _is_tensors(answered.outputs)
 
 

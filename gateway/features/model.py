@@ -43,6 +43,7 @@ class Features(msgspec.Struct, kw_only=True, gc=False):
     """Reasons, in the order found: one of the words above, or `unusable FIELD`."""
 
     def miss(self, reason: str) -> None:
+        """Note a reason, once."""
         if reason not in self.missing:
             self.missing.append(reason)
 

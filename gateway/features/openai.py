@@ -19,6 +19,7 @@ _FILTERED = "content_filter"
 
 
 def is_openai(path: str, asked: Asked, answers: Sequence[Answered]) -> bool:
+    """By the path, else by `messages` asked or the kind of object answered."""
     if path.endswith(PATHS) or asked.messages is not None:
         return True
     kind = answers[0].kind if answers else None

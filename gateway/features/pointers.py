@@ -74,6 +74,7 @@ def read(features: Features, pointers: Sequence[Pointer], request: Body, respons
 
 
 def found_at(value: object, tokens: Sequence[str]) -> object:
+    """The value that the tokens lead to (RFC 6901 §4); `_MISSING` where they lead nowhere."""
     for token in tokens:
         if fields.is_object(value):
             value = value.get(token, _MISSING)

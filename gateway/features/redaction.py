@@ -27,7 +27,10 @@ _EDGE_CHARS = 64
 
 @dataclass(frozen=True, slots=True)
 class Drop:
+    """Keep nothing."""
+
     def text(self, value: str) -> str | None:
+        """None, whatever it is."""
         return None
 
 
@@ -38,6 +41,7 @@ class Hash:
     secret: bytes = field(repr=False)
 
     def text(self, value: str) -> str | None:
+        """32 hexadecimal digits, the same for equal values under one secret."""
         begun_inner, begun_outer = _keyed(self.secret)
         inner, outer = begun_inner.copy(), begun_outer.copy()
         inner.update(value.encode())
@@ -69,6 +73,7 @@ class Mask:
     patterns: frozenset[str]
 
     def text(self, value: str) -> str | None:
+        """The text with a word in brackets in place of each match."""
         if len(value) >= MAX_TEXT_CHARS:
             value = value[:-_EDGE_CHARS]
         if not _may_match(value):

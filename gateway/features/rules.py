@@ -13,12 +13,16 @@ from gateway.features.redaction import Redaction, redact
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteRules:
+    """Where else features stand on a route, and what of them is taken out."""
+
     pointers: tuple[Pointer, ...] = ()
     redaction: Redaction = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
+    """Of every route that a file names."""
+
     routes: Mapping[str, RouteRules]
     """By route."""
     others: RouteRules | None = None

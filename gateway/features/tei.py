@@ -11,6 +11,7 @@ PATHS = ("/embed", "/rerank")
 
 
 def is_tei(path: str, asked: Asked) -> bool:
+    """By the path, else by a query with texts, or texts sent to `/`."""
     return (
         path.endswith(PATHS)
         or (asked.query is not None and asked.texts is not None)

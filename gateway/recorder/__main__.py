@@ -37,6 +37,7 @@ COLLECTORS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 
 
 def main() -> int:
+    """Exit code 0 after a signal, 2 where it cannot start; stderr says why."""
     parser = argparse.ArgumentParser(prog="python -m gateway.recorder", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="the gateway's file")
     parser.add_argument("--metrics-port", type=int, help="serve Prometheus text here; 0: any port")

@@ -23,6 +23,7 @@ class Batch:
         self._opened_at_s = 0.0
 
     def add(self, entry: Entry, now_s: float) -> None:
+        """Take an entry in; the first one starts the batch's time, `now_s` on a monotonic clock."""
         if not self.entries:
             self._opened_at_s = now_s
         self.entries.append(entry)

@@ -11,11 +11,16 @@ class Recorded(Protocol):
     """The part of a spooled exchange that is read here."""
 
     @property
-    def traceparent(self) -> bytes: ...
+    def traceparent(self) -> bytes:
+        """What the upstream got, or empty."""
+
     @property
-    def method(self) -> bytes: ...
+    def method(self) -> bytes:
+        """Of the request, as it came."""
+
     @property
-    def target(self) -> bytes: ...
+    def target(self) -> bytes:
+        """Path and query, as they came."""
 
 
 class Call(NamedTuple):

@@ -24,18 +24,23 @@ class ConnectingLog:
     async def insert_rows(
         self, rows: Sequence[Row], *, token: str, is_repeat: bool = False
     ) -> None:
+        """As `FeatureLog.insert_rows`."""
         await (await self._connected()).insert_rows(rows, token=token, is_repeat=is_repeat)
 
     async def insert_tallies(self, tallies: Sequence[Tally], *, token: str) -> None:
+        """As `FeatureLog.insert_tallies`."""
         await (await self._connected()).insert_tallies(tallies, token=token)
 
     async def insert_dead_letters(self, letters: Sequence[DeadLetter], *, token: str) -> None:
+        """As `FeatureLog.insert_dead_letters`."""
         await (await self._connected()).insert_dead_letters(letters, token=token)
 
     async def read_completeness(self) -> tuple[Completeness, ...]:
+        """As `FeatureLog.read_completeness`, of the last minute."""
         return await (await self._connected()).read_completeness()
 
     async def close(self) -> None:
+        """Nothing where nothing was connected."""
         if self._log is not None:
             await self._log.close()
 

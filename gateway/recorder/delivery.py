@@ -35,11 +35,14 @@ class Sink(Protocol):
 
     async def insert_rows(
         self, rows: Sequence[Row], *, token: str, is_repeat: bool = False
-    ) -> None: ...
+    ) -> None:
+        """Each row and its counts once, whatever is repeated under the token."""
 
-    async def insert_tallies(self, tallies: Sequence[Tally], *, token: str) -> None: ...
+    async def insert_tallies(self, tallies: Sequence[Tally], *, token: str) -> None:
+        """A worker's tally of a second replaces itself."""
 
-    async def insert_dead_letters(self, letters: Sequence[DeadLetter], *, token: str) -> None: ...
+    async def insert_dead_letters(self, letters: Sequence[DeadLetter], *, token: str) -> None:
+        """One for each record."""
 
 
 class TooManyRows(Exception):
@@ -57,6 +60,7 @@ class Slowness:
         self._not_before_s = -inf
 
     def is_news(self, took_s: float, now_s: float) -> bool:
+        """Whether an insert that `took_s` is told at `now_s`, on a monotonic clock."""
         if took_s <= SLOW_S or now_s < self._not_before_s:
             return False
         self._not_before_s = now_s + SLOW_AGAIN_S

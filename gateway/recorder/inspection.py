@@ -53,6 +53,7 @@ class WorkerReport(msgspec.Struct, kw_only=True):
 
     @property
     def is_whole(self) -> bool:
+        """Nothing is damaged, as far as it was read."""
         return not (self.missing or self.cuts or self.unreadable or self.problem)
 
 
@@ -66,6 +67,7 @@ def workers(spool: Path) -> list[str]:
 
 
 def state_of(spool: Path, worker: str) -> WorkerState:
+    """How one worker's directory looks now. Raises OSError where it has just gone."""
     directory = spool / worker
     numbers = segments.segments_of(directory)
     problem, cursor = "", Cursor()

@@ -117,6 +117,11 @@ def _trace_id(traceparent: bytes) -> str:
 
 @lru_cache(maxsize=1_024)  # few plans, arms, endpoints are in force; each worker's are equal
 def stamp_of(encoded: bytes) -> Stamp:
+    """What is the same for many records.
+
+    Raises:
+        BadRecord: it cannot be read.
+    """
     try:
         return msgspec.json.decode(encoded, type=Stamp)
     except msgspec.DecodeError as exc:

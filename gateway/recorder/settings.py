@@ -8,6 +8,8 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecorderSettings:
+    """Bounds of one recorder; only the directory is a user's to choose."""
+
     spool_dir: Path
     batch_rows: int = 1_000
     """A batch is inserted when it has so many rows: below, ClickHouse pays more for each part."""

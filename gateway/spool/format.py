@@ -47,6 +47,8 @@ MAX_SEGMENT_BYTES = 2 * 1024**2
 
 
 class RecordType(IntEnum):
+    """What a frame holds. Numbers are on disk: they are added, never changed."""
+
     EXCHANGE = EXCHANGE
     TALLY = 2
 

@@ -44,6 +44,7 @@ class Syncer:
         return until_due_s if at_most_s is None else min(at_most_s, until_due_s)
 
     def sync_if_due(self) -> None:
+        """`finish`, where the interval has passed since the last time."""
         now_s = self._clock_s()
         if now_s >= self._due_s:
             self._due_s = now_s + self._interval_s

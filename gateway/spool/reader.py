@@ -40,10 +40,13 @@ class Position(msgspec.Struct, frozen=True, gc=False):
         return f"{self.segment}-{self.offset}"
 
     def is_before(self, other: Position) -> bool:
+        """In the spool of the same worker; sequence numbers are not looked at."""
         return (self.segment, self.offset) < (other.segment, other.offset)
 
 
 class SpooledRecord(NamedTuple):
+    """A whole frame, and where the reader stands after it."""
+
     frame: Frame
     segment: int
     """That it lies in."""
@@ -173,6 +176,7 @@ class WorkerReader:
         return segments.segments_of(self._directory)
 
     def close(self) -> None:
+        """Let go of the file; reading again opens it again."""
         if self._open_segment:
             os.close(self._descriptor)
         self._open_segment = 0

@@ -51,6 +51,7 @@ _PUNCH_HOLE = 0x03
 
 
 def segment_path(directory: Path, segment: int) -> Path:
+    """Where a worker's segment lies, whether it exists or not."""
     return directory / f"{segment:08d}{SUFFIX}"
 
 
@@ -85,6 +86,7 @@ class Usage:
         self._descriptor = descriptor
 
     def bytes(self) -> int:
+        """As last noted."""
         return int.from_bytes(os.pread(self._descriptor, _NOTE_BYTES, 0), "little")
 
     def add(self, change: int) -> None:
