@@ -21,9 +21,10 @@ from gateway import config
 from gateway.recorder.app import Recorder, SpoolTaken
 from gateway.recorder.completeness import CompletenessGauge
 from gateway.recorder.connecting import ConnectingLog
-from gateway.recorder.memory import collect_seldom, leave_out_what_is_not_needed
+from gateway.recorder.memory import collect_seldom
 from gateway.recorder.rules_file import RulesFile
 from gateway.recorder.settings import RecorderSettings
+from mlops.feature_store.data_frames import leave_out_data_frames
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.service.aio import spawn
 
@@ -55,7 +56,7 @@ def main() -> int:
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    leave_out_what_is_not_needed()
+    leave_out_data_frames("numpy")
     environ = os.environ  # noqa: TID251  this is the composition root
     try:
         settings = _settings(arguments.config, environ)

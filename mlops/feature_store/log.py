@@ -203,7 +203,7 @@ class FeatureLog:
         heard = list(await self._rows(WATERMARK_AND_SCORES, {"since": since}, what))
         through = closed_through(WorkerTally(*row[:3]) for row in heard) or 0
         closed = through if until is None else min(through, until)
-        if closed < since:
+        if closed < since or not heard:
             last = since - 1
             return Evidence(route=route, since=since, closed_through=last, log_through=through)
         span: dict[str, object] = {"route": route, "since": since, "closed": closed}

@@ -53,6 +53,7 @@ async def test_without_tallies_nothing_is_closed(feature_log: FeatureLog) -> Non
     await feature_log.insert_rows([row(1, 0)], token="t")
 
     assert await read(feature_log) == Evidence(route="rag", since=SECOND, closed_through=SECOND - 1)
+    assert (await feature_log.read_evidence("rag", since=0)).closed_through == -1
 
 
 async def test_a_second_is_read_when_the_slowest_worker_has_passed_it(
