@@ -99,7 +99,7 @@ class SpoolWriter:
 
         Raises:
             ValueError: the limit is too small to hold anything.
-            OSError: the directory cannot be made.
+            OSError: the directory cannot be made, and not because the disk is full.
         """
         worker = f"{worker_index}-{secrets.token_hex(6)}"
         writer = cls(settings.dir, worker, settings.limit_bytes, settings.fsync_s)
@@ -244,16 +244,29 @@ class _Preparer:
         self._preparing = Thread(target=self._run, name="spool segments", daemon=True)
 
     def open(self) -> None:
+        try:
+            self._claim()
+        except OSError as exc:
+            if not _is_full(exc):
+                raise
+        self._prepare()  # which says so, where the disk is full, and tries again later
+        self._preparing.start()
+
+    def _claim(self) -> None:
+        """Make our directory and take its lock: both, or neither, which would pass for a worker
+        that is gone."""
         self._spool.mkdir(mode=segments.DIRECTORY_MODE, parents=True, exist_ok=True)
         with segments.locked(self._spool) as usage:
             usage.count()
             self._directory.mkdir(mode=segments.DIRECTORY_MODE)
-            self._lock = segments.take_lock(self._directory / segments.LOCK_NAME)
+            try:
+                self._lock = segments.take_lock(self._directory / segments.LOCK_NAME)
+            except OSError:
+                self._directory.rmdir()
+                raise
         assert self._lock is not None, "the directory is new, nobody else can hold its lock"
         if self.syncer is not None:
             segments.sync_directory(self._spool)
-        self._prepare()
-        self._preparing.start()
 
     def take(self) -> mmap | None:
         """The next segment, if one is ready."""
@@ -323,8 +336,7 @@ class _Preparer:
             try:
                 shortage = self._make()
             except Exception as exc:  # without this thread there is no spool: it never ends
-                full = isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT)
-                shortage = DISK_FULL if full else DISK_ERROR
+                shortage = DISK_FULL if _is_full(exc) else DISK_ERROR
                 if shortage != self.shortage:
                     log.warning("no segment for worker %s: %s", self._directory.name, exc)
             if shortage == SPOOL_FULL != self.shortage:
@@ -339,6 +351,8 @@ class _Preparer:
                 return
 
     def _make(self) -> str:
+        if self._lock is None:
+            self._claim()
         number = self._made + 1
         with segments.locked(self._spool) as usage:  # so that workers together keep the limit
             if usage.bytes() + self._segment_bytes > self._limit_bytes:
@@ -357,3 +371,7 @@ class _Preparer:
             raise
         self._made = number
         return NOT_READY
+
+
+def _is_full(failure: Exception) -> bool:
+    return isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import subprocess
@@ -218,10 +219,10 @@ def test_a_limit_too_small_for_any_segment_is_refused() -> None:
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB; skips where mounting is not allowed."""
+    """A file system of 1 MiB and 8 names; skips where mounting is not allowed."""
     directory = tmp_path / "disk"
     directory.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=9", "tmpfs", str(directory)]
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=10)
     except FileNotFoundError:
@@ -239,6 +240,40 @@ def test_a_full_disk_drops_and_counts(tiny_disk: Path, exchange: Exchange) -> No
         taken = offer_until(writer, exchange(request_body=b"q" * 60_000), "disk_full")
         assert taken > 0
         assert len(sequences(tiny_disk / "spool", writer.worker)) == taken
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("left", [0, 1, 2], ids=["no name", "one name", "two names"])
+def test_a_worker_starts_on_a_disk_that_is_full_already(
+    tiny_disk: Path, exchange: Exchange, left: int
+) -> None:
+    """A gateway is started, or a worker replaced, where there is no room even for a directory."""
+    spool = tiny_disk / "spool"
+    SpoolWriter.open(SpoolSettings(dir=spool, limit_bytes=SMALL_LIMIT)).close()
+    (dead,) = segments.workers_of(spool)
+    fillers = [tiny_disk / f"filler-{number}" for number in range(9)]
+    made = []
+    with contextlib.suppress(OSError):
+        for filler in fillers:
+            filler.touch()
+            made.append(filler)
+    for _ in range(left):
+        made.pop().unlink()
+    writer = SpoolWriter.open(SpoolSettings(dir=spool, limit_bytes=SMALL_LIMIT))
+    try:
+        assert not writer.offer(exchange())
+        assert writer.dropped == {"disk_full": 1}
+        living = {name for name in segments.workers_of(spool) if segments.is_alive(spool, name)}
+        assert living == ({writer.worker} if left == 2 else set())
+        if left < 2:
+            assert segments.workers_of(spool) == [dead], (
+                "half a worker would be taken for a dead one"
+            )
+        for filler in made:
+            filler.unlink()
+        offer_patiently(writer, exchange())
+        assert segments.is_alive(spool, writer.worker)
     finally:
         writer.close()
 
