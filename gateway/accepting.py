@@ -52,6 +52,7 @@ class Acceptor:
         """Accepted, and not given to their protocols yet."""
 
     async def start(self) -> None:
+        """Accept from now on; raises OSError where the loop cannot listen on the socket."""
         loop, listening, accepted = self._loop, self._listening, self._accepted
         if listening.family == socket.AF_UNIX:
             self._server = await loop.create_unix_server(

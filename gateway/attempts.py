@@ -25,7 +25,10 @@ _ATTEMPT_FAILED: Final = int(Event.ATTEMPT_FAILED)
 
 
 class Dialer(Protocol):
-    def __call__(self, endpoint: Upstreams, connect_s: float) -> None: ...
+    """Opens one connection in the background: `serve_first` or `dial_failed` is how that ends."""
+
+    def __call__(self, endpoint: Upstreams, connect_s: float) -> None:
+        """`endpoint.dial_begun()` has been called. `connect_s` bounds TLS, too."""
 
 
 class Attempts:
@@ -100,6 +103,7 @@ class Attempts:
         self.dial_if_needed(endpoint, lane.route.connect_s)
 
     def dial_if_needed(self, endpoint: Upstreams, connect_s: float) -> None:
+        """Open one more connection where somebody waits whom none under way will serve."""
         if endpoint.may_dial():
             endpoint.dial_begun()
             self.dial(endpoint, connect_s)

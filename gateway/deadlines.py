@@ -16,6 +16,8 @@ SWEEP_S: Final = 0.1
 
 
 class HasDeadline(Protocol):
+    """What the sweep looks at: a moment in monotonic nanoseconds, or `NEVER`."""
+
     deadline_ns: int
 
 
@@ -31,9 +33,11 @@ class Deadlines(Generic[T]):
         self._items: dict[T, None] = {}
 
     def add(self, item: T) -> None:
+        """Look at its deadline from now on."""
         self._items[item] = None
 
     def discard(self, item: T) -> None:
+        """No longer; nothing where it is not known."""
         self._items.pop(item, None)
 
     def expired(self, now_ns: int) -> list[T]:

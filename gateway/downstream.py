@@ -64,6 +64,7 @@ class Downstream(RequestReader):
     # ---- what asyncio reports -----------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Accepted, and its TLS handshake is over: it has its idle time to ask for something."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         self.transport.set_write_buffer_limits(high=MAX_WRITE_BUFFER_BYTES)
         self._forwarding = self._rules.forwarding(peer_address(transport), is_tls=is_tls(transport))
@@ -81,6 +82,7 @@ class Downstream(RequestReader):
         self.deadline_ns = monotonic_ns() + LINGER_NS
 
     def data_received(self, data: bytes) -> None:
+        """Either a request like the last, read by comparing, or bytes for llhttp."""
         if self._discarding:
             if self._is_turned_away:
                 self._is_turned_away = False
@@ -137,6 +139,7 @@ class Downstream(RequestReader):
         """The client has closed; half-closed connections are not kept, as in nginx."""
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone: what it asked for is given up, what it queued never begins."""
         flow = self.flow
         self._discarding = True
         current, self.current = self.current, None
@@ -148,11 +151,13 @@ class Downstream(RequestReader):
         flow.disconnected(self)
 
     def pause_writing(self) -> None:
+        """It takes the answer more slowly than that comes: its upstream is read no further."""
         self.write_paused = True
         if self.current is not None and self.current.upstream is not None:
             self.current.upstream.pause_reading()
 
     def resume_writing(self) -> None:
+        """It has caught up: its answer goes on, or the request that waited for this begins."""
         self.write_paused = False
         current = self.current
         if current is None:
@@ -270,6 +275,7 @@ class Downstream(RequestReader):
     # ---- endings ------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
+        """Send, unless the connection is closing already."""
         if not self.transport.is_closing():
             self.transport.write(data)
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 class State(IntEnum):
+    """How far an exchange has come."""
+
     RECEIVED = 0
     """Its head is read; no arm yet."""
     ROUTED = 1
@@ -30,6 +32,8 @@ class State(IntEnum):
 
 
 class Event(IntEnum):
+    """What can happen to an exchange."""
+
     ASSIGNED = 0
     SENT = 1
     ATTEMPT_FAILED = 2
@@ -77,8 +81,11 @@ OUTCOME_INDEX: Final = {Outcome(name): index for index, name in enumerate(OUTCOM
 class Closable(Protocol):
     """What a connection's transport is used for from outside."""
 
-    def close(self) -> None: ...
-    def is_closing(self) -> bool: ...
+    def close(self) -> None:
+        """Once what was written has gone out."""
+
+    def is_closing(self) -> bool:
+        """Closed, or about to be: nothing more is sent or received."""
 
 
 class ClientSide(Protocol):
@@ -89,12 +96,23 @@ class ClientSide(Protocol):
     reading_paused: bool
     write_paused: bool
 
-    def write(self, data: bytes) -> None: ...
-    def refuse(self, status: int, message: str) -> None: ...
-    def update_reading(self) -> None: ...
-    def exchange_done(self, exchange: Exchange, now_ns: int) -> None: ...
-    def switch(self, exchange: Exchange, early: bytes) -> None: ...
-    def abort(self) -> None: ...
+    def write(self, data: bytes) -> None:
+        """Send; nothing where the client has gone."""
+
+    def refuse(self, status: int, message: str) -> None:
+        """Say in turn what the client did wrong, then close."""
+
+    def update_reading(self) -> None:
+        """Whether its upstream takes bytes has changed."""
+
+    def exchange_done(self, exchange: Exchange, now_ns: int) -> None:
+        """The answer is written whole; the next request may go."""
+
+    def switch(self, exchange: Exchange, early: bytes) -> None:
+        """Speak the new protocol from now on; `early` came of it behind the 101."""
+
+    def abort(self) -> None:
+        """Close in a way that no client can take for the end of an answer."""
 
 
 class UpstreamSide(Protocol):
@@ -105,14 +123,27 @@ class UpstreamSide(Protocol):
     is_full: bool
 
     @property
-    def endpoint(self) -> Upstreams: ...
+    def endpoint(self) -> Upstreams:
+        """The pool that it is counted in."""
+
     @property
-    def transport(self) -> Closable: ...
-    def start(self, exchange: Exchange) -> None: ...
-    def send_more(self, exchange: Exchange) -> None: ...
-    def abandon(self) -> None: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
+    def transport(self) -> Closable:
+        """The connection itself, for whether it is open."""
+
+    def start(self, exchange: Exchange) -> None:
+        """Send head and body as far as they have come; the exchange is SENT."""
+
+    def send_more(self, exchange: Exchange) -> None:
+        """Send what has come of the body since."""
+
+    def abandon(self) -> None:
+        """Close at once, without a word to the exchange on it."""
+
+    def pause_reading(self) -> None:
+        """Leave the answer to wait; may be said twice."""
+
+    def resume_reading(self) -> None:
+        """Read the answer on; may be said twice."""
 
 
 class NotAllowed(Exception):

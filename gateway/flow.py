@@ -42,9 +42,11 @@ class Spool(Protocol):
     """What the request path needs of the spool."""
 
     @property
-    def last_drop_reason(self) -> str: ...
+    def last_drop_reason(self) -> str:
+        """Why the last record was not taken."""
 
-    def offer(self, record: ExchangeRecord) -> bool: ...
+    def offer(self, record: ExchangeRecord) -> bool:
+        """Copy the record before returning; False: it was dropped."""
 
 
 Later = Callable[[Callable[[], None]], object]
@@ -351,4 +353,5 @@ class Flow(Attempts):
             self.on_empty()
 
     def refuse(self, status: int) -> None:
+        """Count a request that was answered before it had an arm."""
         self.refused[status] = self.refused.get(status, 0) + 1

@@ -266,6 +266,7 @@ def is_token(value: bytes) -> bool:
 
 
 def is_request_id(value: bytes) -> bool:
+    """Whether a client's own id can go on as it came: 1 to 128 printable characters."""
     return _REQUEST_ID.fullmatch(value) is not None
 
 
@@ -301,6 +302,7 @@ def status_line(status: int, phrase: bytes) -> bytes:
 
 
 def has_no_body(status: int) -> bool:
+    """Whether an answer of this status ends with its head, whatever that says (RFC 9112, 6.3)."""
     return status in (204, 304)
 
 

@@ -32,17 +32,20 @@ class HealthChecks:
         self._tasks: dict[Upstreams, asyncio.Task[None]] = {}
 
     def start(self, endpoint: Upstreams) -> None:
+        """Check from now on; nothing where it is checked already, or has no `health_check`."""
         settings = endpoint.settings.health_check
         if settings is not None and endpoint not in self._tasks:
             checking = _check_for_ever(endpoint, settings, self._contexts)
             self._tasks[endpoint] = spawn(checking, name=f"health check of {endpoint.url}")
 
     def stop(self, endpoint: Upstreams) -> None:
+        """Check no more; a check under way is given up."""
         task = self._tasks.pop(endpoint, None)
         if task is not None:
             task.cancel()
 
     def stop_all(self) -> None:
+        """The end of the process: as `stop`, of every endpoint."""
         for endpoint in list(self._tasks):
             self.stop(endpoint)
 
@@ -98,15 +101,18 @@ class Probe(asyncio.Protocol):
         self._bytes = 0
 
     def ask(self, path: str, host: str) -> None:
+        """Write the request. `host` is the Host header."""
         self.transport.write(
             f"GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: gateway-health-check\r\n"
             "accept: */*\r\nconnection: close\r\n\r\n".encode()
         )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Nothing is sent before `ask`."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
     def data_received(self, data: bytes) -> None:
+        """Read on until the status is known."""
         self._bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -116,11 +122,13 @@ class Probe(asyncio.Protocol):
             self._fail("the answer has no end")
 
     def on_headers_complete(self) -> None:
+        """Only the status counts; a 1xx is none."""
         status = self._parser.get_status_code()
         if status >= 200 and not self._answered.done():
             self._answered.set_result(status)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The check has failed, unless an answer had come."""
         self._fail("the connection was closed without an answer")
         self._parser = None  # its callbacks point back here
 

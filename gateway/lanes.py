@@ -282,6 +282,7 @@ class RouteState:
         self._forget_versions(plan)
 
     def cell(self, arm: Arm, generation: int) -> TallyCell:
+        """The tally of this arm under that generation; made where there is none."""
         key = (arm.value, generation)
         cell = self.cells.get(key)
         if cell is None:
@@ -289,6 +290,7 @@ class RouteState:
         return cell
 
     def series_of(self, arm: str, version: str) -> list[SeriesCounters]:
+        """A counter for each outcome, of an arm (or `MIRRORED`) and a version; made on demand."""
         key = (arm, version)
         series = self.series.get(key)
         if series is None:

@@ -32,6 +32,7 @@ class Mirroring:
         """Copies that were drawn but not made, by reason."""
 
     def skip(self, reason: str) -> None:
+        """Count a copy that was drawn and not made."""
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
 
 

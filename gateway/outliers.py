@@ -41,6 +41,7 @@ class History:
         """Ejections that no good interval has made up for."""
 
     def succeeded(self, now_ns: int) -> None:
+        """A request ended with a whole answer below 500."""
         if now_ns >= self._ends_ns:
             self._begin_interval(now_ns)
         self._in_a_row = 0

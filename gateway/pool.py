@@ -30,6 +30,8 @@ SECOND_NS: Final = 1_000_000_000
 
 
 class Pooled(Protocol):
+    """What the pool keeps of a connection: since when it is idle (monotonic), and its state."""
+
     idle_since_ns: int
     pool_state: int
 
@@ -126,13 +128,16 @@ class Endpoint(Generic[C, W]):
         return True
 
     def give_up(self, waiter: W) -> None:
+        """It waits no longer, if it did. O(n), of at most `max_pending`."""
         if waiter in self.waiters:
             self.waiters.remove(waiter)
 
     def next_waiter(self) -> W | None:
+        """Whoever waits longest, no longer in the queue; None where nobody does."""
         return self.waiters.popleft() if self.waiters else None
 
     def dial_begun(self) -> None:
+        """A connection is being opened: `dialled` or `dial_failed` ends that."""
         self.dialing += 1
 
     def dialled(self, connection: C) -> bool:
@@ -153,6 +158,7 @@ class Endpoint(Generic[C, W]):
         return True
 
     def dial_failed(self, reason: str, now_ns: int) -> None:
+        """No connection came of it; `DOWN_AFTER_FAILURES` in a row take the endpoint out."""
         self.dialing -= 1
         self.failures += 1
         self.reason = reason

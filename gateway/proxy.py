@@ -314,6 +314,7 @@ class Proxy:
         return {name: dict(route.mirroring.skipped) for name, route in self._routes.items()}
 
     def arms(self, route: str) -> dict[str, ArmCounters]:
+        """Counts by arm since the start; KeyError where the route is unknown."""
         return {
             arm: ArmCounters(
                 requests=count.requests, errors=count.errors, cancelled=count.cancelled

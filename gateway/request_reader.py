@@ -211,6 +211,7 @@ class RequestReader(asyncio.Protocol):
         self._skips_head = False
 
     def on_url(self, url: bytes) -> None:
+        """A piece of the target; the first one begins an exchange."""
         if self._skips_head:
             return
         exchange = self._receiving
@@ -226,6 +227,7 @@ class RequestReader(asyncio.Protocol):
             raise Refused(414, f"request target is longer than {bound} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """A whole field line of a head, or a trailer; several of one name come one by one."""
         exchange = self._receiving
         if exchange is None or self._skips_head:
             return
@@ -252,6 +254,7 @@ class RequestReader(asyncio.Protocol):
                 raise Refused(431, "the trailers are longer than a header block may be")
 
     def on_headers_complete(self) -> None:
+        """Check the head, match a route, and put the exchange in the queue; or raise Refused."""
         if self._skips_head:
             return
         exchange, parser = self._receiving, self._parser
@@ -316,9 +319,11 @@ class RequestReader(asyncio.Protocol):
         self._is_past_head = exchange.chunked
 
     def on_chunk_header(self) -> None:
+        """What a chunk needs to be framed is not counted as framing."""
         self._framing_bytes -= CHUNK_FRAMING_BYTES
 
     def on_body(self, data: bytes) -> None:
+        """Count, and keep a copy up to the bounds of the route; dropped where none matched."""
         exchange = self._receiving
         if exchange is None:
             return
@@ -343,6 +348,7 @@ class RequestReader(asyncio.Protocol):
         exchange.pending.append(data)
 
     def on_message_complete(self) -> None:
+        """The next byte begins another request, or belongs to who answers a switch."""
         exchange = self._receiving
         if exchange is not None and exchange.wants_body and self._parser.should_upgrade():
             return  # the body is still to come: see _resume_body

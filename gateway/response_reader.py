@@ -113,6 +113,7 @@ class ResponseReader(asyncio.Protocol):
         return self._framing_bytes > MAX_RESPONSE_HEAD_BYTES
 
     def on_message_begin(self) -> None:
+        """A second answer to one request is none."""
         if self._done:
             raise BadAnswer("bytes after a whole answer; expected none")
 
@@ -121,6 +122,7 @@ class ResponseReader(asyncio.Protocol):
         self._phrase += phrase
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """A whole field line, or a trailer; hop-by-hop ones are kept apart and not passed on."""
         if self._head_ready:
             self._on_trailer(name, value)
             return
@@ -135,6 +137,7 @@ class ResponseReader(asyncio.Protocol):
         self._parts += (name, b": ", value, b"\r\n")
 
     def on_headers_complete(self) -> None:
+        """Decide how the body is framed on both sides; BadAnswer where that cannot be believed."""
         parser = self._parser
         status = parser.get_status_code()
         special = self._special
@@ -205,11 +208,13 @@ class ResponseReader(asyncio.Protocol):
                 raise BadAnswer("trailers longer than a head may be")
 
     def on_chunk_header(self) -> None:
+        """What a chunk needs to be framed is not counted as framing."""
         if self._done:
             self._reusable = False  # a body after the answer to a HEAD
         self._framing_bytes -= CHUNK_FRAMING_BYTES
 
     def on_body(self, data: bytes) -> None:
+        """A piece, without what frames it."""
         if self._done:
             self._reusable = False  # a body after an answer that has none
             return
@@ -219,6 +224,7 @@ class ResponseReader(asyncio.Protocol):
         self._body.append(data)
 
     def on_message_complete(self) -> None:
+        """Also of each 1xx, after which the answer is still to come."""
         if self._head_ready:
             self._done = True
 

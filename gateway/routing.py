@@ -103,6 +103,7 @@ class LivePlan:
         )
 
     def is_lapsed(self, now_s: float) -> bool:
+        """Whether the lease has ended. `now_s` is on the clock of `lease_ends_at_s`."""
         return now_s >= self.lease_ends_at_s
 
     def share_in_force_bp(self, now_s: float) -> int:

@@ -16,7 +16,8 @@ MAX_PENDING_TALLIES = 600
 class TakesTallies(Protocol):
     """The part of the spool that tallies need."""
 
-    def offer_tally(self, tally: Tally) -> bool: ...
+    def offer_tally(self, tally: Tally) -> bool:
+        """False: there is no room now; it is offered again."""
 
 
 class TallySchedule:

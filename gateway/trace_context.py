@@ -33,6 +33,7 @@ class Parent(NamedTuple):
 
     @property
     def is_sampled(self) -> bool:
+        """Whether the sender keeps this trace."""
         return bool(self.flags & _SAMPLED)
 
 

@@ -26,4 +26,5 @@ def peer_address(transport: asyncio.BaseTransport) -> str:
 
 
 def is_tls(transport: asyncio.BaseTransport) -> bool:
+    """Whether the other side speaks TLS with us."""
     return transport.get_extra_info("sslcontext") is not None

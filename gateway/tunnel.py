@@ -48,6 +48,7 @@ class Tunnel:
         self.moved()
 
     def count(self, end: TunnelEnd, size: int) -> None:
+        """`end` has received so many bytes."""
         if end is self._towards_client:
             self._exchange.request_bytes += size
         else:
@@ -109,6 +110,7 @@ class TunnelEnd(asyncio.Protocol):
         """It will send nothing more."""
 
     def data_received(self, data: bytes) -> None:
+        """Counted, and written to the peer whatever it is."""
         tunnel = self._tunnel
         tunnel.count(self, len(data))
         tunnel.moved()
@@ -126,13 +128,16 @@ class TunnelEnd(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The tunnel ends with the first of its two connections."""
         self._tunnel.lost(self, exc)
 
     def pause_writing(self) -> None:
+        """It takes bytes more slowly than they come."""
         self.is_full = True
         self.update_peer()
 
     def resume_writing(self) -> None:
+        """It has caught up, which counts as movement."""
         self.is_full = False
         self._tunnel.moved()
         self.update_peer()

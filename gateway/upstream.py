@@ -132,10 +132,12 @@ class Upstream(ResponseReader):
     # ---- what asyncio reports -----------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Open, through TLS where that is spoken; `serve_first` follows."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         self.transport.set_write_buffer_limits(high=MAX_WRITE_BUFFER_BYTES)
 
     def data_received(self, data: bytes) -> None:
+        """A piece of the answer, of several or of a whole one like the last."""
         exchange = self.exchange
         if exchange is None:
             self._leave_pool()  # nobody asked: whatever it is, it answers no request of ours
@@ -186,6 +188,7 @@ class Upstream(ResponseReader):
             self._repeated.learn(data, status, status_line(status, self._phrase))
 
     def eof_received(self) -> None:
+        """The end of an answer without a length, or of a connection that was idle."""
         exchange = self.exchange
         if exchange is None:
             self._leave_pool()
@@ -194,6 +197,7 @@ class Upstream(ResponseReader):
             self._pass_on(exchange, monotonic_ns())
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Whoever was being answered is tried again or told; a waiter gets another dial."""
         self.endpoint.closed(self)
         exchange = self.exchange
         if exchange is not None:
@@ -216,6 +220,7 @@ class Upstream(ResponseReader):
             self.exchange.client.update_reading()
 
     def resume_writing(self) -> None:
+        """It has taken nearly all of the request."""
         self.is_full = False
         if self.exchange is not None:
             self.exchange.client.update_reading()
@@ -370,6 +375,7 @@ class Upstream(ResponseReader):
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
+        """The client has caught up."""
         if self._reading_paused and not self.transport.is_closing():
             self._reading_paused = False
             self.transport.resume_reading()
