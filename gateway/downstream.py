@@ -162,8 +162,9 @@ class Downstream(RequestReader):
         current = self.current
         if current is None:
             self._advance()
-        elif current.state == _RECEIVED:
-            self._progress(current)  # it came while the answer before it was still on its way
+        elif current.state == _RECEIVED:  # it came while the answer before it was on its way
+            self.read_ns = monotonic_ns()  # a lease may have ended since
+            self._progress(current)
         elif current.upstream is not None:
             current.upstream.resume_reading()
 

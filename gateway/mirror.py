@@ -77,10 +77,9 @@ def copy_of(exchange: Exchange, now_ns: int) -> Exchange:
 class Nobody:
     """In a client's place: takes the answer as fast as it comes, and drops it."""
 
-    __slots__ = ("current", "deadline_ns", "read_ns", "reading_paused", "write_paused")
+    __slots__ = ("deadline_ns", "read_ns", "reading_paused", "write_paused")
 
     def __init__(self, now_ns: int) -> None:
-        self.current: Exchange | None = None
         self.deadline_ns = NEVER
         self.read_ns = now_ns
         self.reading_paused = False

@@ -13,7 +13,6 @@ OUTCOME_OF_STATUS: Final = tuple(OUTCOME_INDEX[outcome_of_status(status)] for st
 """By status; llhttp lets only three digits through."""
 
 OK: Final = OUTCOME_INDEX[Outcome.OK]
-CLIENT_ERROR: Final = OUTCOME_INDEX[Outcome.CLIENT_ERROR]
 TIMEOUT: Final = OUTCOME_INDEX[Outcome.TIMEOUT]
 TRUNCATED: Final = OUTCOME_INDEX[Outcome.TRUNCATED]
 CANCELLED: Final = OUTCOME_INDEX[Outcome.CANCELLED]

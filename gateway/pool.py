@@ -68,6 +68,7 @@ class Endpoint(Generic[C, W]):
         "settings",
         "url",
         "waiters",
+        "why_ejected",
     )
 
     def __init__(self, url: str, settings: UpstreamSettings = DEFAULTS) -> None:
@@ -90,6 +91,8 @@ class Endpoint(Generic[C, W]):
         self.down_until_ns = 0
         """The latest of these, or `NEVER` while health checks fail: passed over until then."""
         self.reason = ""
+        """Why the last connection could not be opened; empty once one could."""
+        self.why_ejected = ""
         self.retired = False
         check, outliers = settings.health_check, settings.outlier_detection
         self.health: Final = Health(check) if check is not None else None
@@ -180,7 +183,7 @@ class Endpoint(Generic[C, W]):
         """Pass it over until then, because of how its requests ended."""
         self.ejected_until_ns = until_ns
         self.ejections += 1
-        self.reason = reason
+        self.why_ejected = reason
         self._weigh()
 
     def checked(self, problem: str) -> bool:
@@ -203,7 +206,7 @@ class Endpoint(Generic[C, W]):
             return f"health check: {self.health.problem}"
         if self.ejected_until_ns > now_ns:
             out_s = (self.ejected_until_ns - now_ns) / SECOND_NS
-            return f"ejected for {out_s:.1f} s more: {self.reason}"
+            return f"ejected for {out_s:.1f} s more: {self.why_ejected}"
         return self.reason if self.failures else ""
 
     def put_back(self, connection: C, now_ns: int) -> bool:

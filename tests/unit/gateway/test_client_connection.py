@@ -186,3 +186,16 @@ def test_a_header_block_that_is_too_long_is_refused_before_its_end():
     for _ in range(33):
         rig.feed(b"x-a: " + b"y" * 1000 + b"\r\n")
     assert statuses(rig) == [b"431"]
+
+
+def test_a_request_that_waited_for_its_turn_is_assigned_by_the_time_at_which_that_comes():
+    """The lease of the canary may have ended since it was read."""
+    rig = Rig()
+    rig.feed(GET)
+    rig.upstreams[0].protocol.data_received(OK)
+    rig.client.pause_writing()
+    rig.feed(GET)
+    take_long(rig, 60)
+    rig.client.resume_writing()
+    assert monotonic_ns() - rig.client.read_ns < 5 * SECOND_NS
+    assert statuses(rig) == [b"200"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.outliers import History, may_eject, note_failure
-from gateway.pool import Endpoint, pick
+from gateway.pool import DIALING, Endpoint, pick
 from gateway.upstream_settings import OutlierSettings, UpstreamSettings
 
 S = 1_000_000_000
@@ -29,6 +30,18 @@ def test_failures_in_a_row_eject_and_one_success_between_them_does_not():
     history.succeeded(0)
     assert [history.failed(0), history.failed(0)] == ["", ""]
     assert history.failed(0) == "3 failures in a row"
+
+
+def test_why_an_endpoint_is_out_is_said_also_after_a_connection_was_refused_and_opened():
+    (endpoint,) = endpoints(1)
+    endpoint.eject(30 * S, "3 failures in a row")
+    endpoint.dial_begun()
+    endpoint.dial_failed("connection refused", 0)
+    assert endpoint.problem(0) == "ejected for 30.0 s more: 3 failures in a row"
+    endpoint.dial_begun()
+    assert endpoint.dialled(SimpleNamespace(pool_state=DIALING))
+    assert endpoint.problem(0) == "ejected for 30.0 s more: 3 failures in a row"
+    assert endpoint.problem(31 * S) == ""
 
 
 def test_a_percentage_counts_only_with_enough_requests_in_one_interval():
