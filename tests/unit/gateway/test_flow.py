@@ -70,6 +70,7 @@ class Transport:
     def __init__(self, protocol):
         self.protocol = protocol
         self.closing = self.lost = False
+        self.reads = True
         protocol.connection_made(self)
 
     def write(self, data):
@@ -100,11 +101,14 @@ class Transport:
 
     def pause_reading(self):
         assert not self.lost
+        self.reads = False
 
-    resume_reading = pause_reading
+    def resume_reading(self):
+        assert not self.lost
+        self.reads = True
 
     def is_reading(self):
-        return True
+        return self.reads
 
     def set_protocol(self, protocol):
         self.protocol = protocol
@@ -246,6 +250,17 @@ class FlowMachine(RuleBasedStateMachine):
         upstream.data_received(answer)
 
     @precondition(lambda self: self.upstreams())
+    @rule(data=st.data(), is_full=st.booleans())
+    def upstream_takes_more_or_no_more(self, data, is_full):
+        upstream = data.draw(st.sampled_from(self.upstreams()))
+        if is_full is upstream.is_full or (is_full and upstream.exchange is None):
+            return  # transports report changes only, and nothing was written to an idle one
+        if is_full:
+            upstream.pause_writing()
+        else:
+            upstream.resume_writing()
+
+    @precondition(lambda self: self.upstreams())
     @rule(data=st.data(), clean=st.booleans())
     def upstream_closes(self, data, clean):
         upstream = data.draw(st.sampled_from(self.upstreams()))
@@ -274,6 +289,18 @@ class FlowMachine(RuleBasedStateMachine):
         assert of_clients in (0, 1)
         assert self.route.mirroring.under_way == len(self.flow.mirrors) <= 3
         assert all(copy.attempts == 1 for copy in (*copies, *self.flow.mirrors))
+
+    @invariant()
+    def a_client_that_waits_for_nothing_is_read(self):
+        client, transport = self.client, self.transport
+        is_idle = client.current is None and not (client.queue or self.callbacks)
+        if is_idle and transport.protocol is client and not transport.closing:
+            assert transport.reads
+
+    @invariant()
+    def an_idle_connection_owes_its_upstream_nothing(self):
+        for pool in self.pools.values():
+            assert not any(each.is_full or each._reading_paused for each in pool.idle)
 
     def teardown(self):
         self.client_goes_away()
