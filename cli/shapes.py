@@ -53,6 +53,8 @@ class StatusOverview(msgspec.Struct, frozen=True, kw_only=True):
     routes: list[RouteOverview]
     not_answering: dict[str, str]
     """Why, by the address of a gateway or of the agent."""
+    agent: str
+    """Its address."""
 
 
 class AgentRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -125,7 +125,9 @@ async def look(where: Connection, routes: tuple[str, ...] = ()) -> StatusOvervie
         of_agent(), asyncio.gather(*map(of_gateway, where.gateways))
     )
     gateways = dict(zip(where.gateways, live, strict=True))
-    return StatusOverview(routes=list(_joined(gateways, releases, routes)), not_answering=silent)
+    return StatusOverview(
+        routes=list(_joined(gateways, releases, routes)), not_answering=silent, agent=where.agent
+    )
 
 
 def _status(error: Exception) -> int | None:
@@ -219,7 +221,8 @@ def live_lines(one: RouteOverview) -> Iterator[str]:
 
 def _silent(found: StatusOverview) -> Iterator[str]:
     for url, problem in found.not_answering.items():
-        yield f"{url} does not answer: {problem}"
+        part = "agent" if url == found.agent else "gateway"
+        yield f"{part} {url}: {problem}"
 
 
 def _commands(release: ReleaseStatus) -> str:

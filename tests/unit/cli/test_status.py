@@ -43,7 +43,7 @@ def live(route: str, canary: str | None = "1.2.0", share_bp: int = 2500) -> Rout
 
 def overview(**gateways: list[RouteStatus]) -> StatusOverview:
     found = {ONE: gateways.get("one", []), TWO: gateways.get("two", [])}
-    return StatusOverview(routes=list(_joined(found, [RELEASE], ())), not_answering={})
+    return StatusOverview(routes=list(_joined(found, [RELEASE], ())), not_answering={}, agent="")
 
 
 def drawn(found: StatusOverview, width: int) -> str:
@@ -113,7 +113,17 @@ def test_whoever_does_not_answer_is_named() -> None:
         environ = {"MLOPS_GATEWAY_ADMIN_URLS": url, "MLOPS_AGENT_URL": f"{url}/agent"}
         said = CliRunner().invoke(main, ["status", "-o", "json"], env=environ)
     assert said.exit_code == EXIT_NO_ANSWER
-    assert set(json.loads(said.stdout)["not_answering"]) == {url, f"{url}/agent"}
+    found = json.loads(said.stdout)
+    assert (set(found["not_answering"]), found["agent"]) == ({url, f"{url}/agent"}, f"{url}/agent")
+
+
+def test_it_is_said_which_of_them_is_silent() -> None:
+    away = {ONE: "connection refused", "http://a:8002": "expected a known token"}
+    found = StatusOverview(routes=[], not_answering=away, agent="http://a:8002")
+    assert list(plain(found)) == [
+        f"gateway {ONE}: connection refused",
+        "agent http://a:8002: expected a known token",
+    ]
 
 
 def test_a_route_that_nobody_has_is_refused() -> None:
