@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from agent.judge import Judgement, Verdict
 from agent.release import GateAnswer, Phase, Release, candidate_share_bp
 from mlops.contracts.drift import DriftFeature
+from mlops.service.version import program_version
 
 CYCLE_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -74,8 +75,13 @@ class Metrics:
             registry=self.registry,
         )
         self._of_the_agent_itself()
+        self._of_routes()
 
     def _of_the_agent_itself(self) -> None:
+        Gauge(
+            "agent_build_info", "Which version of the program this is.", ["version"],
+            registry=self.registry,
+        ).labels(program_version()).set(1)  # fmt: skip
         self.tasks = Gauge("agent_tasks", "Of the event loop, not ended.", registry=self.registry)
         self.evidence_age_s = Gauge(
             "agent_evidence_age_seconds",
@@ -106,6 +112,11 @@ class Metrics:
         self.notices_waiting = Gauge(
             "agent_notices_waiting", "Notices that are not delivered yet.", registry=self.registry
         )
+        self.unstored_events = Gauge(
+            "agent_events_waiting", "Events that ClickHouse lacks.", registry=self.registry
+        )
+
+    def _of_routes(self) -> None:
         self._gate = Gauge(
             "agent_release_gate",
             "1 where the gate says yes to the next step, 0 where it does not.",
@@ -129,9 +140,6 @@ class Metrics:
             "Distance of recent queries from the reference: psi, ks, wasserstein, distance.",
             ["route", "feature", "measure"],
             registry=self.registry,
-        )
-        self.unstored_events = Gauge(
-            "agent_events_waiting", "Events that ClickHouse lacks.", registry=self.registry
         )
 
     def show_leads(self, *, leads: bool) -> None:

@@ -1,23 +1,10 @@
-"""Which version of the program this is."""
+"""What `--version` prints."""
 
 from __future__ import annotations
 
-import tomllib
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-
 import click
 
-PACKAGE = "rag-mlops"
-
-
-def program_version() -> str:
-    """Of the installed package; of a checkout or an image, what its pyproject.toml says."""
-    try:
-        return version(PACKAGE)
-    except PackageNotFoundError:
-        project = Path(__file__).parents[1] / "pyproject.toml"
-        return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
+from mlops.service.version import PACKAGE, program_version
 
 
 def show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:

@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from gateway.counts import Counts, HistogramValue, SeriesValue
 from gateway.plans import PlanBook
 from mlops.contracts.plan import FULL_SHARE_BP, Arm
+from mlops.service.version import program_version
 
 
 class WorkerView(Protocol):
@@ -111,6 +112,13 @@ class Metrics:
             "gateway_access_log_dropped",
             "Lines of the access log that were not written.",
             value=counts.access_log_dropped,
+        )
+        yield _by_label(
+            GaugeMetricFamily,
+            "gateway_build_info",
+            "Which version of the program this is.",
+            "version",
+            {program_version(): 1},
         )
         yield GaugeMetricFamily("gateway_in_flight", "Exchanges open now.", value=counts.in_flight)
         yield GaugeMetricFamily("gateway_client_connections", "Open now.", value=counts.connections)

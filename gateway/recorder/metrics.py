@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from mlops.service.version import program_version
+
 
 class RecorderMetrics:
     """One process's counters, in a registry of their own."""
@@ -37,6 +39,10 @@ class RecorderMetrics:
         self.bad_files = self._counter(
             "bad_config_files", "Times the gateway's file was changed to one that cannot be used"
         )
+        Gauge(
+            "recorder_build_info", "Which version of the program this is", ["version"],
+            registry=self.registry,
+        ).labels(program_version()).set(1)  # fmt: skip
         self.unreadable = self._counter("unreadable_workers", "Spools given up until a restart")
         for name, text, read in (
             ("spool_lag_seconds", "Age of the oldest record read and not acknowledged", lag_s),
