@@ -24,12 +24,10 @@ from mlops.feature_store.errors import Refused, Unavailable
 log = logging.getLogger(__name__)
 
 READ_TIMEOUT_S = 5.0
-"""Longest that reading may keep a cycle. A read that needs more counts as no evidence."""
+"""Longest that reading may keep a cycle. What was read by then is kept, the next one reads on."""
 
-REBUILD_TIMEOUT_S = 20.0
-"""The same where hours are read again after a restart."""
-
-REBUILD_FROM_S = 600
+READ_S = 900
+"""Seconds of the log in one read. After a restart there may be days: in parts none is lost."""
 
 WORK_S = 0.2
 """Longest that judging may keep a cycle; the rest waits for the next one. Until all is judged the
@@ -87,27 +85,7 @@ class Observer:
         watch = self._watches.get(release.id)
         if watch is None or watch.phase is not release.phase or watch.since != since_of(release):
             watch = self._watches[release.id] = Watch(release, policy)
-        behind_s = now_s - watch.next_second
-        ahead_through: int | None = None
-        """How far a log is whose clock is ahead of ours: what we take for new is old there, so it
-        may speak against the candidate, but `standing` lets nothing advance on it."""
-        timeout_s = READ_TIMEOUT_S if behind_s < REBUILD_FROM_S else REBUILD_TIMEOUT_S
-        try:
-            async with asyncio.timeout(timeout_s):
-                evidence = await self._log.read_evidence(
-                    release.route,
-                    since=watch.next_second,
-                    until=self._scores_through(now_s),
-                    release_id=release.id,
-                )
-        except (Unavailable, TimeoutError) as error:
-            log.warning("%s: no evidence: %s", release.id, str(error) or "the log did not answer")
-        except Refused as error:
-            log.error("%s: the log refuses to be read: %s", release.id, error)  # noqa: TRY400
-        else:
-            watch.take(evidence, _lapsed(release, sights))
-            if evidence.log_through > now_s + AHEAD_S:
-                ahead_through = evidence.log_through
+        ahead_through = await self._read_on(watch, release, _lapsed(release, sights), now_s)
         until_s = monotonic() + WORK_S
         watch.absorb(release.shares, lambda: monotonic() < until_s)
         if watch.closed_through < watch.since:
@@ -121,6 +99,32 @@ class Observer:
             closed_through_s=float(ahead_through or watch.closed_through),
             canary_requests=(release.canary_requests if is_baking else watch.candidate_requests),
         )
+
+    async def _read_on(
+        self, watch: Watch, release: Release, lapsed: frozenset[int], now_s: float
+    ) -> int | None:
+        """Take what has closed since the last cycle, as much of it as can be read in time.
+
+        Returns how far a log is whose clock is ahead of ours: what we take for new is old there, so
+        it may speak against the candidate, but `standing` lets nothing advance on it.
+        """
+        last, through = self._scores_through(now_s), 0
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                while True:
+                    until = min(last, watch.next_second + READ_S - 1)
+                    evidence = await self._log.read_evidence(
+                        release.route, since=watch.next_second, until=until, release_id=release.id
+                    )
+                    through = evidence.log_through
+                    watch.take(evidence, lapsed)
+                    if until >= last or evidence.closed_through < until:
+                        break
+        except (Unavailable, TimeoutError) as error:
+            log.warning("%s: no evidence: %s", release.id, str(error) or "the log did not answer")
+        except Refused as error:
+            log.error("%s: the log refuses to be read: %s", release.id, error)  # noqa: TRY400
+        return through if through > now_s + AHEAD_S else None
 
     async def _observe_pairs(self, release: Release, policy: Policy, watch: Watch) -> Seen | None:
         """What the two answers to each mirrored query say, as far as the log is complete."""
