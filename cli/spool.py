@@ -61,7 +61,7 @@ def _spool(directory: Path | None, config_path: Path | None) -> Path:
 def ls(directory: Path | None, config: Path | None, output: str) -> None:
     """List the workers: alive or gone, how much lies there, how far it is acknowledged."""
     path = _spool(directory, config)
-    states = [inspection.state_of(path, worker) for worker in inspection.workers(path)]
+    states = inspection.states(path)
     if is_data(output):
         print_data(output, states)
         return

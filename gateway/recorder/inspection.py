@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from gateway.spool.format import (
 from gateway.spool.reader import Position, SpooledRecord, WorkerReader
 
 READ_RECORDS = 500
+LOOKS = 5
+"""At a spool that a recorder reads at the same time: it takes a batch a second, and we read all."""
 
 
 class WorkerState(msgspec.Struct, kw_only=True):
@@ -66,10 +69,25 @@ def workers(spool: Path) -> list[str]:
     return segments.workers_of(spool)
 
 
-def state_of(spool: Path, worker: str) -> WorkerState:
-    """How one worker's directory looks now. Raises OSError where it has just gone."""
+def states(spool: Path) -> list[WorkerState]:
+    """How every worker's directory looks now, but for those that go meanwhile.
+
+    Raises:
+        OSError: there is no such spool.
+    """
+    found = []
+    for worker in workers(spool):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(_state_of(spool, worker))
+    return found
+
+
+def _state_of(spool: Path, worker: str) -> WorkerState:
     directory = spool / worker
-    numbers = segments.segments_of(directory)
+    sizes = []
+    for number in segments.segments_of(directory):
+        with contextlib.suppress(FileNotFoundError):  # the recorder has just removed it
+            sizes.append(segments.segment_path(directory, number).stat().st_size)
     problem, cursor = "", Cursor()
     try:
         cursor = cursors.load(directory / segments.CURSOR_NAME)
@@ -78,8 +96,8 @@ def state_of(spool: Path, worker: str) -> WorkerState:
     return WorkerState(
         worker=worker,
         alive=segments.is_alive(spool, worker),
-        segments=len(numbers),
-        bytes=sum(segments.segment_path(directory, number).stat().st_size for number in numbers),
+        segments=len(sizes),
+        bytes=sum(sizes),
         acknowledged=str(cursor.done),
         on_its_way=len(cursor.pending),
         problem=problem,
@@ -87,9 +105,29 @@ def state_of(spool: Path, worker: str) -> WorkerState:
 
 
 def verify(spool: Path, worker: str) -> WorkerReport:
-    """Read everything that is not acknowledged, and say what of it is damaged."""
-    report = WorkerReport(worker=worker, alive=segments.is_alive(spool, worker))
+    """Read everything that is not acknowledged, and say what of it is damaged.
+
+    What a recorder acknowledges meanwhile is wiped while it is read: then it is read again.
+    """
+    for _ in range(LOOKS):
+        start = _cursor_bytes(spool, worker)
+        report = _verified(spool, worker)
+        if report.is_whole or _cursor_bytes(spool, worker) == start:
+            break
+    return report
+
+
+def _cursor_bytes(spool: Path, worker: str) -> bytes | None:
     try:
+        return (spool / worker / segments.CURSOR_NAME).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _verified(spool: Path, worker: str) -> WorkerReport:
+    report = WorkerReport(worker=worker, alive=False)
+    try:
+        report.alive = segments.is_alive(spool, worker)
         for record in records(spool, worker, report):
             report.missing += max(0, record.missing)
             try:
@@ -102,6 +140,8 @@ def verify(spool: Path, worker: str) -> WorkerReport:
             except BadRecord as exc:
                 where = f"{record.segment}-{record.frame.sequence}"
                 report.unreadable.append(f"{where}: {exc}")
+    except FileNotFoundError:
+        return WorkerReport(worker=worker, alive=False)  # all of it is stored, and it is gone
     except (BadSegment, BadCursor) as exc:
         report.problem = str(exc)
     return report

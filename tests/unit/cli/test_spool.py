@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from click.testing import CliRunner, Result
 from cli.main import main
 from cli.spool_records import UnreadableRecord, UnstoredExchange, shown
 from gateway.record import ExchangeRecord
+from gateway.recorder.cursor import Cursor, save
 from gateway.settings import SpoolSettings
 from gateway.spool import segments
 from gateway.spool.encoding import encode_exchange
-from gateway.spool.format import Frame, RecordType
-from gateway.spool.reader import Position, SpooledRecord
+from gateway.spool.format import HEADER_BYTES, MIN_LIMIT_BYTES, Frame, RecordType
+from gateway.spool.reader import Position, SpooledRecord, WorkerReader
 from gateway.spool.writer import SpoolWriter
 from gateway.stamp import Stamp
 from mlops.contracts.tally import Tally
@@ -161,3 +163,34 @@ def test_an_exchange_says_all_that_its_stamp_does() -> None:
     expected = msgspec.json.decode(encoded_stamp)
     assert set(expected) == set(Stamp.__struct_fields__)
     assert {name: said.get(name) for name in expected} == expected
+
+
+def test_a_recorder_that_acknowledges_meanwhile_damages_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records 1 to 4, of five in three segments, are stored and wiped while they are read."""
+    opened = SpoolWriter.open(SpoolSettings(dir=tmp_path, limit_bytes=MIN_LIMIT_BYTES))
+    for _ in range(5):
+        while not opened.offer(recorded(request_body=bytes(100_000))):
+            assert set(opened.dropped) == {"not_ready"}
+            time.sleep(0.01)
+    opened.close()
+    ends = [found.end for found in WorkerReader(tmp_path, opened.worker).read(5, final=True)]
+    assert [end.segment for end in ends] == [1, 1, 2, 2, 3]
+    read = WorkerReader.read
+
+    def beside_a_recorder(reader: WorkerReader, limit: int, *, final: bool) -> list[SpooledRecord]:
+        monkeypatch.setattr(WorkerReader, "read", read)
+        found = reader.read(1, final=final)
+        cursor = tmp_path / opened.worker / segments.CURSOR_NAME
+        save(cursor, Cursor(done=ends[3]), durable=False)
+        segments.remove_segments(tmp_path, opened.worker, [1])
+        path = segments.segment_path(tmp_path / opened.worker, 2)
+        segments.wipe(path, HEADER_BYTES, ends[3].offset)
+        return found
+
+    monkeypatch.setattr(WorkerReader, "read", beside_a_recorder)
+    result = run("verify", opened, "-o", "json")
+    assert result.exit_code == 0, result.output
+    (report,) = json.loads(result.output)
+    assert (report["exchanges"], report["missing"], report["whole"]) == (1, 0, True)
