@@ -54,14 +54,18 @@ MAX_WORKERS = 256
 ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
+Environ = Mapping[str, str]
+
+
 class ConfigError(ValueError):
     """The file cannot be used: names file and key, what was expected and what came."""
 
 
 def load(
-    path: Path, environ: Mapping[str, str], *, reads_certificates: bool = True
+    path: Path, environ: Environ | None, *, reads_certificates: bool = True
 ) -> GatewaySettings:
-    """Read and check `path`; tokens and header secrets come from `environ`.
+    """Read and check `path`; tokens and header secrets come from `environ`. None: they are left
+    out, for a program that opens no port and asks nobody.
 
     `reads_certificates`: so that none that cannot be used is found only when it is needed.
 
@@ -86,7 +90,7 @@ def load(
     return settings
 
 
-def parse(text: str, environ: Mapping[str, str]) -> GatewaySettings:
+def parse(text: str, environ: Environ | None) -> GatewaySettings:
     """`load` without the file. Raises ValueError starting with the key's path."""
     return _gateway(decode(text), environ)
 
@@ -100,7 +104,7 @@ def _at(path: str) -> Iterator[None]:
         raise ValueError(f"{path}: {exc}") from exc
 
 
-def _gateway(file: GatewayFile, environ: Mapping[str, str]) -> GatewaySettings:
+def _gateway(file: GatewayFile, environ: Environ | None) -> GatewaySettings:
     if not file.routes:
         raise ValueError("routes: expected at least one route, got none")
     routes = []
@@ -151,7 +155,7 @@ def _listen(value: str | list[str]) -> tuple[Address, ...]:
     return tuple(addresses)
 
 
-def _admin(file: AdminFile, environ: Mapping[str, str]) -> AdminSettings:
+def _admin(file: AdminFile, environ: Environ | None) -> AdminSettings:
     with _at("admin.listen"):
         address = parse_address(file.listen)
         if address.host is None:
@@ -159,12 +163,13 @@ def _admin(file: AdminFile, environ: Mapping[str, str]) -> AdminSettings:
     with _at("admin.tokens"):
         operator = _secret(file.tokens.operator, "operator", environ)
         viewer = _secret(file.tokens.viewer, "viewer", environ)
-        if operator is not None and operator == viewer:
+        if operator and operator == viewer:
             raise ValueError("operator and viewer are the same token; expected two")
-        if file.tokens.file is not None:
+        if file.tokens.file is not None and environ is not None:
             TokenFile(Path(file.tokens.file))
         provider_of(file.tokens.oidc)
-    has_tokens = any((operator, viewer, file.tokens.file, file.tokens.oidc))
+    tokens = file.tokens
+    has_tokens = any((tokens.operator, tokens.viewer, tokens.file, tokens.oidc))
     if not has_tokens and not is_loopback(address.host):
         raise ValueError(
             f"admin.listen: without admin.tokens only a loopback address is allowed, "
@@ -173,8 +178,8 @@ def _admin(file: AdminFile, environ: Mapping[str, str]) -> AdminSettings:
     return AdminSettings(
         host=address.host,
         port=address.port,
-        operator_token=operator,
-        viewer_token=viewer,
+        operator_token=operator or None,
+        viewer_token=viewer or None,
         token_file=Path(file.tokens.file) if file.tokens.file is not None else None,
         oidc=file.tokens.oidc,
         tls=file.tls,
@@ -191,9 +196,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _secret(value: EnvironmentValue | None, what: str, environ: Mapping[str, str]) -> str | None:
+def _secret(value: EnvironmentValue | None, what: str, environ: Environ | None) -> str | None:
     if value is None:
         return None
+    if environ is None:
+        return ""
     found = environ.get(value.env, "")
     if not found:
         raise ValueError(f"{what}: the environment variable {value.env} is not set or empty")
@@ -205,7 +212,7 @@ def _secret(value: EnvironmentValue | None, what: str, environ: Mapping[str, str
     return found
 
 
-def _route(file: RouteFile, path: str, environ: Mapping[str, str]) -> RouteSettings:
+def _route(file: RouteFile, path: str, environ: Environ | None) -> RouteSettings:
     if not ROUTE_NAME.fullmatch(file.name):
         raise ValueError(
             f"{path}.name: expected 1 to 63 letters, digits, dots, dashes or underscores, "
@@ -271,7 +278,7 @@ def _basis_points(weight: Percent, path: str) -> int:
     return share_bp
 
 
-def _slot(file: SlotFile, path: str, environ: Mapping[str, str]) -> Slot:
+def _slot(file: SlotFile, path: str, environ: Environ | None) -> Slot:
     headers = {}
     for name, value in file.headers.items():
         with _at(f"{path}.headers"):

@@ -59,7 +59,7 @@ def main() -> int:
     leave_out_data_frames("numpy")
     environ = os.environ  # noqa: TID251  this is the composition root
     try:
-        settings = _settings(arguments.config, environ)
+        settings = _settings(arguments.config)
         rules = RulesFile(arguments.config, environ)
         clickhouse = ClickHouseSettings.parse(environ)
         return uvloop.run(_serve(settings, rules, clickhouse, environ, arguments))
@@ -68,8 +68,9 @@ def main() -> int:
         return 2
 
 
-def _settings(path: Path, environ: Mapping[str, str]) -> RecorderSettings:
-    spool = config.load(path, environ).spool
+def _settings(path: Path) -> RecorderSettings:
+    """Of the gateway's file without its tokens and certificates, which a recorder need not have."""
+    spool = config.load(path, None, reads_certificates=False).spool
     if spool is None:
         raise ValueError(f"{path}: has no `spool`, so the gateway records nothing to carry")
     return RecorderSettings(spool_dir=spool.dir)

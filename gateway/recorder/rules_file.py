@@ -78,7 +78,8 @@ class RulesFile:
         return self._rules
 
     def _read(self) -> Rules:
-        return rules_of(config.load(self._path, self._environ), self._environ)
+        settings = config.load(self._path, None, reads_certificates=False)
+        return rules_of(settings, self._environ)
 
     def _state(self) -> tuple[int, int, int]:
         """Changes with the file; all zeros while there is none."""

@@ -216,7 +216,9 @@ def test_the_mounted_files_of_gateway_and_agent_are_good(
         {k: v for k, v in services["agent"]["environment"].items() if k != "PGPASSWORD"},
     )
     assert [one.is_name for one in agent.gateways] == [True]
-    gateway_config.load(ROOT / "deploy/gateway/gateway.yaml", services["recorder"]["environment"])
+    recorder = gateway_config.load(ROOT / "deploy/gateway/gateway.yaml", None)
+    assert recorder.spool == gateway.spool
+    assert not [name for name in services["recorder"]["environment"] if "TOKEN" in name]
 
 
 def test_clickhouse_users_have_the_rights_of_the_roles() -> None:

@@ -31,8 +31,6 @@ TOKENS = {
     "AGENT_VIEWER_TOKEN": "four",
 }
 NOT_SECRET = {"MLOPS_MINIO_CACHE_DIR": "/registered/cache", "MLOPS_MINIO_CACHE_SIZE": "512MiB"}
-UNUSED = {"unused", "unused-too"}
-"""What the recorder gets in place of tokens, which it does not need."""
 MARGIN_S = 10
 """Of a pod's time to end: for processes to start ending and to be gone."""
 
@@ -76,7 +74,9 @@ def test_no_object_stands_twice_and_all_are_in_the_namespace(overlay: Overlay) -
 
 def test_the_gateway_accepts_its_file(overlay: Overlay) -> None:
     settings = gateway_config.load(overlay.config("gateway-config"), TOKENS)
+    of_recorder = gateway_config.load(overlay.config("gateway-config"), None)
     assert settings.spool is not None
+    assert of_recorder.spool == settings.spool
     assert all(route.managed for route in settings.routes)
 
 
@@ -210,7 +210,8 @@ def test_no_secret_stands_in_the_tree(overlay: Overlay) -> None:
         for container in containers(workload):
             for one in container.get("env", []):
                 is_plain = NOT_SECRET.get(one["name"]) == one.get("value")
-                assert "valueFrom" in one or one["value"] in UNUSED or is_plain
+                assert "valueFrom" in one or is_plain
+                assert container["name"] != "recorder" or "TOKEN" not in one["name"]
 
 
 # ---- what belongs together ----------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import parse
+from gateway.config import load, parse
 from gateway.features.redaction import Drop, Hash, Mask
 from gateway.recorder.rules_file import RulesFile, rules_of
 from gateway.settings import RecordSettings, RedactSettings
@@ -115,3 +115,21 @@ def test_a_changed_file_is_in_force_and_a_bad_one_is_not(tmp_path: Path) -> None
 
     path.unlink()
     assert list(file.rules().routes) == ["other"]
+
+
+def test_a_recorder_needs_neither_tokens_nor_certificates(tmp_path: Path) -> None:
+    """It opens no admin port and asks no upstream: a stolen one can do nothing to the gateway."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(
+        """
+admin:
+  listen: 0.0.0.0:8001
+  tls: {cert: /not/here.pem, key: /not/here.key}
+  tokens: {operator: {env: OPERATOR}, viewer: {env: VIEWER}, file: /not/here.yaml}
+"""
+        + FILE.replace('8011"]}', '8011"], headers: {authorization: {env: UPSTREAM}}}')
+    )
+    with pytest.raises(ValueError, match="UPSTREAM is not set or empty"):
+        load(path, SECRET)
+    rules = RulesFile(path, SECRET).rules()
+    assert rules.routes["rag"].redaction["embedding"] == Drop()
