@@ -67,10 +67,10 @@ class Contexts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def contexts_file(environ: Mapping[str, str]) -> Path:
-    """Where the file is, or would be."""
+    """Where the file is, or would be; a container's user may have no home."""
     if named := environ.get("RAG_MLOPS_CONFIG"):
         return Path(named)
-    home = environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME") or "/") / ".config")
     return Path(home) / "rag-mlops" / "contexts.yaml"
 
 

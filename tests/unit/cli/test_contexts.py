@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pwd
 from pathlib import Path
 
 import click
@@ -36,6 +37,16 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def run(environment: dict[str, str], *arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments), env=environment)
+
+
+def test_a_user_without_a_home_has_no_contexts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And rolls back all the same: its number may have no name either."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert connection({}).gateways == ("http://127.0.0.1:8001",)
 
 
 def test_the_current_context_says_where_everything_is(environment: dict[str, str]) -> None:
