@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import click
+import msgspec
 
 from cli.contexts import Context, FromEnvironment, contexts_file, read_contexts
 from mlops.contracts.api import AGENT_ACTOR
-from mlops.local.stack import StackFile, read_stack
+from mlops.local.stack import STACK_FILE, StackFile, read_stack
 from mlops.service.tls_settings import ClientTls
 
 T = TypeVar("T")
@@ -78,7 +79,11 @@ def has_context() -> bool:
 
 def _of_this_machine(environ: Mapping[str, str]) -> Connection:
     """The environment, the stack that `up` started, the default ports."""
-    stack = read_stack(UP_DIRECTORY)
+    try:
+        stack = running_stack()
+    except click.ClickException as error:  # a rollback does not wait for it
+        click.echo(f"left out: {error.message}", err=True)
+        stack = None
     addresses = stack.addresses if stack else {}
     tokens = stack.secrets if stack else {}
     urls = environ.get("MLOPS_GATEWAY_ADMIN_URLS") or addresses.get("admin", DEFAULT_GATEWAY)
@@ -144,9 +149,12 @@ def _tls(environ: Mapping[str, str]) -> ClientTls:
         raise click.ClickException(f"MLOPS_TLS_CERT, MLOPS_TLS_KEY: {error}") from None
 
 
-def running_stack() -> StackFile | None:
-    """What `up` wrote down below the working directory."""
-    return read_stack(UP_DIRECTORY)
+def running_stack(directory: Path = UP_DIRECTORY) -> StackFile | None:
+    """What `up` wrote down below the working directory. Raises ClickException: it is not right."""
+    try:
+        return read_stack(directory)
+    except (OSError, msgspec.DecodeError) as error:
+        raise click.ClickException(f"{directory / STACK_FILE}: {error}") from None
 
 
 def run(coroutine: Coroutine[object, object, T]) -> T:

@@ -23,7 +23,7 @@ from cli.progress import shown
 from cli.shapes import StackEnded
 from mlops.config import read_config
 from mlops.local.processes import StartFailed, is_running, stop
-from mlops.local.stack import Ports, Stack, read_stack, remove_files
+from mlops.local.stack import Ports, Stack, remove_files
 from mlops.training.linear_adapter import prepare_demo_models
 
 PARTS = 8
@@ -110,7 +110,7 @@ def down(output: str, *, dry_run: bool) -> None:
     ended: list[str] = []
     sentences: list[str] = []
     for directory in (UP_DIRECTORY, DEMO_DIRECTORY):
-        stack = read_stack(directory)
+        stack = running_stack(directory)
         if stack is None:
             continue
         names = [process.name for process in stack.processes]
@@ -140,7 +140,7 @@ def demo(keep: bool, picture: Path | None, output: str) -> None:
     Exit code 0 only if the better one was promoted, the worse one rolled back, every answer has
     exactly one row, the aggregates agree, and no client saw an error of the gateway's.
     """
-    if (stack := read_stack(DEMO_DIRECTORY)) and any(map(is_running, stack.processes)):
+    if (stack := running_stack(DEMO_DIRECTORY)) and any(map(is_running, stack.processes)):
         raise click.ClickException("a kept demo is running; `rag-mlops down` ends it")
     shutil.rmtree(DEMO_DIRECTORY, ignore_errors=True)
     DEMO_DIRECTORY.mkdir(parents=True)

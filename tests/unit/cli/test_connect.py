@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
+from pathlib import Path
 from types import SimpleNamespace
 
+import click
 import pytest
 
-from cli.connect import connection, user_name
+from cli.connect import connection, running_stack, user_name
 
 
 def test_a_command_names_the_user_who_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,6 +19,20 @@ def test_a_command_names_the_user_who_runs_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("LOGNAME", "somebody")
     name = pwd.getpwuid(os.getuid()).pw_name
     assert connection({}).user == name
+
+
+def test_a_stack_file_that_is_broken_keeps_nobody_from_asking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A disk that was full may have left half of it."""
+    monkeypatch.chdir(tmp_path)
+    file = Path("var/up/stack.json")
+    file.parent.mkdir(parents=True)
+    file.write_text('{"processes": [', encoding="utf-8")
+    assert connection({}).gateways == ("http://127.0.0.1:8001",)
+    assert "left out: var/up/stack.json: Input data was truncated" in capsys.readouterr().err
+    with pytest.raises(click.ClickException, match=r"var/up/stack\.json"):
+        running_stack()
 
 
 @pytest.mark.parametrize("name", ["agent", "a\nb", "\u00e9"])
