@@ -122,13 +122,21 @@ def _moment(value: object, place: Place) -> datetime | time:
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     except ValueError:
-        try:
-            return time.fromisoformat(str(value)).replace(tzinfo=None)
-        except ValueError:
-            raise place.error(expected, value) from None
+        return _hour(value, place, expected)
     if moment.tzinfo is None:
         raise place.error(expected, value)
     return moment
+
+
+def _hour(value: object, place: Place, expected: str) -> time:
+    """Of the window's `timezone`: one with a zone of its own would be at another time."""
+    try:
+        hour = time.fromisoformat(str(value))
+    except ValueError:
+        raise place.error(expected, value) from None
+    if hour.tzinfo is not None:
+        raise place.error(f"{expected}; an hour's zone stands in timezone", value)
+    return hour
 
 
 def _days(value: object, place: Place) -> tuple[int, ...]:

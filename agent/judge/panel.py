@@ -179,10 +179,6 @@ class Panel:
         guard = log(GUARD_WEIGHT) + self.guard.log_value
         return log_sum([guard, *self.log_rest().values()])
 
-    def is_regressed(self, alpha: float) -> Bools:
-        """By run."""
-        return self.log_total() >= log_goal(alpha)
-
     def log_most(self) -> Floats:
         """The strongest evidence of any check, by case."""
         each = [check.log_value for check in self.checks.values()]

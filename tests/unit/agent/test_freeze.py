@@ -63,6 +63,8 @@ def test_the_document_is_read_back_as_the_same() -> None:
         ("[{from: 18:00, to: 19:00, days: [friday]}]", "a list of mon, tue"),
         ("[{from: 18:00, to: 19:00, timezone: Mars/Olympus}]", "a time zone such as"),
         ("[{from: 18:00, to: 19:00, zone: UTC}]", "freeze[0].zone"),
+        ('[{from: "18:00+02:00", to: 19:00}]', "an hour's zone stands in timezone"),
+        ('[{from: "18:00Z", to: 19:00}]', "an hour's zone stands in timezone"),
         ("{}", "a list"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 
 from agent.judge import Judge, Judgement, Verdict
 from agent.judge.counts import ArmCounts, BlockCounts
+from agent.judge.eprocess import log_goal
 from agent.judge.panel import Panel, rate_table
 from agent.judge.proof import level_for
 from agent.policy import Checks, Policy, RateCheck
@@ -176,7 +177,7 @@ def fleet() -> Callable[..., Ever]:
             panel.look(rate_table("errors", block.candidate, block.control))
             panel.absorb(block)
             ever.invalid[:] |= panel.sample_ratio.is_violated
-            ever.regressed[:] |= panel.is_regressed(alpha)
+            ever.regressed[:] |= panel.log_total() >= log_goal(alpha)
             proved = panel.is_proved(level_for(now.share_bp, policy))
             ever.healthy[:] |= proved & ~panel.is_suspicious() & ~ever.regressed
         return ever
