@@ -5,6 +5,13 @@ from __future__ import annotations
 UNIT = "tests/unit"
 _ROWS = (f"{UNIT}/agent/test_rehearsal.py", f"{UNIT}/agent/test_row_rehearsal.py")
 _JUDGED = (f"{UNIT}/agent_judge/test_judge.py",)
+_STEPPED = (
+    f"{UNIT}/agent/test_changes.py",
+    *(
+        f"{UNIT}/agent/test_stepper{about}.py"
+        for about in ("", "_people", "_bake", "_clocks", "_refused", "_crashes")
+    ),
+)
 
 MODULES: dict[str, tuple[str, ...]] = {
     "gateway.routing": (
@@ -28,23 +35,8 @@ MODULES: dict[str, tuple[str, ...]] = {
         f"{UNIT}/gateway_spool/test_format.py",
         f"{UNIT}/gateway_spool/test_reader.py",
     ),
-    "agent.stepper": (
-        f"{UNIT}/agent/test_changes.py",
-        f"{UNIT}/agent/test_stepper.py",
-        f"{UNIT}/agent/test_stepper_bake.py",
-        f"{UNIT}/agent/test_stepper_clocks.py",
-        f"{UNIT}/agent/test_stepper_refused.py",
-        f"{UNIT}/agent/test_stepper_crashes.py",
-        f"{UNIT}/agent/test_gates.py",
-    ),
-    "agent.changes": (
-        f"{UNIT}/agent/test_changes.py",
-        f"{UNIT}/agent/test_stepper.py",
-        f"{UNIT}/agent/test_stepper_bake.py",
-        f"{UNIT}/agent/test_stepper_clocks.py",
-        f"{UNIT}/agent/test_stepper_refused.py",
-        f"{UNIT}/agent/test_stepper_crashes.py",
-    ),
+    "agent.stepper": (*_STEPPED, f"{UNIT}/agent/test_gates.py"),
+    "agent.changes": _STEPPED,
     "agent.row_log": _ROWS,
     "agent.row_rehearsal": _ROWS,
     "agent.judge.running": (f"{UNIT}/agent_judge/test_running.py",),
