@@ -16,6 +16,7 @@ from gateway.worker_link import CannotStart
 
 
 def main() -> int:
+    """Serve until the end, code 0; code 2 where that cannot begin, and why on stderr."""
     parser = argparse.ArgumentParser(prog="python -m gateway", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="the gateway's file (YAML)")
     parser.add_argument(
