@@ -38,6 +38,7 @@ class Downstream(RequestReader):
     """One client connection."""
 
     __slots__ = (
+        "_has_more",
         "_is_turned_away",
         "_refusal",
         "_repeated",
@@ -55,6 +56,8 @@ class Downstream(RequestReader):
         self.write_paused = False
         self.reading_paused = False
         self._repeated = RepeatedRequest(self._rules.max_headers_bytes)
+        self._has_more = False
+        """It sends more requests than are taken."""
         self._is_turned_away = False
         """There are too many connections: it is told so when it asks."""
         self._tunnel: Tunnel | None = None
@@ -211,7 +214,8 @@ class Downstream(RequestReader):
         """The answer to `exchange` is written whole; the next may go."""
         self.current = None
         if exchange.close or not exchange.complete:
-            self._close(linger=not exchange.complete)
+            sends_on = self._has_more or bool(self.queue) or self._head_bytes > 0
+            self._close(linger=sends_on or not exchange.complete)
         elif exchange.upgrade:
             # What still comes is not compared, which would be before what is held.
             self._repeated = RepeatedRequest(self._rules.max_headers_bytes)
@@ -285,6 +289,7 @@ class Downstream(RequestReader):
         self._discarding = True
         receiving, self._receiving = self._receiving, None
         if status == 0:
+            self._has_more = True
             return
         current = self.current
         if (current is None and not self.queue) or (current is not None and current is receiving):

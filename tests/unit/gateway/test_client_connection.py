@@ -199,3 +199,36 @@ def test_a_request_that_waited_for_its_turn_is_assigned_by_the_time_at_which_tha
     rig.client.resume_writing()
     assert monotonic_ns() - rig.client.read_ns < 5 * SECOND_NS
     assert statuses(rig) == [b"200"]
+
+
+def test_a_client_that_sends_on_gets_the_end_of_the_last_answer_before_a_reset():
+    """RFC 9112, 9.6: what it sends behind that is read and dropped for a while."""
+    rig = Rig()
+    rig.flow.closing = True
+    rig.feed(GET * 2)
+    rig.upstreams[0].protocol.data_received(OK)
+    assert rig.transport.ended
+    assert not rig.transport.closing
+    assert 0 < seconds_left(rig) <= LINGER_NS / SECOND_NS
+    rig.client.on_deadline()
+    assert rig.transport.closing
+
+
+def test_a_client_that_pipelines_too_much_gets_all_answers_before_a_reset():
+    rig = Rig()
+    rig.feed(GET * 100)
+    rig.feed(GET)
+    while rig.client.current is not None:
+        rig.upstreams[-1].protocol.data_received(OK)
+        rig.settle()
+    assert statuses(rig) == [b"200"] * 65
+    assert rig.transport.ended
+    assert not rig.transport.closing
+
+
+def test_a_client_that_asked_for_the_end_is_closed_at_once():
+    rig = Rig()
+    rig.feed(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    rig.upstreams[0].protocol.data_received(OK)
+    assert rig.transport.closing
+    assert not rig.transport.ended
