@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
-from gateway.framing import is_token
+from gateway.framing import is_token, spellings
 from gateway.settings import ForwardedForm, ForwardedMode, ForwardedSettings
 
 FORWARDED_FOR: Final = b"x-forwarded-for"
@@ -24,9 +24,12 @@ NAMES: Final = frozenset({FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, FORWAR
 """A client that is not trusted may not set these."""
 
 
+ALL_SPELLINGS: Final = frozenset[bytes]().union(*map(spellings, NAMES))
+
+
 def names(settings: ForwardedSettings) -> frozenset[bytes]:
-    """Names of the headers that are read and written anew; the rest passes as it came."""
-    return frozenset() if settings.mode is ForwardedMode.OFF else NAMES
+    """Names of the headers that do not pass as they came; those in `NAMES` are written anew."""
+    return frozenset() if settings.mode is ForwardedMode.OFF else ALL_SPELLINGS
 
 
 class Forwarding:

@@ -231,6 +231,21 @@ def remove(parts: list[bytes], names: frozenset[bytes]) -> None:
             del parts[index : index + 4]
 
 
+MAX_SPELT_DASHES: Final = 6
+"""Of a name that is spelt in all ways, of which each dash doubles the number."""
+
+
+def spellings(name: bytes) -> frozenset[bytes]:
+    """The name, and what a CGI or WSGI server takes for it: there `_` is as good as `-`."""
+    first, *rest = re.split(b"[-_]", name)
+    if len(rest) > MAX_SPELT_DASHES:
+        return frozenset({name, name.replace(b"-", b"_")})
+    made = [first]
+    for word in rest:
+        made = [begun + dash + word for begun in made for dash in (b"-", b"_")]
+    return frozenset(made)
+
+
 def without(lines: bytes, names: frozenset[bytes]) -> bytes:
     """Complete field lines, but for those of these names."""
     if not lines or not names:

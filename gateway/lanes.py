@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from gateway.counters import SeriesCounters, TallyCell, new_series
+from gateway.framing import spellings
 from gateway.mirror import Mirroring
 from gateway.outcome import ERRORS, RetryBudget
 from gateway.pool import Endpoint
@@ -109,8 +110,10 @@ class Lane:
             b"%b: %b\r\n" % (name.encode("latin-1"), value.encode("latin-1"))
             for name, value in slot.headers.items()
         )
-        self.replaced = frozenset(name.lower().encode("latin-1") for name in slot.headers)
-        """The client's own headers of these names are not passed on."""
+        self.replaced = frozenset[bytes]().union(
+            *(spellings(name.lower().encode("latin-1")) for name in slot.headers)
+        )
+        """The client's own headers of these names are not passed on, however they are spelt."""
         self.served_by = (
             b"x-served-by: %b;%b\r\n" % (served.encode(), slot.version.encode("latin-1", "replace"))
             if route.says_served_by

@@ -50,11 +50,14 @@ routes:
     )
     await world.serve(*settings.routes)
     for wish in (b"never", b"always"):
-        await world.get(b"Authorization: client-token", b"x-canary: %b" % wish)
+        own = (b"Authorization: client-token", b"X_Flavour: old", b"x-canary: %b" % wish)
+        await world.get(*own)
     (of_stable,), (of_canary,) = stable.heads, canary.heads
     assert b"authorization: key-of-stable\r\n" in of_stable
     assert b"authorization: key-of-canary\r\n" in of_canary
     assert b"x-flavour: new\r\n" in of_canary
+    assert b"X_Flavour" not in of_canary  # which a WSGI server would take for the same header
+    assert b"X_Flavour: old\r\n" in of_stable
     assert b"client-token" not in of_stable + of_canary
 
 

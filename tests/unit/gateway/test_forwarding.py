@@ -7,8 +7,10 @@ from ipaddress import ip_network
 import pytest
 
 from gateway.client_rules import ClientRules
-from gateway.forwarding import NAMES, Forwarding, is_trusted
+from gateway.forwarding import NAMES, Forwarding, is_trusted, names
+from gateway.framing import spellings
 from gateway.settings import ClientSettings, ForwardedForm, ForwardedMode, ForwardedSettings
+from tests.fuzz.harness import Rig
 
 FORGED = {
     b"host": b"a:80",
@@ -110,3 +112,30 @@ def test_lines_depend_on_a_request_only_where_its_values_are_believed(mode):
     forwarding = Forwarding(ForwardedSettings(mode=mode), "192.0.2.7", "http")
     assert forwarding.depends_on(FORGED) is (mode is ForwardedMode.APPEND)
     assert not forwarding.depends_on({b"host": b"a"})
+
+
+def test_other_spellings_that_a_server_may_take_for_ours_are_dropped():
+    spelt = spellings(b"x-forwarded-for")
+    assert spelt == {
+        b"x-forwarded-for", b"x_forwarded-for", b"x-forwarded_for", b"x_forwarded_for",
+    }  # fmt: skip
+    assert spellings(b"forwarded") == {b"forwarded"}
+    many = b"-".join([b"a"] * 50)
+    assert spellings(many) == {many, many.replace(b"-", b"_")}
+    dropped = names(ForwardedSettings())
+    assert dropped > NAMES
+    assert dropped > spelt
+    assert names(ForwardedSettings(mode=ForwardedMode.OFF)) == frozenset()
+
+
+def test_a_client_cannot_forge_an_address_by_another_spelling():
+    rig = Rig()
+    request = b"GET / HTTP/1.1\r\nHost: a\r\nX_Forwarded_For: 6.6.6.6\r\nX_Other: 1\r\n\r\n"
+    rig.feed(request)
+    rig.upstreams[0].protocol.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+    rig.settle()
+    rig.feed(request)  # read by comparing
+    sent = bytes(rig.upstreams[0].written)
+    assert sent.count(b"X_Other: 1\r\n") == 2
+    assert sent.count(b"x-forwarded-for: 192.0.2.7\r\n") == 2
+    assert b"6.6.6.6" not in sent
