@@ -108,9 +108,12 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     """A sentence: the thing, what was expected, what came."""
     code: str
-    """`stale_generation`, `bad_request`, `unauthorized`, `forbidden`, `not_found`, `conflict`;
-    of the gateway also `unhealthy` (rollback without force), `nothing_to_restore` (neither a canary
-    nor a previous version), `not_stored` (its disk), `bad_config`,
-    `not_taken` (by a worker: in force in none), `handed_over` (an upgrade replaced this process:
-    ask again), `too_large`, `method_not_allowed`, `internal`."""
+    """Of both: `bad_request`, `unauthorized`, `too_many_failures` (wrong tokens from this address),
+    `forbidden`, `not_found`, `method_not_allowed`, `conflict`, `too_large`, `unavailable` (what it
+    needs is away: ask again), `internal`.
+
+    Of the gateway also `stale_generation`, `unhealthy` (rollback without force),
+    `nothing_to_restore` (neither a canary nor a previous version), `not_stored` (its disk),
+    `bad_config`, `not_taken` (by a worker: in force in none), `handed_over` (an upgrade replaced
+    this process: ask again)."""
     live_generation: int | None = None

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import re
+from pathlib import Path
 
 import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
+from agent import api
+from gateway import admin
 from mlops.contracts.api import Problem
-from mlops.service.http import auditing, refusing
+from mlops.service.http import _CODES, auditing, refusing
 
 
 class Known(ValueError):
@@ -77,3 +82,12 @@ async def test_nobody_writes_lines_of_their_own_into_the_audit(
 
     (line,) = caplog.messages
     assert line == f"POST {forged} by nobody from None: 401"
+
+
+def test_every_code_is_in_the_contract() -> None:
+    """Clients tell refusals apart by it, so one that is not written down cannot be relied on."""
+    http = Path(inspect.getfile(refusing)).read_text(encoding="utf-8")
+    made = {code for _, code in (*admin._PROBLEM_OF.values(), *api._PROBLEM_OF.values())}
+    made |= {*_CODES.values(), *re.findall(r"refusal\(\s*\d+,\s*\"(\w+)\"", http)}
+    written = Path(inspect.getfile(Problem)).read_text(encoding="utf-8").partition("    code: str")
+    assert made == set(re.findall(r"`([a-z_]+)`", written[2]))
