@@ -250,10 +250,20 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _url(text: str, what: str = "gateways") -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+    if not _is_address(text):
         raise SettingsError(f"{what}: expected http://HOST:PORT, got {_safe(text)!r}")
     return text.rstrip("/")
+
+
+def _is_address(text: str) -> bool:
+    """Of a server; a path before its own is a proxy's. Who logs in does so with a token."""
+    try:
+        parts = urlsplit(text)
+        has_port = parts.port != 0
+    except ValueError:  # a port that is none, brackets that do not close
+        return False
+    is_http = parts.scheme in ("http", "https") and bool(parts.hostname) and has_port
+    return is_http and "@" not in parts.netloc and not (parts.query or parts.fragment)
 
 
 def _safe(text: str) -> str:

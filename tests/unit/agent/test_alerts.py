@@ -207,3 +207,20 @@ def test_the_file_says_where_prometheus_is(tmp_path: Path) -> None:
 def test_what_is_not_understood_is_named(tmp_path: Path, alerts: object, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         read(tmp_path, alerts)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://a?x=1",
+        "http://a#x",
+        "http://a:99999",
+        "http://a:0",
+        "http://[::1",
+        "http://:" + "p" * 9 + "@a",
+    ],
+)
+def test_an_address_is_that_of_a_server(tmp_path: Path, address: str) -> None:
+    with pytest.raises(SettingsError, match="expected http://HOST:PORT") as refused:
+        read(tmp_path, {"prometheus": address})
+    assert "ppp" not in str(refused.value)
