@@ -86,9 +86,7 @@ class Main(LazyGroup, PlainErrors):
         room = formatter.width - 6 - widest
         for title, names in SECTIONS.items():
             with formatter.section(title):
-                commands = ((name, self.get_command(ctx, name)) for name in names)
-                rows = [(name, one.get_short_help_str(room)) for name, one in commands if one]
-                formatter.write_dl(rows)
+                formatter.write_dl([(name, self.one_line(ctx, name, room)) for name in names])
 
 
 @click.group(
