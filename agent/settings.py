@@ -28,6 +28,11 @@ MIN_REFERENCE_S = 60
 MAX_REFERENCE_S = 30 * 86_400
 """ClickHouse is read for as long."""
 
+MIN_INTERVAL_S = 0.05
+MAX_INTERVAL_S = 5.0
+"""A leader acts for 10 s after it last asked, which it does once a cycle. One that asks more rarely
+stands by in between: notices wait, and another agent acts in turns with it."""
+
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -76,7 +81,7 @@ class AgentSettings:
     tls: ServerTls | None = None
     """None: plain HTTP."""
     interval_s: float = 1.0
-    """Between cycles. A third of the shortest lease at most."""
+    """Between cycles, 50 ms to 5 s. A third of the shortest lease at most."""
     rules: Rules = field(default_factory=Rules)
     drift: DriftSettings | None = field(default_factory=DriftSettings)
     """None: not watched."""
@@ -271,11 +276,7 @@ def _safe(text: str) -> str:
 
 
 def _interval_s(text: str) -> float:
-    number = text.removesuffix("ms") if text.endswith("ms") else text.removesuffix("s")
-    try:
-        seconds = float(number) * (0.001 if text.endswith("ms") else 1.0)
-    except ValueError:
-        seconds = 0.0
-    if not 0.05 <= seconds <= 60:
-        raise SettingsError(f"interval: expected a duration from 50ms to 60s, got {text!r}")
+    seconds = duration_s(text, Place("") / "interval")
+    if not MIN_INTERVAL_S <= seconds <= MAX_INTERVAL_S:
+        raise SettingsError(f"interval: expected a duration from 50ms to 5s, got {text!r}")
     return seconds
