@@ -170,10 +170,12 @@ def resume(release: Release, policy: Policy, picture: Picture, asked: Asked) -> 
         return remember(release, freed, change)
     is_baking = release.phase is Phase.BAKING
     stage = stage_of(release, policy)
+    # One that was found running never passed the route's cap.
+    share_bp = min(stage.share_bp, picture.max_share_bp)
     plan = replace(
         freed.plan,
         generation=next_generation(release, picture),
-        canary_share_bp=0 if is_baking else stage.share_bp,
+        canary_share_bp=0 if is_baking else share_bp,
         mirror_share_bp=None if is_baking else stage.mirror_share_bp or None,
         lease_s=policy.lease_s,
         set_by=asked.by,

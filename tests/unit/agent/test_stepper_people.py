@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from agent.judge import Verdict
 from agent.policy import Pause, Policy, SetMirror, SetWeight
+from agent.policy_file import to_document
 from agent.release import (
     Asked,
     PauseKind,
@@ -18,7 +19,7 @@ from agent.release import (
 )
 from agent.standing import missing
 from agent.stepper import reconcile
-from agent.verbs import Conflict, ask
+from agent.verbs import Conflict, ask, found_running
 from mlops.contracts.plan import RoutePlan, rolled_back, with_weight
 
 
@@ -245,3 +246,15 @@ def test_a_promote_passes_over_no_pause_that_a_person_asked_for(world):
     paused = ask(release, Verb.PAUSE, "ann", "lunch", 1000.0).release
     with pytest.raises(Conflict, match="paused by ann; `resume` it first"):
         ask(paused, Verb.PROMOTE, "bob", "", 1010.0)
+
+
+def test_what_was_found_running_comes_back_within_the_cap_of_its_route(world):
+    """An agent that lost its database knows no policy of it; the agent's own file still holds."""
+    _, plan = world.begun()
+    found = found_running(world.picture(plan), to_document(Policy()), 0)
+    assert found.release.paused.kind is PauseKind.MEMORY
+    assert found.release.plan.canary_share_bp == 0
+    resumed = ask(found.release, Verb.RESUME, "ann", "", 1010.0).release
+    seen = amended(world.picture(found.release.plan), max_share_bp=100)
+    _, publish = reconcile(resumed, Policy(), seen)
+    assert publish.plan.canary_share_bp == 100
