@@ -314,7 +314,7 @@ class Downstream(RequestReader):
 
     def _refuse_unrouted(self, exchange: Exchange) -> None:
         self.flow.refuse(404)
-        exchange.close = exchange.close or not exchange.complete
+        exchange.close = exchange.close or self.flow.closing or not exchange.complete
         body = answers.problem(404, "no route matches this request")
         self.write(answers.answer(404, body, close=exchange.close, head_only=exchange.head_only))
         self.exchange_done(exchange, self.read_ns)

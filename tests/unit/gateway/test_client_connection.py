@@ -232,3 +232,15 @@ def test_a_client_that_asked_for_the_end_is_closed_at_once():
     rig.upstreams[0].protocol.data_received(OK)
     assert rig.transport.closing
     assert not rig.transport.ended
+
+
+def test_a_drain_closes_the_connection_of_a_request_that_no_route_takes_too():
+    rig = Rig()
+    rig.flow.serve([], set())
+    rig.feed(GET)
+    assert statuses(rig) == [b"404"]
+    assert not rig.transport.closing
+    rig.flow.closing = True
+    rig.feed(GET)
+    assert statuses(rig) == [b"404", b"404"]
+    assert rig.transport.closing
