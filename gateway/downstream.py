@@ -292,19 +292,24 @@ class Downstream(RequestReader):
             self._has_more = True
             return
         current = self.current
-        if (current is None and not self.queue) or (current is not None and current is receiving):
-            self.current = None
-            if current is None or current.state < State.STREAMING:
-                if current is not None:
-                    self.flow.client_lost(current, status)
-                self._write_refusal(status, message)
-            else:
-                self.flow.client_lost(current, current.status)
-                self.abort()
-            return
-        if self.queue and self.queue[-1] is receiving:
-            self.queue.pop()
-        self._refusal = (status, message)
+        if current is not None and current is receiving:
+            self._refuse_current(current, status, message)
+        elif current is None and not self.queue:
+            self._write_refusal(status, message)
+        else:
+            if self.queue and self.queue[-1] is receiving:
+                self.queue.pop()
+            self._refusal = (status, message)
+
+    def _refuse_current(self, exchange: Exchange, status: int, message: str) -> None:
+        """No other answer is owed before; one to `exchange` that has begun can only be cut."""
+        self.current = None
+        if exchange.state < State.STREAMING:
+            self.flow.client_lost(exchange, status)
+            self._write_refusal(status, message)
+        else:
+            self.flow.client_lost(exchange, exchange.status)
+            self.abort()
 
     def _write_refusal(self, status: int, message: str, headers: bytes = b"") -> None:
         self.flow.refuse(status)
