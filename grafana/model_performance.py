@@ -167,7 +167,7 @@ FROM evaluations AS e FINAL
 INNER JOIN (
   SELECT request_id, any(version) AS answered_by FROM query_features
   WHERE ended_at >= $__fromTime - INTERVAL 1 DAY AND route IN (${route:singlequote})
-    AND version IN (${version:singlequote})
+    AND version IN (${version:singlequote}) AND kind = 'served'
   GROUP BY request_id
 ) AS q ON e.request_id = q.request_id
 WHERE $__timeFilter(received_at)
