@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from mlops.contracts.serving import LoadRequest
+from mlops.service.http import Forbidden, check_open
 from mlops.service.tokens import Role, Tokens
 from mlops.serving.answers import answer_text
 from mlops.serving.batching import Batcher, BatchSettings
@@ -240,11 +241,13 @@ class ModelServer:
 
     def _check_admin(self, request: web.Request) -> None:
         if self._tokens.is_open:
-            # Any web page that is open on this machine could otherwise have one loaded.
-            if not _is_local(request) or "Origin" in request.headers:
+            try:
+                check_open(request, changes=request.method != "GET")
+            except Forbidden as error:
+                raise BadRequest(str(error), status=403, code="forbidden") from error
+            if not _is_local(request):
                 raise BadRequest(
-                    "without MODEL_SERVER_TOKEN versions are loaded from this machine only, and "
-                    "by no browser",
+                    "without MODEL_SERVER_TOKEN versions are loaded from this machine only",
                     status=403,
                     code="forbidden",
                 )

@@ -11,6 +11,7 @@ import platform
 import re
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from hashlib import blake2b
 from importlib.metadata import version
@@ -111,18 +112,18 @@ def reciprocal_rank(documents: Sequence[Mapping[str, Any]], document_id: str) ->
 
 
 def load_corpus(cache: Path | None = None) -> Corpus:
-    """The corpus of what is installed here; read from `cache` when built there before."""
+    """The corpus of what is installed here; read from `cache` when built there before, and kept
+    there where that can be."""
     if cache is None:
         return corpus_of(installed_docstrings())
     path = cache / f"corpus-{_installed_key()}.json"
     try:
         return msgspec.json.decode(path.read_bytes(), type=Corpus)
-    except FileNotFoundError:
-        pass
-    except msgspec.DecodeError:
-        pass  # written by something else; building again repairs it
+    except (OSError, msgspec.DecodeError):
+        pass  # absent, or written by something else: built again below
     corpus = corpus_of(installed_docstrings())
-    write_whole(path, msgspec.json.encode(corpus))
+    with suppress(OSError):  # a place that is only read, as a volume: built again at each start
+        write_whole(path, msgspec.json.encode(corpus))
     return corpus
 
 

@@ -56,4 +56,4 @@ async def test_without_a_token_a_web_page_loads_nothing(tmp_path: Path) -> None:
         ) as answer,
     ):
         assert answer.status == 403
-        assert "by no browser" in await answer.text()
+        assert "a browser may change nothing" in await answer.text()

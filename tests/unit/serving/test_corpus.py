@@ -140,3 +140,15 @@ def test_reciprocal_rank() -> None:
     assert reciprocal_rank(documents, "b") == 0.5
     assert reciprocal_rank(documents, "c") == 0.0
     assert reciprocal_rank([], "a") == 0.0
+
+
+def test_it_is_built_again_where_it_cannot_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose models are only read."""
+    body = "the body of a docstring that says enough to be a passage of its own, at some length"
+    found = [("a", [("a.b", f"What a does with b.\n\n{body}")])]
+    monkeypatch.setattr("mlops.serving.corpus.installed_docstrings", lambda: found)
+    no_place = tmp_path / "a file"
+    no_place.touch()
+    assert [one.id for one in load_corpus(no_place).documents] == ["a.b"]
