@@ -53,6 +53,7 @@ class MonitoringRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     @property
     def first_second(self) -> int:
+        """Of the hour (Unix time)."""
         return int(self.hour.timestamp())
 
 

@@ -42,6 +42,7 @@ class ReleaseTrigger(BaseTrigger):
         self.release_id, self.phases, self.poll_s = release_id, tuple(phases), poll_s
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
+        """As Airflow keeps it in its database: where it is found, and its arguments."""
         return "dags.release_wait.ReleaseTrigger", {
             "release_id": self.release_id,
             "phases": list(self.phases),
@@ -49,6 +50,11 @@ class ReleaseTrigger(BaseTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        """One event, in the triggerer's loop: what the release came to, or why that is not known.
+
+        Raises:
+            OSError: a certificate's file cannot be used.
+        """
         place = agent_place(os.environ)  # noqa: TID251  read here, kept nowhere
         path = f"{place.url}/v1/releases/{quote(self.release_id, safe='')}"
         async with httpx.AsyncClient(
@@ -102,10 +108,16 @@ class WaitForRelease(BaseOperator):
         self.longest = longest
 
     def execute(self, context: Any) -> None:
+        """Give the worker back; Airflow calls `reached` on one once the trigger has fired."""
         trigger = ReleaseTrigger(self.release_id, self.phases, self.poll_s)
         self.defer(trigger=trigger, method_name="reached", timeout=self.longest)
 
     def reached(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
+        """The task's result.
+
+        Raises:
+            AirflowFailException: the agent knows no such release.
+        """
         if "problem" in event:
             raise AirflowFailException(event["problem"])
         self.log.info("%s", event["sentence"])

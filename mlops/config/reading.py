@@ -154,16 +154,7 @@ def config_of(found: Mapping[str, Effective]) -> MlopsConfig:
             registry_uri=read.url("MLOPS_MLFLOW_REGISTRY_URI") or tracking,
         ),
         clickhouse=read.clickhouse(),
-        minio=MinioSettings(
-            endpoint=read.endpoint("MLOPS_MINIO_ENDPOINT"),
-            access_key=read.text("MLOPS_MINIO_ACCESS_KEY"),
-            secret_key=read.text("MLOPS_MINIO_SECRET_KEY"),
-            bucket_name=read.text("MLOPS_MINIO_BUCKET_NAME"),
-            secure=read.boolean("MLOPS_MINIO_SECURE"),
-            encrypted=read.boolean("MLOPS_MINIO_ENCRYPTED"),
-            cache_dir=Path(read.text("MLOPS_MINIO_CACHE_DIR")),
-            cache_bytes=read.size("MLOPS_MINIO_CACHE_SIZE"),
-        ),
+        minio=read.minio(),
         model=ModelSettings(
             stage=RegistryStage(read.one_of("MLOPS_MODEL_REGISTRY_STAGE", list(RegistryStage))),
             canary_threshold=read.number("MLOPS_MODEL_CANARY_THRESHOLD", 0, 1),
@@ -182,16 +173,7 @@ def config_of(found: Mapping[str, Effective]) -> MlopsConfig:
             percentage_is_set=read.is_set("MLOPS_CANARY_TRAFFIC_PERCENTAGE"),
             rollback_timeout_minutes=read.number("MLOPS_ROLLBACK_TIMEOUT_MINUTES", 0, 1e6),
         ),
-        places=PlacesSettings(
-            gateway_admin_urls=read.urls("MLOPS_GATEWAY_ADMIN_URLS"),
-            gateway_token=read.text("GATEWAY_OPERATOR_TOKEN"),
-            agent_url=read.http_url("MLOPS_AGENT_URL"),
-            agent_token=read.text("AGENT_OPERATOR_TOKEN"),
-            pool_a=read.urls("MLOPS_MODEL_POOL_A"),
-            pool_b=read.urls("MLOPS_MODEL_POOL_B"),
-            server_token=read.text("MODEL_SERVER_TOKEN"),
-            tls=read.client_tls(),
-        ),
+        places=read.places(),
         notices=read.notices(),
     )
 
@@ -266,6 +248,30 @@ class _Reader:
         if not all(_scheme(part) in {"http", "https"} for part in found):
             raise self.refuse(name, "addresses such as http://HOST:PORT, with commas between")
         return found
+
+    def minio(self) -> MinioSettings:
+        return MinioSettings(
+            endpoint=self.endpoint("MLOPS_MINIO_ENDPOINT"),
+            access_key=self.text("MLOPS_MINIO_ACCESS_KEY"),
+            secret_key=self.text("MLOPS_MINIO_SECRET_KEY"),
+            bucket_name=self.text("MLOPS_MINIO_BUCKET_NAME"),
+            secure=self.boolean("MLOPS_MINIO_SECURE"),
+            encrypted=self.boolean("MLOPS_MINIO_ENCRYPTED"),
+            cache_dir=Path(self.text("MLOPS_MINIO_CACHE_DIR")),
+            cache_bytes=self.size("MLOPS_MINIO_CACHE_SIZE"),
+        )
+
+    def places(self) -> PlacesSettings:
+        return PlacesSettings(
+            gateway_admin_urls=self.urls("MLOPS_GATEWAY_ADMIN_URLS"),
+            gateway_token=self.text("GATEWAY_OPERATOR_TOKEN"),
+            agent_url=self.http_url("MLOPS_AGENT_URL"),
+            agent_token=self.text("AGENT_OPERATOR_TOKEN"),
+            pool_a=self.urls("MLOPS_MODEL_POOL_A"),
+            pool_b=self.urls("MLOPS_MODEL_POOL_B"),
+            server_token=self.text("MODEL_SERVER_TOKEN"),
+            tls=self.client_tls(),
+        )
 
     def notices(self) -> NoticeSettings:
         url, secret = self.text("MLOPS_NOTICE_URL"), self.text("MLOPS_NOTICE_SECRET")

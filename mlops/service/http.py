@@ -71,31 +71,19 @@ def authorizing(
     async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path in public:
             return await handler(request)
-        wait_s = failures.wait_s(request.remote or "", time.monotonic())
-        if wait_s:
-            return refusal(
-                429,
-                "too_many_failures",
-                "too many wrong tokens came from this address",
-                headers={"Retry-After": str(math.ceil(wait_s))},
-            )
+        if wait_s := failures.wait_s(request.remote or "", time.monotonic()):
+            return _too_many_failures(wait_s)
         changes = request.method not in ("GET", "HEAD")
         given = given_by(request, sessions, changes=changes)
         try:
             grant = await tokens.grant_for(given)
         except KeysAway as error:
             return refusal(503, "unavailable", str(error))
-        if grant.role is not Role.NOBODY:
-            request[GRANT] = grant
-        else:
+        if grant.role is Role.NOBODY:
             if given:
                 failures.note(request.remote or "", time.monotonic())
-            return refusal(
-                401,
-                "unauthorized",
-                "expected Authorization: Bearer with a known token",
-                headers={"WWW-Authenticate": f'Bearer realm="{realm}"'},
-            )
+            return _unauthorized(realm)
+        request[GRANT] = grant
         if changes and grant.role < Role.OPERATOR:
             role = grant.role.name.lower()
             raise Forbidden(f"{request.method} needs the role operator, the token's is {role}")
@@ -106,6 +94,24 @@ def authorizing(
         return await handler(request)
 
     return authorize
+
+
+def _too_many_failures(wait_s: float) -> web.Response:
+    return refusal(
+        429,
+        "too_many_failures",
+        "too many wrong tokens came from this address",
+        headers={"Retry-After": str(math.ceil(wait_s))},
+    )
+
+
+def _unauthorized(realm: str) -> web.Response:
+    return refusal(
+        401,
+        "unauthorized",
+        "expected Authorization: Bearer with a known token",
+        headers={"WWW-Authenticate": f'Bearer realm="{realm}"'},
+    )
 
 
 def given_by(request: web.Request, sessions: Sessions | None, *, changes: bool) -> str:

@@ -7,7 +7,6 @@ a person's embeddings too; vectors are found by key, so rows may be missing from
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +15,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from mlops.serving.embedder import Vectors
-from mlops.serving.files import write_whole
 from mlops.training.encoders import Encoder
+from mlops.training.pair_files import write_table
 from mlops.training.progress import SILENT, Progress
 
 BATCH_TEXTS: Final = 1_024
@@ -50,23 +49,23 @@ def embedded(
     for start in range(0, len(missing), BATCH_TEXTS):
         batch = missing[start : start + BATCH_TEXTS]
         vectors = encoder.embed([texts[keys[position]] for position in batch])
-        columns: dict[str, pa.Array] = {
-            name: pa.array([values[position] for position in batch], pa.string())
-            for name, values in (named or {}).items()
-        }
-        columns["key"] = pa.array([keys[position] for position in batch], pa.string())
-        columns["embedding"] = pa.FixedSizeListArray.from_arrays(
-            pa.array(vectors.reshape(-1), pa.float32()), encoder.dimension
-        )
-        content = BytesIO()
-        parquet.write_table(pa.table(columns), content, compression="zstd")
-        write_whole(folder / f"{number:05d}.parquet", content.getvalue())
+        columns = {**(named or {}), "key": keys}
+        here = {name: [column[one] for one in batch] for name, column in columns.items()}
+        write_table(folder / f"{number:05d}.parquet", _table(here, vectors))
         number += 1
         found |= {keys[position]: row for position, row in zip(batch, vectors, strict=True)}
         progress(folder.parent.name, len(keys) - len(missing) + start + len(batch), len(keys))
     if not keys:
         return np.zeros((0, encoder.dimension), dtype=np.float32)
     return np.stack([found[key] for key in keys])
+
+
+def _table(columns: Mapping[str, Sequence[str | None]], vectors: Vectors) -> pa.Table:
+    texts = {name: pa.array(column, pa.string()) for name, column in columns.items()}
+    flat = pa.array(vectors.reshape(-1), pa.float32())
+    return pa.table(
+        {**texts, "embedding": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])}
+    )
 
 
 def _read(folder: Path, dimension: int) -> dict[str, Vectors]:

@@ -23,7 +23,7 @@ from mlops.feature_store import ClickHouseFeatureStore
 from mlops.mlflow_tracker import RAGModelTracker
 from mlops.model_registry import Alias, RAGModelRegistry
 from mlops.training.documents import Documents
-from mlops.training.evaluating import CANDIDATE, measure, write_report
+from mlops.training.evaluating import CANDIDATE, Measured, measure, write_report
 from mlops.training.extraction import narrowed, nothing_found, rows_digest, schema_problem
 from mlops.training.labelling import Split, label
 from mlops.training.outcomes import (
@@ -193,21 +193,7 @@ def evaluate(
             return _stop(partition, Step.EVALUATE, StopReason.SLICE_WORSE, found.sentence)
         case Answer.BETTER:
             pass
-    outcome = Evaluated(
-        queries=found.queries,
-        baseline=found.baseline,
-        metrics=registry_metrics(measured.ranks[CANDIDATE]),
-        gain=_interval(found.gain),
-        slices=[
-            SliceGain(name=one.name, queries=one.queries, gain=_interval(one.gain))
-            for one in found.slices
-        ],
-        latency_p50_ms=measured.cost.latency_p50_ms,
-        latency_p95_ms=measured.cost.latency_p95_ms,
-        model_bytes=measured.cost.model_bytes,
-        report=report,
-        sentence=found.sentence,
-    )
+    outcome = _evaluated(measured, report)
     partition.finish(Step.EVALUATE, outcome)
     return outcome
 
@@ -274,6 +260,25 @@ def _stop(partition: Partition, step: Step, reason: StopReason, sentence: str) -
     stopped = Stopped(step=step, reason=reason, sentence=sentence)
     partition.finish(step, stopped)
     return stopped
+
+
+def _evaluated(measured: Measured, report: str) -> Evaluated:
+    found, cost = measured.comparison, measured.cost
+    return Evaluated(
+        queries=found.queries,
+        baseline=found.baseline,
+        metrics=registry_metrics(measured.ranks[CANDIDATE]),
+        gain=_interval(found.gain),
+        slices=[
+            SliceGain(name=one.name, queries=one.queries, gain=_interval(one.gain))
+            for one in found.slices
+        ],
+        latency_p50_ms=cost.latency_p50_ms,
+        latency_p95_ms=cost.latency_p95_ms,
+        model_bytes=cost.model_bytes,
+        report=report,
+        sentence=found.sentence,
+    )
 
 
 def _interval(found: Estimate) -> Interval:
