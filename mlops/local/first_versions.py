@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from mlops.artifact_store import MinIOArtifactStore
 from mlops.config import MlopsConfig
 from mlops.mlflow_tracker import RAGModelTracker
-from mlops.model_registry import RAGModelRegistry
+from mlops.model_registry import RAGModelRegistry, UnknownVersion
 from mlops.registry.numbering import is_above
 from mlops.serving.corpus import held_out_queries, load_corpus
 from mlops.serving.model import ModelManifest, read_manifest
@@ -34,8 +35,8 @@ def register_first_versions(
             registry.register_embedding_model(
                 run_id, metrics, model_name=model, version=version, once=True
             )
-            if version == champion:
-                registry.adopt_champion(model, version)
+    with suppress(UnknownVersion):  # others were registered here before
+        registry.adopt_champion(model, champion)
 
 
 def _logged(tracker: RAGModelTracker, model: str, manifest: ModelManifest, folder: Path) -> str:

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlops.config import MlopsConfig, RegistryStage
 from mlops.contracts.release import ReleaseStatus
 from mlops.deployment import CanaryDeployment
+from mlops.local.first_versions import register_first_versions
 from mlops.mlflow_tracker import RAGModelTracker
 from mlops.model_registry import (
     NotReleased,
@@ -298,6 +299,16 @@ def test_a_rollback_that_broke_off_is_whole_once_it_is_repeated(
 
     assert registry.resolve(model_name, "1.0.0").aliases == ("champion",)
     assert registry.resolve(model_name, "1.0.1").aliases == ()
+
+
+def test_a_stack_that_was_killed_before_it_had_a_champion_gets_one(
+    registry: RAGModelRegistry, config: MlopsConfig, run_id: str, model_name: str, tmp_path: Path
+) -> None:
+    registry.register_embedding_model(run_id, {}, model_name=model_name, version="1.0.0")
+
+    register_first_versions(config, model_name, {"1.0.0": tmp_path}, champion="1.0.0")
+
+    assert registry.resolve(model_name, "champion").version == "1.0.0"
 
 
 def test_a_tag_that_somebody_else_set_hides_no_version(
