@@ -344,12 +344,3 @@ def newest(everywhere: Sequence[RouteStatus]) -> list[RouteStatus]:
         if known is None or one.plan.generation > known.plan.generation:
             found[one.plan.route] = one
     return list(found.values())
-
-
-async def routes_of(places: PlacesSettings, actor: str) -> list[RouteStatus]:
-    """Each route once, as the gateway knows it that has its newest plan.
-
-    Raises:
-        GatewayUnavailable: none answers.
-    """
-    return newest(await answers_of(places, actor))

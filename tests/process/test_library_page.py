@@ -27,7 +27,7 @@ from mlops.deployment import (
     RollbackManager,
 )
 from mlops.deployment.agent_client import AgentClient
-from mlops.deployment.canary import routes_of
+from mlops.deployment.canary import answers_of
 from mlops.deployment.errors import AgentRefused, ServerError, ServerRefused, ServerUnavailable
 from mlops.deployment.server_client import ServerClient
 from mlops.doctor.checks import examine
@@ -175,7 +175,7 @@ async def published(config: MlopsConfig, release_id: str) -> RouteStatus:
     places = config.places
     async with AgentClient(places.agent_url, places.agent_token, actor="test") as agent:
         while True:
-            (route,) = await routes_of(places, "test")
+            (route,) = await answers_of(places, "test")
             if route.plan.canary is not None and route.plan.canary_share_bp:
                 return route
             if (await agent.release(release_id)).phase == "paused":
@@ -252,7 +252,7 @@ async def test_a_store_that_fails_has_its_own_error_and_nothing_is_begun(
     assert getattr(failed.value, "code", "") == code
     assert await ended(config) == before
     assert (await served_by(empty_server))[1] == "1.1.0"
-    (route,) = await routes_of(config.places, "test")
+    (route,) = await answers_of(config.places, "test")
     assert route.plan.canary is None
 
 
@@ -308,5 +308,5 @@ async def test_repeating_finds_the_release_and_a_rollback_needs_only_the_gateway
     assert result.taken_back == (VERSION,)
     assert not result.recorded
     assert "MLflow" in result.not_recorded
-    (route,) = await routes_of(config.places, "test")
+    (route,) = await answers_of(config.places, "test")
     assert route.share_bp == 0

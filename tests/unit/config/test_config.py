@@ -92,26 +92,67 @@ def test_secrets_are_neither_shown_nor_in_a_repr(tmp_path: Path) -> None:
     assert all("hush" not in one.shown for one in effective(environ, tmp_path).values())
 
 
-def test_the_originals_example_file_is_read(tmp_path: Path) -> None:
-    (tmp_path / "mlops").mkdir()
-    (tmp_path / "mlops/.env").write_text(
-        """# MLflow Configuration
+ORIGINAL = """\
+# MLflow Configuration
 MLOPS_MLFLOW_TRACKING_URI=http://localhost:5000
+MLOPS_MLFLOW_EXPERIMENT_NAME=rag_retraining
+MLOPS_MLFLOW_REGISTRY_URI=http://localhost:5000
+
+# ClickHouse Configuration
+MLOPS_CLICKHOUSE_HOST=localhost
+MLOPS_CLICKHOUSE_PORT=9000
+MLOPS_CLICKHOUSE_DATABASE=rag_features
+MLOPS_CLICKHOUSE_USER=default
 MLOPS_CLICKHOUSE_PASSWORD=
+
+# MinIO Configuration
+MLOPS_MINIO_ENDPOINT=localhost:9000
 MLOPS_MINIO_ACCESS_KEY=minioadmin
+MLOPS_MINIO_SECRET_KEY=minioadmin
+MLOPS_MINIO_BUCKET_NAME=rag-artifacts
 MLOPS_MINIO_SECURE=false
+
+# Model Registry Configuration
+MLOPS_MODEL_REGISTRY_STAGE=Production
 MLOPS_MODEL_CANARY_THRESHOLD=0.05
 MLOPS_MODEL_ROLLBACK_ENABLED=true
+
+# Retraining Configuration
 MLOPS_RETRAINING_SCHEDULE=@daily
+MLOPS_RETRAINING_DATA_PATH=/data/retraining
+MLOPS_RETRAINING_MIN_SAMPLES=100
+
+# Deployment Configuration
+MLOPS_DEPLOYMENT_STRATEGY=canary
+MLOPS_CANARY_TRAFFIC_PERCENTAGE=10
+MLOPS_ROLLBACK_TIMEOUT_MINUTES=30
 """
-    )
+"""The whole example of the original description, for `mlops/.env`."""
 
-    config = read_config({}, tmp_path)
 
-    assert config.minio.access_key == "minioadmin"
+def test_every_setting_of_the_originals_example_is_one_of_ours(tmp_path: Path) -> None:
+    """All but the port of ClickHouse, which is that of another protocol, and MinIO's."""
+    (tmp_path / "mlops").mkdir()
+    (tmp_path / "mlops/.env").write_text(ORIGINAL)
+    with pytest.raises(ConfigError, match="which ClickHouse serves on 8123"):
+        read_config({}, tmp_path)
+
+    environ = {"MLOPS_CLICKHOUSE_PORT": "8123"}
+    found = effective(environ, tmp_path)
+    config = read_config(environ, tmp_path)
+
+    lines = dict(line.split("=") for line in ORIGINAL.splitlines() if "=" in line)
+    for name, value in lines.items():
+        assert found[name].value == environ.get(name, value)
+    assert config.minio.endpoint == "localhost:9000"
+    assert (config.minio.access_key, config.minio.secret_key) == ("minioadmin", "minioadmin")
     assert config.model.canary_threshold == 0.05
     assert config.model.rollback_enabled
     assert config.retraining.schedule == "@daily"
+    assert config.retraining.min_samples == 100
+    assert config.rollout.canary_traffic_percentage == 10
+    assert config.rollout.percentage_is_set
+    assert config.rollout.rollback_timeout_minutes == 30
 
 
 @pytest.mark.parametrize("address", ["sqlite:///runs.db", "file:./runs", "databricks://team"])
