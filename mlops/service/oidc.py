@@ -16,6 +16,10 @@ from typing import Any, Final
 import aiohttp
 import jwt
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from mlops.service.oidc_settings import OidcSettings
 from mlops.service.tls import Trust
@@ -39,6 +43,10 @@ LEEWAY_S: Final = 30.0
 MAX_NAME_CHARS: Final = 128
 
 
+Key = jwt.PyJWK | RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
+"""Of a provider; without the name of its algorithm where the provider gives none."""
+
+
 class Identities:
     """One provider's tokens. Its keys are fetched when first needed, and when a new one signs."""
 
@@ -46,7 +54,7 @@ class Identities:
         self._settings = settings
         self._clock = clock
         self._trust = Trust(settings.tls)
-        self._keys: Mapping[str, jwt.PyJWK] = {}
+        self._keys: Mapping[str, Key] = {}
         self._read_at_s = float("-inf")
         self._asked_at_s = float("-inf")
         self._asking = asyncio.Lock()
@@ -78,7 +86,7 @@ class Identities:
 
     # ---- keys ----------------------------------------------------------------------------------
 
-    async def _key(self, name: str | None) -> jwt.PyJWK | None:
+    async def _key(self, name: str | None) -> Key | None:
         """The key of this name; without one, the only key there is."""
         if self._found(name) is None or self._clock() - self._read_at_s > KEYS_LIFE_S:
             async with self._asking:
@@ -87,7 +95,7 @@ class Identities:
             raise KeysAway(f"the keys of {self._settings.issuer} cannot be read")
         return self._found(name)
 
-    def _found(self, name: str | None) -> jwt.PyJWK | None:
+    def _found(self, name: str | None) -> Key | None:
         if name is None and len(self._keys) == 1:
             return next(iter(self._keys.values()))
         return self._keys.get(name or "")
@@ -134,8 +142,11 @@ def _read(path: Path) -> bytes:
         return file.read(MAX_KEYS_BYTES + 1)
 
 
-def parse_keys(content: bytes) -> Mapping[str, jwt.PyJWK]:
+def parse_keys(content: bytes) -> Mapping[str, Key]:
     """A JSON Web Key Set (RFC 7517) by key id; keys that verify nothing we accept are left out.
+
+    A key that names its algorithm (`alg`, optional) verifies that one alone; another the accepted
+    ones of its kind.
 
     Raises:
         ValueError: it is not one, or far too long.
@@ -148,12 +159,13 @@ def parse_keys(content: bytes) -> Mapping[str, jwt.PyJWK]:
         raise ValueError(f"not a JSON Web Key Set: {error}") from error
     if not isinstance(given, list) or len(given) > MAX_KEYS:
         raise ValueError(f"expected `keys`, a list of up to {MAX_KEYS}")
-    found: dict[str, jwt.PyJWK] = {}
+    found: dict[str, Key] = {}
     for one in given:
         if not isinstance(one, dict) or one.get("use", "sig") != "sig" or one.get("kty") == "oct":
             continue
         try:
-            found[str(one.get("kid", ""))] = jwt.PyJWK(one)
+            made = jwt.PyJWK(one)  # without `alg` it guesses: the first of the kind
+            found[str(one.get("kid", ""))] = made if "alg" in one else made.key
         except jwt.PyJWTError:
             continue  # of a kind that is newer than we are
     if not found:

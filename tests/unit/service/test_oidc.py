@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import jwt
+import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -247,6 +248,23 @@ async def test_roles_and_routes_may_stand_elsewhere(tmp_path: Path) -> None:
     assert grant == Grant(Role.OPERATOR, "ann@example", frozenset({"rag"}))
     without = await found.grant_of(token(realm_access={"roles": ["ops"]}))
     assert not without.may_touch("rag")
+
+
+@pytest.mark.parametrize("named", [None, "RS256", "PS384"])
+async def test_a_key_verifies_the_algorithm_it_names_or_any_accepted_one_of_its_kind(
+    tmp_path: Path, named: str | None
+) -> None:
+    key = json.loads(RSAAlgorithm.to_jwk(KEYS["first"].public_key())) | {"kid": "first"}
+    key |= {"alg": named} if named else {}
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": [key]}))
+    accepted = frozenset({"RS256", "PS384", "ES256"})
+    found = Identities(
+        msgspec.structs.replace(settings(str(tmp_path / "keys.json")), algorithms=accepted)
+    )
+    for algorithm in ("RS256", "RS512", "PS384"):
+        given = jwt.encode(claims(), KEYS["first"], algorithm, headers={"kid": "first"})
+        is_right = algorithm in accepted and named in (None, algorithm)
+        assert (await found.grant_of(given) != NOTHING) is is_right, algorithm
 
 
 async def test_elliptic_curves_are_keys_too(tmp_path: Path) -> None:
