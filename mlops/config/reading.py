@@ -247,6 +247,8 @@ class _Reader:
         found = tuple(part.strip().rstrip("/") for part in self.text(name).split(","))
         if not all(_scheme(part) in {"http", "https"} for part in found):
             raise self.refuse(name, "addresses such as http://HOST:PORT, with commas between")
+        if any("@" in urlsplit(part).netloc for part in found):
+            raise self.refuse(name, "addresses without a user; tokens have settings of their own")
         return found
 
     def minio(self) -> MinioSettings:

@@ -116,7 +116,7 @@ class OperationQueue:
             file.write(msgspec.json.encode(operation) + b"\n")
 
     def _keep(self, operation: Upload) -> Upload:
-        source = Path(operation.path)
+        source = Path(os.path.abspath(operation.path))  # noqa: PTH100  `.` has a name, links stay
         folder = self._directory / "files" / uuid4().hex
         folder.mkdir(parents=True)
         if source.is_dir():

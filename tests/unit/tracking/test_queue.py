@@ -118,3 +118,21 @@ def test_a_file_waits_as_it_was_and_goes_once_it_is_sent(
     queue.drain(read)
     assert seen == ["all well"]
     assert not list((tmp_path / "queue" / "files").iterdir())
+
+
+def test_the_working_directory_waits_under_its_own_name(
+    queue: OperationQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "plots"
+    folder.mkdir()
+    (folder / "loss.txt").write_text("0.1")
+    monkeypatch.chdir(folder)
+    queue.append(Upload(run_id="r", path=".", artifact_path=None))
+    sent = []
+
+    def send(operation: Operation, _: str | None) -> None:
+        assert isinstance(operation, Upload)
+        sent.append((Path(operation.path).name, (Path(operation.path) / "loss.txt").read_text()))
+
+    assert queue.drain(send) == 1
+    assert sent == [("plots", "0.1")]
