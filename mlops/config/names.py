@@ -63,7 +63,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("MLOPS_RETRAINING_DATA_PATH", "/data/retraining", "folder of the partitions"),
     Setting("MLOPS_RETRAINING_MIN_SAMPLES", "100", "valid samples needed to train"),
     Setting("MLOPS_DEPLOYMENT_STRATEGY", "canary", "canary, shadow or blue_green"),
-    Setting("MLOPS_CANARY_TRAFFIC_PERCENTAGE", "10", "percent of the traffic, 0..95"),
+    Setting("MLOPS_CANARY_TRAFFIC_PERCENTAGE", "10", "percent of the traffic, 0.01..95"),
     Setting(
         "MLOPS_ROLLBACK_TIMEOUT_MINUTES",
         "30",

@@ -19,6 +19,7 @@ from standardwebhooks import Webhook
 
 from mlops.config.names import BY_NAME, SETTINGS, Setting
 from mlops.config.values import (
+    LEAST_PERCENTAGE,
     MinioSettings,
     MlflowSettings,
     MlopsConfig,
@@ -168,7 +169,7 @@ def config_of(found: Mapping[str, Effective]) -> MlopsConfig:
         rollout=RolloutSettings(
             strategy=Strategy(read.one_of("MLOPS_DEPLOYMENT_STRATEGY", list(Strategy))),
             canary_traffic_percentage=read.number(
-                "MLOPS_CANARY_TRAFFIC_PERCENTAGE", 0, MAX_CANARY_SHARE_BP / 100
+                "MLOPS_CANARY_TRAFFIC_PERCENTAGE", LEAST_PERCENTAGE, MAX_CANARY_SHARE_BP / 100
             ),
             percentage_is_set=read.is_set("MLOPS_CANARY_TRAFFIC_PERCENTAGE"),
             rollback_timeout_minutes=read.number("MLOPS_ROLLBACK_TIMEOUT_MINUTES", 0, 1e6),

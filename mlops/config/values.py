@@ -6,9 +6,13 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from mlops.feature_store.settings import ClickHouseSettings
 from mlops.service.tls_settings import ClientTls
+
+LEAST_PERCENTAGE: Final = 0.01
+"""Of the traffic: a basis point. With less nothing could ever be proved."""
 
 _USER_INFORMATION = re.compile(r"//\S*@")
 
@@ -94,7 +98,7 @@ class RolloutSettings:
 
     strategy: Strategy
     canary_traffic_percentage: float
-    """One `setWeight`, 0..95."""
+    """One `setWeight`, 0.01..95."""
     percentage_is_set: bool = False
     """Somebody chose that percentage; otherwise the shipped policy has steps of its own."""
     rollback_timeout_minutes: float

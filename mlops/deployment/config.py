@@ -11,6 +11,7 @@ from typing import Any, Final
 import yaml
 
 from mlops.config import ModelSettings, RolloutSettings, Strategy
+from mlops.config.values import LEAST_PERCENTAGE
 from mlops.contracts.plan import MAX_CANARY_SHARE_BP
 from mlops.deployment.strategies import DIRECTORY
 
@@ -32,7 +33,7 @@ class DeploymentConfig:
     deployment_type: str | None = None
     """`canary`, `shadow` or `blue_green`."""
     traffic_percentage: float | None = None
-    """One weight instead of the policy's steps, 0..95; canary only."""
+    """One weight instead of the policy's steps, 0.01..95; canary only."""
     canary_duration: float | None = None
     """Seconds that the canary stays at that weight at the least; then HEALTHY promotes, UNDECIDED
     waits, and REGRESSED rolls back at any time."""
@@ -47,6 +48,10 @@ class DeploymentConfig:
     def __post_init__(self) -> None:
         if not self.model_name or not self.model_version:
             raise ValueError("model_name and model_version must not be empty")
+        if isinstance(self.policy, str):
+            raise ValueError(  # noqa: TRY004  as for every other field
+                f"policy is the text {self.policy!r}; expected a mapping, or the Path of a file"
+            )
         if self.policy is not None and self._traffic:
             raise ValueError(
                 f"policy and {', '.join(self._traffic)} are both given; a policy says it all"
@@ -56,10 +61,10 @@ class DeploymentConfig:
                 f"deployment_type: expected {', '.join(Strategy)}, got {self.deployment_type!r}"
             )
         share = self.traffic_percentage
-        if share is not None and not 0 < share <= MAX_CANARY_SHARE_BP / 100:
+        if share is not None and not LEAST_PERCENTAGE <= share <= MAX_CANARY_SHARE_BP / 100:
             raise ValueError(
-                f"traffic_percentage {share:g} is outside 0..{MAX_CANARY_SHARE_BP / 100:g}: stable "
-                "keeps the rest as a control"
+                f"traffic_percentage {share:g} is outside {LEAST_PERCENTAGE}.."
+                f"{MAX_CANARY_SHARE_BP / 100:g}: stable keeps the rest as a control"
             )
         if self.canary_duration is not None and not 0 <= self.canary_duration < inf:
             raise ValueError(

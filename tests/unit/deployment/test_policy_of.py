@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -102,3 +102,8 @@ def test_what_is_no_check_is_left_for_the_agent_to_refuse(config: MlopsConfig, c
         policy={"steps": STEPS, "checks": checks},
     )
     assert policy_of(wanted, config.rollout, config.model)["checks"] == checks
+
+
+def test_the_name_of_a_file_is_no_policy() -> None:
+    with pytest.raises(ValueError, match=r"policy is the text 'policy\.yaml'; expected .* Path"):
+        DeploymentConfig(model_name="m", model_version="1", policy=cast("Any", "policy.yaml"))
