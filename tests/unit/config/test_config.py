@@ -70,7 +70,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(tmp_path: Path) -
         ("MLOPS_MLFLOW_TRACKING_URI", "localhost:5000", "with a scheme"),
         ("MLOPS_AGENT_URL", "localhost:8002", "addresses such as"),
         ("MLOPS_AGENT_URL", "http://a:8002,http://b:8002", "one address"),
-        ("MLOPS_MODEL_POOL_A", "http://ann:hush@a:8011", "without a user; .* got 'http://.hidden"),
+        ("MLOPS_MODEL_POOL_A", "http://ann@a:8011", "without a user; .* got 'http://.hidden"),
         ("MLOPS_GATEWAY_ADMIN_URLS", "127.0.0.1:8001", "addresses such as"),
         ("MLOPS_GATEWAY_ADMIN_URLS", "http://[::1", "addresses such as"),
     ],
