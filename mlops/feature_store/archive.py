@@ -22,6 +22,7 @@ from mlops.feature_store.archive_plan import (
     day_prefix,
     due,
     final,
+    is_of_later_run,
     manifest_name,
     part_name,
     rows_per_file,
@@ -207,11 +208,17 @@ class Archive:
         await self.objects.put(name, msgspec.json.format(msgspec.json.encode(manifest)))
 
     async def sweep(self, manifest: DayManifest) -> None:
-        """Remove what lies in the day's folder and belongs to no manifest."""
+        """Remove what lies in the day's folder and belongs to no manifest, but for files of a later
+        run: another process may be making them."""
         prefix = day_prefix(self.root, manifest.table, manifest.day)
-        known = {prefix + part.name for part in manifest.parts} | {prefix + "manifest.json"}
+        known = {part.name for part in manifest.parts} | {"manifest.json"}
+        below = [name.removeprefix(prefix) for name in await self.objects.names(prefix)]
         await self.objects.remove(
-            [name for name in await self.objects.names(prefix) if name not in known]
+            [
+                prefix + name
+                for name in below
+                if name not in known and not is_of_later_run(name, manifest.run)
+            ]
         )
 
     async def read_part(self, manifest: DayManifest, part: Part) -> bytes:

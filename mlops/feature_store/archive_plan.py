@@ -110,6 +110,12 @@ def part_name(run: int, piece: Slice) -> str:
     return f"{run:04d}/{piece.first}-{piece.last}.parquet"
 
 
+def is_of_later_run(name: str, run: int) -> bool:
+    """Whether a file, named below its day's folder, was made by a run after this one."""
+    made_by = name.partition("/")[0]
+    return made_by.isdigit() and int(made_by) > run
+
+
 def due(
     days: Sequence[date],
     *,

@@ -162,6 +162,38 @@ async def test_rows_that_came_late_are_archived_too(
     assert len(names) == 1 + len(second.parts), "files of the first run are gone"
 
 
+async def test_an_erasure_meanwhile_leaves_what_is_being_archived(
+    settings: ClickHouseSettings,
+    feature_log: FeatureLog,
+    archive: Archive,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It sweeps the day it rewrites; the new files of that day are in no manifest yet."""
+    await store_rows(feature_log, 6, "t")
+    await archive.archive_day("query_features", DAY)
+    await store_rows(feature_log, 3, "late")
+    verified, erased = archive._verified, []
+
+    async def verified_beside_an_erasure(*given: Any) -> Any:
+        part = await verified(*given)
+        if not erased:
+            erased.append(True)
+            first = await archive.manifest("query_features", DAY)
+            assert first is not None
+            await archive.sweep(first)
+        return part
+
+    monkeypatch.setattr(archive, "_verified", verified_beside_an_erasure)
+    manifest = await archive.archive_day("query_features", DAY)
+    assert erased
+    assert manifest.rows == 9
+    assert [len(data) async for data in archive.files("query_features", DAY)] == [
+        part.size_bytes for part in manifest.parts
+    ]
+    names = await archive.objects.names(f"{archive.root}/query_features/")
+    assert len(names) == 1 + len(manifest.parts), "and nothing of the first run is left"
+
+
 async def test_a_file_that_was_changed_is_not_restored(
     feature_log: FeatureLog, archive: Archive
 ) -> None:
