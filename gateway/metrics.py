@@ -80,22 +80,8 @@ class Metrics:
         yield from self._routes()
         yield from self._workers()
         yield from _upstreams(counts)
-        yield _by_label(
-            CounterMetricFamily,
-            "gateway_spool_dropped",
-            "Records and tallies that the spool did not take.",
-            "reason",
-            counts.dropped,
-        )
-        skipped = CounterMetricFamily(
-            "gateway_mirrors_skipped",
-            "Copies of requests that were drawn but not made.",
-            labels=["route", "reason"],
-        )
-        for route, reasons in counts.mirrors_skipped.items():
-            for reason, count in reasons.items():
-                skipped.add_metric([route, reason], count)
-        yield skipped
+        yield from _left_out(counts)
+        yield from _open_now(counts)
         yield _by_label(
             CounterMetricFamily,
             "gateway_unknown_fields",
@@ -108,29 +94,12 @@ class Metrics:
             "Reloads refused whole because the file was bad.",
             value=self.reloads_refused,
         )
-        yield CounterMetricFamily(
-            "gateway_access_log_dropped",
-            "Lines of the access log that were not written.",
-            value=counts.access_log_dropped,
-        )
         yield _by_label(
             GaugeMetricFamily,
             "gateway_build_info",
             "Which version of the program this is.",
             "version",
             {program_version(): 1},
-        )
-        yield GaugeMetricFamily("gateway_in_flight", "Exchanges open now.", value=counts.in_flight)
-        yield GaugeMetricFamily("gateway_client_connections", "Open now.", value=counts.connections)
-        yield GaugeMetricFamily(
-            "gateway_worker_tasks", "Of the workers' event loops, not ended.", value=counts.tasks
-        )
-        yield _by_label(
-            CounterMetricFamily,
-            "gateway_requests_refused",
-            "Requests answered before they were given to a route.",
-            "status",
-            counts.refused,
         )
 
     def _workers(self) -> Iterator[Metric]:
@@ -232,6 +201,46 @@ def _by_worker(family: type[Family], name: str, text: str, *more: str) -> Family
 
 def _by_route(name: str, text: str, *more: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, labels=["route", *more])
+
+
+def _left_out(counts: Counts) -> Iterator[Metric]:
+    """What was asked for and not done: records, copies, log lines, requests."""
+    yield _by_label(
+        CounterMetricFamily,
+        "gateway_spool_dropped",
+        "Records and tallies that the spool did not take.",
+        "reason",
+        counts.dropped,
+    )
+    skipped = CounterMetricFamily(
+        "gateway_mirrors_skipped",
+        "Copies of requests that were drawn but not made.",
+        labels=["route", "reason"],
+    )
+    for route, reasons in counts.mirrors_skipped.items():
+        for reason, count in reasons.items():
+            skipped.add_metric([route, reason], count)
+    yield skipped
+    yield CounterMetricFamily(
+        "gateway_access_log_dropped",
+        "Lines of the access log that were not written.",
+        value=counts.access_log_dropped,
+    )
+    yield _by_label(
+        CounterMetricFamily,
+        "gateway_requests_refused",
+        "Requests answered before they were given to a route.",
+        "status",
+        counts.refused,
+    )
+
+
+def _open_now(counts: Counts) -> Iterator[Metric]:
+    yield GaugeMetricFamily("gateway_in_flight", "Exchanges open now.", value=counts.in_flight)
+    yield GaugeMetricFamily("gateway_client_connections", "Open now.", value=counts.connections)
+    yield GaugeMetricFamily(
+        "gateway_worker_tasks", "Of the workers' event loops, not ended.", value=counts.tasks
+    )
 
 
 def _upstreams(counts: Counts) -> Iterator[Metric]:
