@@ -117,8 +117,9 @@ class Observer:
                         release.route, since=watch.next_second, until=until, release_id=release.id
                     )
                     through = evidence.log_through
-                    watch.take(evidence, lapsed)
-                    if until >= last or evidence.closed_through < until:
+                    is_part = evidence.closed_through == until < last
+                    watch.take(evidence, lapsed, is_part=is_part)
+                    if not is_part:
                         break
         except (Unavailable, TimeoutError) as error:
             log.warning("%s: no evidence: %s", release.id, str(error) or "the log did not answer")

@@ -53,6 +53,8 @@ class Watch:
         self.next_second = self.since
         """To be read from here on."""
         self.candidate_requests = 0
+        self._parts: list[Evidence] = []
+        """Read, where more has closed."""
         self._waiting: deque[Evidence] = deque()
         """Read and not judged yet; bounded by the length of the release."""
         self.roles = roles or (Roles.BAKE if is_baking else Roles.STEPS)
@@ -61,11 +63,21 @@ class Watch:
         self._last_split_second: dict[int, int] = {}
         """By generation, the last second in which the arm that is not stable answered."""
 
-    def take(self, evidence: Evidence, lapsed: frozenset[int]) -> None:
-        """Keep what was read, in slices."""
+    def take(self, evidence: Evidence, lapsed: frozenset[int], *, is_part: bool = False) -> None:
+        """Keep what was read, in slices.
+
+        With `is_part` more has closed and is yet to be read. Parts wait for the last one: an arm
+        that is silent to the end of a part may answer in the next, so its lease has not ended.
+        """
         if evidence.closed_through >= self.next_second:
-            self._waiting.extend(sliced(self._without_lapses(evidence, lapsed), SLICE_S))
+            self._note_split(evidence)
+            self._parts.append(evidence)
             self.next_second = evidence.closed_through + 1
+        if is_part:
+            return
+        for part in self._parts:
+            self._waiting.extend(sliced(self._without_lapses(part, lapsed), SLICE_S))
+        self._parts.clear()
 
     def absorb(self, shares: Mapping[int, int], has_time: Callable[[], bool]) -> None:
         """Judge at least one slice, and more while there is time."""
@@ -84,18 +96,21 @@ class Watch:
         """What the evidence says now; `share_bp` is asked for the arm that is not stable."""
         return self.judge.judgement(self.roles.candidate_share_bp(share_bp))
 
-    def _without_lapses(self, evidence: Evidence, lapsed: frozenset[int]) -> Evidence:
-        """Drop what a generation did after its lease had ended: it was not split then.
-
-        The end of a lease is not in the log, but the other arm's last answer is.
-        """
+    def _note_split(self, evidence: Evidence) -> None:
         last = self._last_split_second
         for counts in evidence.answered:
             if counts.arm != Arm.STABLE and counts.answered:
                 known = last.get(counts.generation, counts.second)
                 last[counts.generation] = max(known, counts.second)
+
+    def _without_lapses(self, evidence: Evidence, lapsed: frozenset[int]) -> Evidence:
+        """Drop what a generation did after its lease had ended: it was not split then.
+
+        The end of a lease is not in the log, but the other arm's last answer is.
+        """
         if not lapsed:
             return evidence
+        last = self._last_split_second
 
         def is_split(generation: int, second: int) -> bool:
             return generation not in lapsed or second <= last.get(generation, -1)

@@ -8,7 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from agent.observer import READ_S, Observer
-from mlops.contracts.evidence import Evidence
+from agent.watch import Watch
+from mlops.contracts.evidence import AnsweredCounts, Evidence
+from mlops.contracts.plan import Arm
 from mlops.feature_store.errors import Unavailable
 
 DAY_S = 86_400
@@ -20,6 +22,17 @@ class Log:
     def __init__(self, through: int, answers: int = 1_000) -> None:
         self.through, self.answers = through, answers
         self.asked: list[tuple[int, int]] = []
+        self.is_answered = False
+
+    def counts(self, since: int, closed: int) -> tuple[AnsweredCounts, ...]:
+        """Stable each second, the canary each ten minutes: generation 2, whose lease ended."""
+        arms = [(Arm.STABLE, 1), (Arm.CANARY, 600)]
+        return tuple(
+            AnsweredCounts(second=second, generation=2, arm=arm, answered=1, dropped=0)
+            for second in range(since, closed + 1)
+            for arm, every in arms
+            if second % every == 0
+        )
 
     async def read_evidence(
         self, route: str, *, since: int, until: int | None = None, release_id: str | None = None
@@ -30,7 +43,9 @@ class Log:
             raise Unavailable("took too long")
         closed = max(since - 1, min(until, self.through))
         self.asked.append((since, closed))
-        return Evidence(route=route, since=since, closed_through=closed, log_through=self.through)
+        answered = self.counts(since, closed) if self.is_answered else ()
+        span = {"since": since, "closed_through": closed, "log_through": self.through}
+        return Evidence(route=route, answered=answered, **span)
 
 
 def observing(world: SimpleNamespace, log: Log):
@@ -64,6 +79,27 @@ async def test_what_was_read_before_the_log_went_away_is_not_read_again(
     log.answers = 1_000
     await observe(1000.0 + DAY_S)
     assert log.asked[10][0] == log.asked[9][1] + 1
+
+
+async def test_the_end_of_a_part_is_not_the_end_of_a_lease(world: SimpleNamespace) -> None:
+    """All that stable answered until the canary's last answer is judged, and nothing after it."""
+    log = Log(through=1000 + 4 * READ_S)
+    log.is_answered = True
+    judged: list[int] = []
+
+    class Judged(Watch):
+        def absorb(self, *args: object) -> None:
+            judged.extend(c.second for e in self._waiting for c in e.answered)
+            super().absorb(*args)
+
+    release, _ = world.begun()
+    release = replace(release, started_at_s=1000.0, lapsed_generations=(2,))
+    watch = Judged(release, world.POLICY)
+    observer = Observer(log, lambda now_s: int(now_s) - 1)
+    observer._watches[release.id] = watch
+    await observer.observe(release, world.POLICY, (), 1000.0 + 4 * READ_S)
+    last = max(second for second in range(1000, log.through) if second % 600 == 0)
+    assert sorted(set(judged)) == list(range(1000, last + 1))
 
 
 @pytest.mark.parametrize("through", [999, 1500, 1000 + READ_S - 1])
