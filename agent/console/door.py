@@ -87,7 +87,7 @@ class Door:
             return refusal(503, "unavailable", str(error))
         now_s = time.monotonic()
         if grant.role is Role.NOBODY:
-            self.failures.note(request.remote or "", now_s)
+            self.failures.note(request.remote or "", f"Bearer {token}", now_s)
             return refusal(401, "unauthorized", "this token is not known, or its last day is over")
         self.sessions.end(request.cookies.get(COOKIE, ""))  # whoever was logged in here before
         answer = json_answer({"ok": True})
@@ -123,7 +123,7 @@ class Door:
             grant = NOTHING
         else:
             if given and grant.role is Role.NOBODY:
-                self.failures.note(request.remote or "", time.monotonic())
+                self.failures.note(request.remote or "", given, time.monotonic())
         return json_answer(
             {
                 "role": grant.role.name.lower(),

@@ -81,7 +81,7 @@ def authorizing(
             return refusal(503, "unavailable", str(error))
         if grant.role is Role.NOBODY:
             if given:
-                failures.note(request.remote or "", time.monotonic())
+                failures.note(request.remote or "", given, time.monotonic())
             return _unauthorized(realm)
         request[GRANT] = grant
         if changes and grant.role < Role.OPERATOR:

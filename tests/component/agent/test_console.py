@@ -146,7 +146,7 @@ async def test_tokens_are_not_guessed_where_it_is_told_who_looks(
     start: Any, gateway: Any, log: Any
 ) -> None:
     agent = await start()
-    guesses = [await agent.call("GET", "/console/me", token="wrong") for _ in range(40)]
+    guesses = [await agent.call("GET", "/console/me", token=f"{guess}") for guess in range(40)]
     assert [status for status, _ in guesses] == [200] * 30 + [429] * 10
     assert guesses[0][1]["role"] == "nobody"
     assert (await agent.call("GET", "/console/me", token="operator"))[0] == 429

@@ -111,15 +111,25 @@ def test_an_address_is_shut_out_exactly_while_it_failed_too_often(seconds: list[
         recent = [at_s for at_s in noted if at_s + WINDOW_S > now_s]
         assert (failures.wait_s("a", now_s) > 0) == (len(recent) >= MAX_FAILURES)
         if not failures.wait_s("a", now_s):
-            failures.note("a", now_s)
+            failures.note("a", f"guess {len(noted)}", now_s)
             noted.append(now_s)
         assert failures.wait_s("b", now_s) == 0
+
+
+def test_an_old_token_sent_without_end_shuts_nobody_out() -> None:
+    failures = Failures()
+    for second in range(10 * MAX_FAILURES):
+        failures.note("a", "Bearer of last month", float(second))
+        assert failures.wait_s("a", float(second)) == 0
+    for guess in range(MAX_FAILURES):
+        failures.note("a", str(guess), 300.0)
+    assert failures.wait_s("a", 300.0) == WINDOW_S
 
 
 def test_addresses_are_forgotten_not_kept_without_end() -> None:
     failures = Failures()
     for number in range(MAX_ADDRESSES + 1):
-        for _ in range(MAX_FAILURES if number in (0, 1) else 1):
-            failures.note(str(number), 0.0)
+        for guess in range(MAX_FAILURES if number in (0, 1) else 1):
+            failures.note(str(number), str(guess), 0.0)
     assert failures.wait_s("0", 0.0) == 0.0
     assert failures.wait_s("1", 0.0) > 0
