@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.judge import Verdict
+from agent.policy import SetMirror, SetWeight
 from agent.release import Phase, Verb
 from agent.stepper import reconcile
 from agent.verbs import ask
@@ -62,3 +63,26 @@ def test_a_lease_that_ended_without_evidence_says_so(world: SimpleNamespace) -> 
     seen = world.picture(plan, now_s=1100, left_s=0.0, evidence_age_s=60.0)
     (noted,) = reconcile(release, world.POLICY, seen)
     assert noted.change.reason == f"the lease ended at {world.ONE}: no evidence for 60 s"
+
+
+def test_one_share_of_copies_follows_the_other(world: SimpleNamespace) -> None:
+    policy = amended(world.POLICY, steps=(SetMirror(1000), SetMirror(2000), SetWeight(500)))
+    release, plan = world.begun(policy)
+    shares = [plan.mirror_share_bp]
+    for now_s in (1100.0, 1200.0):
+        healthy = world.picture(plan, now_s=now_s, verdict=Verdict.HEALTHY)
+        remember, publish = reconcile(release, policy, healthy)
+        release, plan = replace(remember.release, in_force_since_s=now_s), publish.plan
+        shares.append(plan.mirror_share_bp)
+    assert shares == [1000, 2000, None]
+
+
+def test_servers_are_told_to_be_free_only_at_the_end(world: SimpleNamespace) -> None:
+    release, plan = world.begun()
+    healthy = world.picture(plan, now_s=1100.0, verdict=Verdict.HEALTHY)
+    step = reconcile(release, world.POLICY, healthy)[0].change
+    assert step.kind == "release.step"
+    assert "endpoints_in_no_slot" not in step.detail
+    worse = world.picture(plan, now_s=1100.0, verdict=Verdict.REGRESSED)
+    ended = reconcile(release, world.POLICY, worse)[0].change
+    assert ended.detail["endpoints_in_no_slot"] == list(world.B.endpoints)

@@ -248,6 +248,15 @@ def test_a_promote_passes_over_no_pause_that_a_person_asked_for(world):
         ask(paused, Verb.PROMOTE, "bob", "", 1010.0)
 
 
+@pytest.mark.parametrize("verdict", [Verdict.REGRESSED, Verdict.INVALID, Verdict.HEALTHY])
+def test_what_was_found_running_waits_for_a_person_whatever_is_seen(world, verdict):
+    _, plan = world.begun()
+    found = found_running(world.picture(plan), to_document(Policy()), 0).release
+    arrived = replace(found, in_force_since_s=1000.0)
+    seen = world.picture(found.plan, now_s=9000.0, verdict=verdict)
+    assert reconcile(arrived, Policy(), seen) == ()
+
+
 def test_what_was_found_running_comes_back_within_the_cap_of_its_route(world):
     """An agent that lost its database knows no policy of it; the agent's own file still holds."""
     _, plan = world.begun()
