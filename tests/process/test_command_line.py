@@ -18,7 +18,7 @@ import yaml
 
 from mlops.local.stack import Stack
 from scripts.output_shapes import shapes
-from tests.process.gateway_process import DEADLINE_S, READY, Servers
+from tests.process.gateway_process import READY, Servers
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
@@ -35,6 +35,8 @@ POLICY = {
     "settle": 1,
 }
 """Evidence is there to be drawn as soon as it can be."""
+COMMAND_S = 60.0
+"""For a program to start, or to start and end, beside a dozen others."""
 SHOWN_S = 60.0
 """For evidence to be drawn: it goes through gateway, recorder, engine and agent."""
 
@@ -52,7 +54,7 @@ async def test_two_addresses_are_enough_for_a_canary(
     )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(COMMAND_S):
             ready = READY.fullmatch((await process.stdout.readline()).decode())
             assert ready
             async with aiohttp.ClientSession() as session:
@@ -145,7 +147,7 @@ class CommandLine:
     async def run(self, *words: str, code: int = 0) -> str:
         """What it prints; fails where it ends with another code."""
         process = await self._start(*words, stdout=asyncio.subprocess.PIPE)
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(COMMAND_S):
             said, _ = await process.communicate()
         assert process.returncode == code, said.decode()
         return said.decode()
