@@ -20,7 +20,7 @@ import uvloop
 
 from bench.endurance.faults import FAULTS, Fault
 from bench.endurance.traffic import Failure
-from bench.endurance.world import PARTS, Use, World, world
+from bench.endurance.world import JUDGED, PARTS, Use, World, world
 from bench.report import Measured, write
 
 PAUSE_S = 6.0
@@ -35,8 +35,6 @@ WARM_UP = 0.2
 """Share of the run before which memory is not judged: caches fill."""
 GROWTH, GROWTH_MIB = 1.25, 16.0
 """What a process may have grown by since, times and on top: it may just have been started again."""
-JUDGED = ("gateway", "worker", "recorder", "agent")
-"""The engine's caches are not ours; its memory is told."""
 POLICY: dict[str, Any] = {
     "steps": [{"setWeight": 20}, {"setWeight": 50}],
     "bake": {"duration": "10s"},

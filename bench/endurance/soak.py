@@ -1,7 +1,8 @@
 """`make soak MINUTES=60`: steady load; do memory, descriptors, threads, tasks or latency grow?
 
 The load is half of what generator, stack and servers together were found to be capable of in the
-first `CAPACITY_S` seconds, unless `RATE=` says how many requests a second.
+first `CAPACITY_S` seconds, unless `RATE=` says how many requests a second. Before the steady load
+and after it, the stack rests: descriptors and tasks that no request holds must be as many as then.
 
 A figure grows if the slope of a line through it, over the last four fifths of the run, comes to
 more than `GROWTH` of its median; the line's standard error beside it says whether that
@@ -13,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import inf
 from time import monotonic
@@ -23,11 +25,17 @@ import uvloop
 from scipy.stats import linregress
 
 from bench.endurance.traffic import Traffic
-from bench.endurance.world import PARTS, TASKS, Use, world
+from bench.endurance.world import JUDGED, PARTS, TASKS, Use, World, world
 from bench.report import Measured, write
 
 CAPACITY_S = 20.0
 SAMPLE_S = 5.0
+REST_S = 20.0
+"""After which nobody keeps an idle connection any more, neither the generator nor the gateway."""
+REST_RATE = 1.0
+"""Requests a second at rest."""
+REST_MORE = 4.0
+"""Descriptors or tasks that the request of that moment may hold: a connection at either side."""
 GROWTH = 0.05
 WARM_UP = 0.2
 """Share of the run before which nothing is judged: caches fill."""
@@ -48,6 +56,7 @@ async def _soak(seconds: float, rate: float) -> list[Measured]:
     async with world(rate or inf, seed=1) as under:
         capacity = 0.0 if rate else await _capacity(under.traffic)
         rate = rate or capacity / 2
+        rested = await _at_rest(under)
         under.traffic.set_rate(rate)
         began_s = monotonic()
         while (now_s := monotonic() - began_s) < seconds:
@@ -55,6 +64,7 @@ async def _soak(seconds: float, rate: float) -> list[Measured]:
             tasks.append((now_s, await under.tasks()))
             print(f"{now_s:6.0f} s  {under.traffic.asked} asked", file=sys.stderr)
             await asyncio.sleep(SAMPLE_S)
+        rests = await _at_rest(under)
         traffic = under.traffic
         await traffic.finish()
         lacking, doubles, dropped = await under.stored()
@@ -62,7 +72,7 @@ async def _soak(seconds: float, rate: float) -> list[Measured]:
     rows = [
         Measured(name="requests", value=traffic.asked, unit=""),
         Measured(name="requests a second", value=rate, unit="1/s", peers=beside),
-        _none("failed", len(traffic.failures) + sum(traffic.errors.values())),
+        _failed(traffic),
         _none("answered without a row", len(lacking)),
         _none("rows twice", doubles),
         _none("dropped", dropped),
@@ -75,13 +85,37 @@ async def _soak(seconds: float, rate: float) -> list[Measured]:
             ("threads", "", lambda use: use.threads),
         ):
             series = [(at_s, float(pick(used[part]))) for at_s, used in samples]
-            rows.append(growth(f"{part}: {name}", unit, series))
+            rows.append(growth(f"{part}: {name}", unit, series, is_judged=part in JUDGED))
     rows += [
         growth(f"{part}: tasks", "", [(at_s, found[part]) for at_s, found in tasks])
         for part in TASKS
     ]
+    rows += [as_many(name, rested[name], rests[name]) for name in rested]
     rows.append(growth("latency of short requests, p99", "ms", _p99(traffic.latencies_s, began_s)))
     return rows
+
+
+async def _at_rest(under: World) -> dict[str, float]:
+    """Descriptors and tasks of our parts, when next to nothing has been asked for a while."""
+    under.traffic.set_rate(REST_RATE)
+    await asyncio.sleep(REST_S)
+    used, tasks = under.use(), await under.tasks()
+    found = {f"{part}: descriptors at rest": float(used[part].descriptors) for part in JUDGED}
+    return found | {f"{part}: tasks at rest": count for part, count in tasks.items()}
+
+
+def as_many(name: str, before: float, after: float) -> Measured:
+    goal = f"<= {1 + GROWTH:g} times those before, and {REST_MORE:g}"
+    holds = after <= (1 + GROWTH) * before + REST_MORE
+    return Measured(
+        name=name, value=after, unit="", goal=goal, holds=holds, peers={"before": before}
+    )
+
+
+def _failed(traffic: Traffic) -> Measured:
+    causes = Counter(failure.cause for failure in traffic.failures)
+    causes.update({str(status): count for status, count in traffic.errors.items()})
+    return _none("failed", causes.total(), causes)
 
 
 async def _capacity(traffic: Traffic) -> float:
@@ -92,7 +126,9 @@ async def _capacity(traffic: Traffic) -> float:
     return (traffic.asked - before) / (monotonic() - began_s)
 
 
-def growth(name: str, unit: str, series: list[tuple[float, float]]) -> Measured:
+def growth(
+    name: str, unit: str, series: list[tuple[float, float]], *, is_judged: bool = True
+) -> Measured:
     """The figure's median, with how much it grew over the run; see above when that is too much."""
     ends_s = max(at_s for at_s, _ in series)
     late = np.array([each for each in series if each[0] >= WARM_UP * ends_s])
@@ -107,8 +143,8 @@ def growth(name: str, unit: str, series: list[tuple[float, float]]) -> Measured:
         name=f"{name}: growth",
         value=100 * grew,
         unit="%",
-        goal=f"<= {100 * GROWTH:g}",
-        holds=grew <= GROWTH,
+        goal=f"<= {100 * GROWTH:g}" if is_judged else "",
+        holds=not is_judged or grew <= GROWTH,
         peers={f"median, {unit or 'count'}": median, "standard error, %": 100 * error},
     )
 
@@ -124,8 +160,10 @@ def _p99(latencies_s: Sequence[float], began_s: float) -> list[tuple[float, floa
     return found
 
 
-def _none(name: str, count: int) -> Measured:
-    return Measured(name=name, value=count, unit="", goal="must be 0", holds=count == 0)
+def _none(name: str, count: int, causes: Mapping[str, int] | None = None) -> Measured:
+    return Measured(
+        name=name, value=count, unit="", goal="must be 0", holds=count == 0, peers=causes or {}
+    )
 
 
 if __name__ == "__main__":

@@ -28,6 +28,9 @@ MAX_LATENCIES = 10_000_000
 """An hour of 3,000 short requests a second, 160 MB."""
 MAX_UNDER_WAY = 512
 """Requests at a time; past this the rate falls, and is told."""
+BACKLOG = 2 * MAX_UNDER_WAY
+"""Of a version: all that may be under way may come as new connections at once. In a shorter line
+the kernel lets some wait for a second, which is as long as a gateway waits for a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Version:
         app.router.add_post("/stream", self._stream)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port, backlog=BACKLOG).start()
         host, self._port = self._runner.addresses[0][:2]
         self.url = f"http://{host}:{self._port}"
 

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from bench.endurance.chaos import SEEN_S, with_a_worker
-from bench.endurance.soak import growth
+from bench.endurance.soak import REST_MORE, as_many, growth
 from bench.endurance.traffic import Failure
 
 HOUR_S = 3600
@@ -60,6 +60,19 @@ def test_what_was_not_seen_flat_is_growth(found: list[tuple[float, float]], hold
 def test_growth_is_told_in_percent_of_the_median() -> None:
     measured = growth("memory", "MiB", series(25, 0))
     assert measured.value == pytest.approx(100 * 20 / 115, rel=0.01)
+
+
+def test_the_growth_of_what_is_not_ours_is_told_without_a_goal() -> None:
+    told = growth("threads", "", series(50, 0), is_judged=False)
+    assert told.value > 30
+    assert (told.goal, told.holds) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("after", "holds"), [(100.0, True), (105 + REST_MORE, True), (106 + REST_MORE, False)]
+)
+def test_at_rest_next_to_nothing_may_be_left_over(after: float, holds: bool) -> None:
+    assert as_many("descriptors at rest", 100.0, after).holds is holds
 
 
 def test_how_sure_a_slope_is_stands_beside_it() -> None:
