@@ -59,9 +59,8 @@ class _Head:
 
     __slots__ = (
         "_changing",
-        "_lines_whole",
         "_max_bytes",
-        "_pieces",
+        "_rest",
         "end",
         "lines",
         "misses",
@@ -78,12 +77,12 @@ class _Head:
         self.misses = 0
         self.end = 0
         """Where the body begins in what was read last."""
-        self._changing: list[bytes] = []
-        """Names of the lines whose values change, in lower case, as they stand in the head."""
-        self._pieces: list[bytes] = []
-        """What stands before each of these values, and what stands after the last one."""
-        self._lines_whole: list[bytes] = []
-        """Each such piece with the value that was learnt, to the end of its line."""
+        self._changing: list[tuple[bytes, bytes, bytes]] = []
+        """Of each line whose value changes: its name in lower case, what stands before the value
+        since the one before, and the same with the value that was learnt, to the end of its line.
+        """
+        self._rest = b""
+        """What stands after the last of these values."""
 
     def keep(self, head: bytes, often_changing: frozenset[bytes]) -> dict[bytes, bytes] | None:
         """Learn a head that llhttp accepted; values by name, None where a name stands twice."""
@@ -93,7 +92,7 @@ class _Head:
         if names == self.names:  # the same client: what differs now will differ again
             pairs = zip(names, lines, self.lines, strict=True)
             changing |= {name for name, line, before in pairs if line != before} - _FIXED
-            changing |= set(self._changing)
+            changing |= {name for name, _, _ in self._changing}
         self.lines, self.names = lines, names
         self.misses += 1
         self._cut(changing)
@@ -105,18 +104,17 @@ class _Head:
 
     def _cut(self, changing: set[bytes]) -> None:
         """Cut the lines where the values of changing ones begin and end."""
-        self._changing, self._pieces, self._lines_whole = [], [], []
+        self._changing = []
         piece = self.lines[0]
         for name, line in zip(self.names[1:], self.lines[1:], strict=True):
             if name in changing:
                 begin = len(name) + 1
-                self._changing.append(name)
-                self._pieces.append(b"%b\r\n%b" % (piece, line[:begin]))
-                self._lines_whole.append(b"%b\r\n%b\r\n" % (piece, line))
+                before, whole = b"%b\r\n%b" % (piece, line[:begin]), b"%b\r\n%b\r\n" % (piece, line)
+                self._changing.append((name, before, whole))
                 piece = b""
             else:
                 piece = b"%b\r\n%b" % (piece, line)
-        self._pieces.append(piece + b"\r\n\r\n")
+        self._rest = piece + b"\r\n\r\n"
 
     def forget(self) -> None:
         """Nothing is known; and after too many messages unlike each other, nothing will be."""
@@ -126,16 +124,13 @@ class _Head:
 
     def differences(self, data: bytes) -> dict[bytes, bytes] | None:
         """New values by name, and `end`; None where anything else differs, or is bad."""
-        pieces, lines = self._pieces, self._lines_whole
         different: dict[bytes, bytes] = {}
         at = 0
-        for index, name in enumerate(self._changing):
-            line = lines[index]
+        for name, piece, line in self._changing:
             end = at + len(line)
             if data[at:end] == line:  # its value is the same
                 at = end - 2
                 continue
-            piece = pieces[index]
             begin = at + len(piece)
             if data[at:begin] != piece:
                 return None
@@ -146,9 +141,9 @@ class _Head:
             if value.translate(None, VALUE_BYTES):
                 return None
             different[name] = value.strip()
-        piece = pieces[-1]
-        end = at + len(piece)
-        if data[at:end] != piece:
+        rest = self._rest
+        end = at + len(rest)
+        if data[at:end] != rest:
             return None
         self.end = end
         return different
