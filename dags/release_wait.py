@@ -80,11 +80,12 @@ class ReleaseTrigger(BaseTrigger):
         log.info("release %s is %s: %s", self.release_id, status["phase"], status.get("sentence"))
         if status["phase"] not in self.phases:
             return None
+        why = "; ".join(status["reasons"])
         return {
             "release_id": self.release_id,
             "phase": status["phase"],
             "reasons": list(status["reasons"]),
-            "sentence": f"{status['version']} is {status['phase']}: {'; '.join(status['reasons'])}",
+            "sentence": f"{status['version']} is {status['phase']}" + (f": {why}" if why else ""),
         }
 
 
