@@ -23,7 +23,8 @@ from mlops.service.tls import ServerContext
 from mlops.service.tls_settings import ServerTls
 from tests.component.agent.fakes import FakeGateway, FakeLog
 
-WAIT_S = 20.0
+WAIT_S = 45.0
+"""For a condition, on a full machine; it ends the wait as soon as it holds."""
 
 
 class Running:

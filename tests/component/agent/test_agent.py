@@ -192,7 +192,8 @@ async def test_a_second_agent_stands_by_and_takes_over_where_the_first_ended(
     start, wait, gateway, log
 ):
     first = await start()
-    release_id = await begin(first, wait, gateway, WAITS)
+    # Long enough to be renewed in time on a slow machine: what was published would be so again.
+    release_id = await begin(first, wait, gateway, WAITS | {"lease": "9s"})
     second = await start()
 
     async def readiness(agent: Any) -> str:
