@@ -20,7 +20,7 @@ from gateway.spool.format import (
     tally_of,
 )
 from gateway.spool.reader import Position, SpooledRecord
-from mlops.contracts.record import Row, problems
+from mlops.contracts.record import Row, problems, unusable, without
 from mlops.contracts.tally import Tally
 from mlops.feature_store.entries import MAX_EXCERPT_CHARS, DeadLetter
 
@@ -81,6 +81,9 @@ def entry_of(worker: str, start: Position, record: SpooledRecord, rules: Rules) 
             start=start, end=record.end, weight_bytes=ROW_BYTES, letter=letter, missing=missing
         )
     found = problems(row)
+    if found and (bad := unusable(row)):
+        row = without(row, bad)
+        found = problems(row)
     return Entry(
         start=start,
         end=record.end,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -141,6 +143,42 @@ def _fits_32_bits(numbers: list[float]) -> bool:
     return math.hypot(*numbers) < _MAX_FLOAT_32 or all(abs(x) < _MAX_FLOAT_32 for x in numbers)
 
 
+def unusable(row: Row) -> dict[str, str]:
+    """By feature: what about its value fits no column, and what was expected.
+
+    Bodies say these, so any model may say anything: without them a row is still a row.
+    """
+    found: dict[str, str] = {}
+    score = row.relevance_score
+    if score is not None and not 0.0 <= score <= 1.0:
+        found["relevance_score"] = f"relevance_score {score} is outside 0..1"
+    if row.response_time_ms is not None and not 0.0 <= row.response_time_ms < 1e9:
+        found["response_time_ms"] = f"response_time_ms {row.response_time_ms} is outside 0..1e9"
+    if len(row.embedding) > MAX_EMBEDDING_LENGTH:
+        found["embedding"] = (
+            f"embedding has {len(row.embedding)} numbers, at most {MAX_EMBEDDING_LENGTH}"
+        )
+    elif row.embedding and not _fits_32_bits(row.embedding):
+        found["embedding"] = "embedding holds a number that is not finite in 32 bits"
+    if row.query_text is not None and len(row.query_text) > MAX_TEXT_CHARS:
+        found["query_text"] = (
+            f"query_text has {len(row.query_text)} characters, at most {MAX_TEXT_CHARS}"
+        )
+    return found
+
+
+def without(row: Row, features: Iterable[str]) -> Row:
+    """The row without these features, each of them named in `features_missing`.
+
+    A response time is then what was measured, as where nothing was said of one.
+    """
+    told = [row.features_missing] if row.features_missing else []
+    told += [f"unusable {name}" for name in features]
+    absent: dict[str, Any] = {"embedding": [], "response_time_ms": row.latency_us / 1000}
+    values = {name: absent.get(name) for name in features}
+    return msgspec.structs.replace(row, **values, features_missing=", ".join(told))
+
+
 def problems(row: Row) -> list[str]:
     """Everything about `row` that does not fit the schema, each named with what was expected."""
     found: list[str] = []
@@ -148,21 +186,11 @@ def problems(row: Row) -> list[str]:
         found.append(f"bucket {row.bucket} is outside 0..{FULL_SHARE_BP - 1}")
     if row.ended_at < row.started_at:
         found.append(f"ended_at {row.ended_at} is before started_at {row.started_at}")
-    score = row.relevance_score
-    if score is not None and not 0.0 <= score <= 1.0:
-        found.append(f"relevance_score {score} is outside 0..1")
-    if row.response_time_ms is not None and not 0.0 <= row.response_time_ms < 1e9:
-        found.append(f"response_time_ms {row.response_time_ms} is outside 0..1e9")
+    found += unusable(row).values()
     if row.retrieved_count is not None and row.retrieved_count < len(row.retrieved_ids):
         found.append(
             f"retrieved_count {row.retrieved_count} is below the {len(row.retrieved_ids)} ids"
         )
-    if len(row.embedding) > MAX_EMBEDDING_LENGTH:
-        found.append(f"embedding has {len(row.embedding)} numbers, at most {MAX_EMBEDDING_LENGTH}")
-    if row.embedding and not _fits_32_bits(row.embedding):
-        found.append("embedding holds a number that is not finite in 32 bits")
-    if row.query_text is not None and len(row.query_text) > MAX_TEXT_CHARS:
-        found.append(f"query_text has {len(row.query_text)} characters, at most {MAX_TEXT_CHARS}")
     if len(row.retrieved_ids) != len(row.retrieved_scores) and row.retrieved_scores:
         found.append(
             f"retrieved has {len(row.retrieved_ids)} ids and {len(row.retrieved_scores)} scores"

@@ -157,13 +157,13 @@ async def test_a_record_outside_the_schema_is_a_dead_letter_with_its_reason(
 ) -> None:
     writer = harness.writer()
     assert writer.offer(exchange("good"))
-    assert writer.offer(exchange("bad", response_body=b'{"relevance_score": 7}'))
+    assert writer.offer(exchange("bad", bucket=10_000))
     assert writer.offer(exchange("worse", stamp=b"{}"))
     assert writer.offer(exchange("cut", response_body=b'{"relev', response_body_cut=True))
     async with harness.recording():
         await harness.until(lambda: len(harness.log.all_letters()) == 2)
     bad, worse = harness.log.all_letters()
-    assert (bad.route, bad.reason) == ("rag", "relevance_score 7.0 is outside 0..1")
+    assert (bad.route, bad.reason) == ("rag", "bucket 10000 is outside 0..9999")
     assert '"query_text":"why"' in bad.payload_excerpt
     assert (worse.route, worse.record_id) == ("", f"{writer.worker}-1-3")
     assert "missing required field" in worse.reason

@@ -236,7 +236,7 @@ def test_a_number_that_is_not_finite_is_dropped_and_named(number: bytes) -> None
     assert found.missing == ["unusable embedding", "unusable relevance_score"]
 
 
-def test_a_score_outside_its_range_is_kept_for_the_schema_to_refuse() -> None:
+def test_a_score_outside_its_range_is_left_to_who_knows_the_schema() -> None:
     assert native(answer={**ANSWER, "relevance_score": 7}).relevance_score == 7.0
 
 

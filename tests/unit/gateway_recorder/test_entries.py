@@ -23,12 +23,34 @@ def entry_with(**changes: Any) -> Entry:
     return entry_of("w", Position(), SpooledRecord(frame, 1, 0, Position()), AS_THEY_COME)
 
 
-@pytest.mark.parametrize("numbers", ["3.5e38", "1, -1e300", "0.5, 3.4e38, 0.5"])
-def test_a_number_too_large_for_its_column_makes_a_dead_letter(numbers: str) -> None:
-    entry = entry_with(response_body=b'{"embedding": [%b]}' % numbers.encode())
-    assert entry.row is None
-    assert entry.letter is not None
-    assert "not finite in 32 bits" in entry.letter.reason
+@pytest.mark.parametrize(
+    ("answer", "missing"),
+    [
+        ('"embedding": [3.5e38]', "unusable embedding"),
+        ('"embedding": [1, -1e300]', "unusable embedding"),
+        ('"embedding": [0.5, 3.4e38, 0.5]', "unusable embedding"),
+        ('"relevance_score": 7', "unusable relevance_score"),
+        ('"relevance_score": -0.25', "unusable relevance_score"),
+        ('"response_time_ms": -1', "unusable response_time_ms"),
+        (
+            '"response_time_ms": 1e9, "relevance_score": 1.5',
+            "unusable relevance_score, unusable response_time_ms",
+        ),
+        (
+            '"prompt_tokens": 1, "user_id": {}, "relevance_score": 1.5',
+            "unusable user_id, unusable relevance_score",
+        ),
+    ],
+)
+def test_a_feature_that_fits_no_column_is_dropped_and_named_and_the_row_stays(
+    answer: str, missing: str
+) -> None:
+    """A model whose scores are cosines or logits loses its scores, not its log."""
+    asked = b'{"query_text": "why"}'
+    row = entry_with(request_body=asked, response_body=b"{%b}" % answer.encode()).row
+    assert row is not None
+    assert (row.query_text, row.features_missing) == ("why", missing)
+    assert (row.embedding, row.relevance_score, row.response_time_ms) == ([], None, 20.0)
 
 
 def test_a_vector_may_be_longer_than_any_of_its_numbers_may_be_large() -> None:
@@ -68,9 +90,7 @@ def test_a_stamp_of_a_later_gateway_is_read_without_what_is_new_in_it() -> None:
 def test_a_dead_letter_tells_whose_it_is_however_long_the_query() -> None:
     """Else nobody could erase it: what is left of the row ends before the user."""
     asked = {"query_text": "why " * 5_000, "user_id": "u-7391", "session_id": "s-1"}
-    letter = entry_with(
-        request_body=json.dumps(asked).encode(), response_body=b'{"relevance_score": 7}'
-    ).letter
+    letter = entry_with(request_body=json.dumps(asked).encode(), bucket=10_000).letter
     assert letter is not None
     assert letter.payload_excerpt.startswith('{"user_id":"u-7391","session_id":"s-1"')
     assert "why why" in letter.payload_excerpt
