@@ -84,7 +84,7 @@ def complaints(unit: Path) -> list[str]:
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_systemd_takes_them(unit: Path, tmp_path: Path) -> None:
-    text = unit.read_text(encoding="utf-8").replace(PROGRAM, sys.executable)
+    text = unit.read_text(encoding="utf-8").replace(PROGRAM, f'"{sys.executable}"')
     here, wrong = tmp_path / unit.name, tmp_path / f"wrong-{unit.name}"
     here.write_text(text, encoding="utf-8")
     wrong.write_text(text.replace("Restart=always", "Restart=sometimes"), encoding="utf-8")
