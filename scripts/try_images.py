@@ -157,6 +157,15 @@ def use() -> None:
     print(f"{QUERIES} queries answered, {QUERIES} rows")
 
 
+def try_command_line() -> None:
+    """As the documents say it: `exec agent rag-mlops`, with the container's own environment."""
+    status = json.loads(podman("exec", "agent", "rag-mlops", "status", "-o", "json"))
+    (route,) = status["routes"]
+    asked = ("rollback", route["route"], "--reason", "tried", "--dry-run")
+    podman("exec", "agent", "rag-mlops", *asked)
+    print(f"rag-mlops    in the agent's container: status and rollback of {route['route']}")
+
+
 def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="rag-mlops-images-"))
     directory.chmod(0o755)
@@ -176,6 +185,7 @@ def main() -> int:
             )
         assert "the request path is compiled" in podman("logs", "gateway")
         use()
+        try_command_line()
         for name in started:
             user = podman("exec", name, "python", "-c", "import os; print(os.getuid())").strip()
             assert user == "10001", (name, user)
