@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +29,12 @@ class Measured:
     holds: bool = True
     peers: Mapping[str, float] = field(default_factory=dict)
     """The same figure of others, measured in the same run."""
+
+
+def none_of(name: str, count: int, causes: Mapping[Any, int] | None = None) -> Measured:
+    """Something that must not have happened; beside it how often, by cause."""
+    told = {str(cause): float(times) for cause, times in (causes or {}).items()}
+    return Measured(name=name, value=count, unit="", goal="must be 0", holds=count == 0, peers=told)
 
 
 def machine() -> dict[str, str | int]:

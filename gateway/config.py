@@ -61,13 +61,11 @@ class ConfigError(ValueError):
     """The file cannot be used: names file and key, what was expected and what came."""
 
 
-def load(
-    path: Path, environ: Environ | None, *, reads_certificates: bool = True
-) -> GatewaySettings:
-    """Read and check `path`; tokens and header secrets come from `environ`. None: they are left
-    out, for a program that opens no port and asks nobody.
+def load(path: Path, environ: Environ | None) -> GatewaySettings:
+    """Read and check `path`; tokens and header secrets come from `environ`, and certificates are
+    read, so that none that cannot be used is found only when it is needed.
 
-    `reads_certificates`: so that none that cannot be used is found only when it is needed.
+    `environ` is None for a program that opens no port and asks nobody: all of these are left out.
 
     Raises:
         ConfigError: anything at all is wrong with the file.
@@ -81,7 +79,7 @@ def load(
         raise ConfigError(f"{path}: longer than {MAX_FILE_BYTES:,} bytes")
     try:
         settings = parse(data.decode(), environ)
-        if reads_certificates:
+        if environ is not None:
             tls.check(settings)
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{path}: not UTF-8 at byte {exc.start}") from exc

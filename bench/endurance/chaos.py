@@ -11,7 +11,7 @@ import asyncio
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from random import Random
 from time import monotonic
 from typing import Any
@@ -21,7 +21,7 @@ import uvloop
 from bench.endurance.faults import FAULTS, Fault
 from bench.endurance.traffic import Failure
 from bench.endurance.world import JUDGED, PARTS, Use, World, world
-from bench.report import Measured, write
+from bench.report import Measured, none_of, write
 
 PAUSE_S = 6.0
 """Between two faults; two at once every third time."""
@@ -102,7 +102,7 @@ def _answers(
         Measured(name="rows of them", value=len(traffic.answered - lacking), unit=""),
         Measured(name="cancelled by their clients", value=traffic.cancelled, unit=""),
         Measured(name="answered 500 by the bad version", value=traffic.errors[500], unit=""),
-        _none("answered with an error by the gateway", refused, dict(traffic.errors)),
+        none_of("answered with an error by the gateway", refused, dict(traffic.errors)),
         Measured(
             name="failed while nobody listened upstream",
             value=sum(traffic.excused.values()),
@@ -115,8 +115,8 @@ def _answers(
             unit="",
             peers=Counter(failure.cause for failure in lost),
         ),
-        _none("failed otherwise", len(broken), Counter(failure.cause for failure in broken)),
-        _none("answered without a row, neither told as dropped nor damaged by us", untold),
+        none_of("failed otherwise", len(broken), Counter(failure.cause for failure in broken)),
+        none_of("answered without a row, neither told as dropped nor damaged by us", untold),
         Measured(name="answered without a row", value=len(lacking), unit=""),
         Measured(name="records damaged on purpose", value=len(under.damaged), unit=""),
         Measured(
@@ -126,8 +126,8 @@ def _answers(
             goal="only with a full disk, or for a damaged record",
             holds=dropped <= len(under.damaged) or done["fill_disk"] > 0,
         ),
-        _none("rows twice", doubles),
-        _none("wrong decisions", wrong),
+        none_of("rows twice", doubles),
+        none_of("wrong decisions", wrong),
         Measured(name="longest time a client waited", value=traffic.longest_s, unit="s"),
         Measured(name="rate fell behind by at most", value=traffic.late_s, unit="s"),
         Measured(name="faults", value=sum(done.values()), unit="", peers=dict(done)),
@@ -211,11 +211,6 @@ async def _ended(under: World, release_id: str, ends_s: float) -> str:
         except (OSError, KeyError, StopIteration, ValueError):
             continue
     return phase
-
-
-def _none(name: str, count: int, peers: Mapping[Any, int] | None = None) -> Measured:
-    told = {str(key): float(value) for key, value in (peers or {}).items()}
-    return Measured(name=name, value=count, unit="", goal="must be 0", holds=count == 0, peers=told)
 
 
 if __name__ == "__main__":

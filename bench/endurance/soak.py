@@ -15,7 +15,7 @@ import asyncio
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from math import inf
 from time import monotonic
@@ -26,7 +26,7 @@ from scipy.stats import linregress
 
 from bench.endurance.traffic import Traffic
 from bench.endurance.world import JUDGED, PARTS, TASKS, Use, World, world
-from bench.report import Measured, write
+from bench.report import Measured, none_of, write
 
 CAPACITY_S = 20.0
 SAMPLE_S = 5.0
@@ -73,9 +73,9 @@ async def _soak(seconds: float, rate: float) -> list[Measured]:
         Measured(name="requests", value=traffic.asked, unit=""),
         Measured(name="requests a second", value=rate, unit="1/s", peers=beside),
         _failed(traffic),
-        _none("answered without a row", len(lacking)),
-        _none("rows twice", doubles),
-        _none("dropped", dropped),
+        none_of("answered without a row", len(lacking)),
+        none_of("rows twice", doubles),
+        none_of("dropped", dropped),
         Measured(name="rate fell behind by at most", value=traffic.late_s, unit="s"),
     ]
     for part in PARTS:
@@ -114,8 +114,7 @@ def as_many(name: str, before: float, after: float) -> Measured:
 
 def _failed(traffic: Traffic) -> Measured:
     causes = Counter(failure.cause for failure in traffic.failures)
-    causes.update({str(status): count for status, count in traffic.errors.items()})
-    return _none("failed", causes.total(), causes)
+    return none_of("failed", causes.total() + traffic.errors.total(), {**causes, **traffic.errors})
 
 
 async def _capacity(traffic: Traffic) -> float:
@@ -158,12 +157,6 @@ def _p99(latencies_s: Sequence[float], began_s: float) -> list[tuple[float, floa
         if len(window):
             found.append((float(low - began_s), float(np.quantile(window, 0.99)) * 1000))
     return found
-
-
-def _none(name: str, count: int, causes: Mapping[str, int] | None = None) -> Measured:
-    return Measured(
-        name=name, value=count, unit="", goal="must be 0", holds=count == 0, peers=causes or {}
-    )
 
 
 if __name__ == "__main__":

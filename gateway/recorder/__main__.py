@@ -70,7 +70,7 @@ def main() -> int:
 
 def _settings(path: Path) -> RecorderSettings:
     """Of the gateway's file without its tokens and certificates, which a recorder need not have."""
-    spool = config.load(path, None, reads_certificates=False).spool
+    spool = config.load(path, None).spool
     if spool is None:
         raise ValueError(f"{path}: has no `spool`, so the gateway records nothing to carry")
     return RecorderSettings(spool_dir=spool.dir)

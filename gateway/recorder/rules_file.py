@@ -78,7 +78,7 @@ class RulesFile:
         return self._rules
 
     def _read(self) -> Rules:
-        settings = config.load(self._path, None, reads_certificates=False)
+        settings = config.load(self._path, None)
         return rules_of(settings, self._environ)
 
     def _state(self) -> tuple[int, int, int]:

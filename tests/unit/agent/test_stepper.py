@@ -19,19 +19,6 @@ from agent.release import (
 )
 from agent.standing import missing
 from agent.stepper import reconcile
-from mlops.contracts.plan import RoutePlan, with_weight
-
-
-def by_hand(plan: RoutePlan, share_bp: int) -> RoutePlan:
-    return with_weight(
-        plan,
-        generation=plan.generation + 1,
-        canary_share_bp=share_bp,
-        set_by="bob",
-        reason="careful",
-        hold=True,
-    )
-
 
 # ---- going forward -----------------------------------------------------------------------------
 
